@@ -1,0 +1,44 @@
+"""The numbers that were published: Tables 1-6 of the paper, and pseudo labels of other projects."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+FOLDER = Path(__file__).resolve().parent.parent / "book" / "published"
+PAPER = "Xu et al., Scale-Aware Feature Network for Weakly Supervised Semantic Segmentation"
+CAPTIONS = {
+    1: "mIoU (%) on VOC 2012 val and test, VGG16-based segmentation",
+    2: "mIoU (%) on VOC 2012 val and test, ResNet-based segmentation",
+    3: "IoU (%) of SAFN for each class, VOC 2012 val and test, maximum over 5 scales and CRF",
+    4: "mIoU (%) on VOC 2012 val for three aggregations, segmentation tested at one and at several scales, no CRF",
+    5: "cost of three aggregations: training, extraction of localization maps (OLM), GPU memory",
+    6: "mIoU (%) on VOC 2012 val for three sets of scales, segmentation tested at one and at several scales, no CRF",
+}
+
+
+def table(number: int) -> pd.DataFrame:
+    """Table ``number`` (1-6) of the paper as printed; ``.attrs`` has its ``caption`` and ``source``.
+
+    Table 3 is indexed by class (background, the 20 VOC classes, mean), with a column a network and split.
+
+    Raises:
+        ValueError: the paper has no such table.
+    """
+    if number not in CAPTIONS:
+        raise ValueError(f"the paper has no Table {number!r}; valid: {', '.join(map(str, CAPTIONS))}")
+    frame = pd.read_csv(FOLDER / f"table{number}.csv", dtype={"scales": str}, keep_default_na=False)
+    frame = frame.set_index("class") if number == 3 else frame
+    frame.attrs = {"caption": CAPTIONS[number], "source": f"{PAPER}, Table {number}"}
+    return frame
+
+
+def peers() -> pd.DataFrame:
+    """mIoU (%) of localization maps and pseudo labels on VOC 2012 train, as other projects publish them; NaN: unknown."""
+    frame = pd.read_csv(FOLDER / "peers.csv")
+    frame.attrs = {
+        "caption": "mIoU (%) on VOC 2012 train, as published by each project",
+        "source": "each project",
+    }
+    return frame
