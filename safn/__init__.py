@@ -1,0 +1,9 @@
+"""Scale-Aware Feature Networks: weakly supervised semantic segmentation from image-level labels."""
+
+from safn.inference import dense_crf
+from safn.metrics import ConfusionMatrix
+from safn.network import SAFN
+from safn.pseudo import pseudo_ground_truth
+from safn.segmentation import DeepLab
+
+__all__ = ["SAFN", "ConfusionMatrix", "DeepLab", "dense_crf", "pseudo_ground_truth"]

@@ -1,0 +1,209 @@
+"""Run folders: each stage writes into a partial folder that gets its final name only when complete, with a record."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+RECORD = "record.json"
+PACKAGES = ("torch", "torchvision", "timm", "lightning", "numpy", "pillow", "onnxruntime", "pydensecrf2")
+NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
+
+
+class StageError(RuntimeError):
+    """An input of a stage is missing, stale or damaged; the message says which stage to run."""
+
+
+def fingerprint(folder: Path) -> str:
+    """SHA-256 over the names and contents of all files below ``folder`` except its record; 16 hex digits."""
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != RECORD):
+        digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:16]
+
+
+def _plain(value: Any) -> Any:
+    """``value`` with NumPy and torch scalars, arrays, tuples and paths turned into what JSON knows."""
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    if isinstance(value, float) and not np.isfinite(value):
+        return None  # JSON has no NaN
+    return str(value) if isinstance(value, Path) else value
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as JSON; the file appears under its name only when it is complete."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(_plain(value), indent=1) + "\n")
+    os.replace(partial, path)
+
+
+def environment() -> dict[str, Any]:
+    """Where and with what a stage runs: commit, versions, processor, cores."""
+    commit = subprocess.run(
+        ["git", "-C", str(NOTEBOOKS.parent), "describe", "--always", "--dirty", "--abbrev=12"],
+        capture_output=True,
+        text=True,
+    )
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = None
+    return {
+        "commit": commit.stdout.strip() or None,
+        "python": platform.python_version(),
+        "versions": versions,
+        "machine": f"{_processor()}, {os.cpu_count()} cores",
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def peak_megabytes() -> float:
+    """Largest resident memory of this process so far, in MiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+
+
+@dataclass
+class Input:
+    """A complete stage folder and its record."""
+
+    folder: Path
+    record: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return f"{self.folder.parent.name}/{self.folder.name}"
+
+
+@dataclass
+class Stage:
+    """A stage at work: write into ``folder``, then ``finish``."""
+
+    final: Path
+    parameters: dict[str, Any]
+    inputs: list[Input]
+    started: float = field(default_factory=time.time)
+
+    @property
+    def folder(self) -> Path:
+        return self.final.with_name(self.final.name + ".partial")
+
+    def finish(self, metrics: dict[str, Any] | None = None, **extra: Any) -> Input:
+        """Write the record and give the folder its final name. ``seconds`` sums over interrupted attempts."""
+        begun = json.loads((self.folder / ".begun").read_text())
+        (self.folder / ".begun").unlink()
+        record = {
+            "stage": self.final.parent.name,
+            "run": self.final.name,
+            "parameters": self.parameters,
+            "seed": self.parameters.get("seed"),
+            "inputs": {i.name: i.record["fingerprint"] for i in self.inputs},
+            "fingerprint": fingerprint(self.folder),
+            "metrics": metrics or {},
+            "seconds": round(time.time() - self.started, 2),
+            "resumed": begun["attempts"] - 1,
+            "peak_megabytes": round(peak_megabytes()),
+            "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            **environment(),
+            **extra,
+        }
+        write_json(self.folder / RECORD, record)
+        if self.final.exists():
+            shutil.rmtree(self.final)
+        self.folder.rename(self.final)
+        return Input(self.final, json.loads((self.final / RECORD).read_text()))
+
+
+def begin(runs: Path | str, stage: str, run: str, parameters: Any, inputs: list[Input] = ()) -> Stage:
+    """Open the partial folder of a stage. One left by a killed run with the same parameters and inputs is continued."""
+    values = _plain(vars(parameters) if hasattr(parameters, "__dict__") else parameters)
+    work = Stage(Path(runs) / stage / run, values, list(inputs))
+    identity = {"parameters": values, "inputs": {i.name: i.record["fingerprint"] for i in inputs}}
+    begun, attempts = work.folder / ".begun", 1
+    if begun.exists():
+        before = json.loads(begun.read_text())
+        if {k: before.get(k) for k in identity} == identity:
+            attempts = before["attempts"] + 1
+    if attempts == 1 and work.folder.exists():
+        shutil.rmtree(work.folder)
+    work.folder.mkdir(parents=True, exist_ok=True)
+    write_json(begun, {**identity, "attempts": attempts})
+    return work
+
+
+def need(runs: Path | str, stage: str, run: str) -> Input:
+    """The complete folder of an earlier stage, checked to be still what its own inputs led to.
+
+    Where it is missing and ``run`` is what the stage's notebook makes with its defaults, that notebook runs first.
+
+    Raises:
+        StageError: missing or stale; names the notebook to run and, where stale, both fingerprints.
+    """
+    folder = Path(runs) / stage / run
+    if not (folder / RECORD).exists():
+        _make_with_defaults(Path(runs), stage, folder)
+    found = Input(folder, json.loads((folder / RECORD).read_text()))
+    for name, used in found.record["inputs"].items():
+        record = Path(runs) / name / RECORD
+        now = json.loads(record.read_text())["fingerprint"] if record.exists() else "missing"
+        if now != used:
+            raise StageError(
+                f"{folder} is stale: it was made from {name} with fingerprint {used}, which is now {now}. "
+                f"Run notebooks/{stage}.ipynb again."
+            )
+    return found
+
+
+def _make_with_defaults(runs: Path, stage: str, folder: Path) -> None:
+    """Execute a stage's notebook with its defaults, and check that it made ``folder``."""
+    import papermill
+
+    notebook = NOTEBOOKS / f"{stage}.ipynb"
+    remedy = f"Run notebooks/{stage}.ipynb with the parameters of this run first."
+    names = {parameter for parameter in papermill.inspect_notebook(str(notebook))}
+    runs = runs.resolve()
+    executed = runs / "executed" / stage / "default.ipynb"
+    if (runs / stage).exists() and any(p.is_dir() for p in (runs / stage).iterdir()) and _default_exists(runs, stage):
+        raise StageError(f"{folder} is missing. {remedy}")
+    print(f"{folder} is missing: running notebooks/{stage}.ipynb with its defaults first", flush=True)
+    executed.parent.mkdir(parents=True, exist_ok=True)
+    given = {"runs": str(runs)} if "runs" in names else {}
+    papermill.execute_notebook(str(notebook), str(executed), given, cwd=str(NOTEBOOKS), progress_bar=False)
+    if not (folder / RECORD).exists():
+        raise StageError(f"{folder} is missing, and the defaults of {stage} do not make it. {remedy}")
+
+
+def _default_exists(runs: Path, stage: str) -> bool:
+    """Whether the stage's notebook already ran with its defaults (its executed copy is there and did not fail)."""
+    executed = runs / "executed" / stage / "default.ipynb"
+    if not executed.exists():
+        return False
+    return not json.loads(executed.read_text())["metadata"].get("papermill", {}).get("exception")

@@ -1,0 +1,70 @@
+"""DeepLab-LargeFOV and DeepLab-ASPP (Sec. IV-A)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from safn import backbones
+
+
+class ASPP(nn.Module):
+    """Atrous spatial pyramid pooling of DeepLab v2: the sum of four dilated 3x3 classifiers."""
+
+    def __init__(self, channels: int, num_outputs: int, stride: int) -> None:
+        super().__init__()
+        rates = [rate * 8 // stride for rate in (6, 12, 18, 24)]  # the published rates are those of stride 8
+        self.branches = nn.ModuleList(nn.Conv2d(channels, num_outputs, 3, padding=r, dilation=r) for r in rates)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return sum(branch(features) for branch in self.branches)
+
+
+def large_fov(channels: int, num_outputs: int, stride: int, width: int) -> nn.Sequential:
+    """fc6 3x3 dilation 12 (at stride 8), fc7 1x1, both with dropout 0.5, then a 1x1 classifier."""
+    rate = 12 * 8 // stride
+    return nn.Sequential(
+        nn.Conv2d(channels, width, 3, padding=rate, dilation=rate),
+        nn.ReLU(),
+        nn.Dropout(0.5),
+        nn.Conv2d(width, width, 1),
+        nn.ReLU(),
+        nn.Dropout(0.5),
+        nn.Conv2d(width, num_outputs, 1),
+    )
+
+
+class DeepLab(nn.Module):
+    """Segmentation network: ``(B, 3, H, W)`` -> logits ``(B, num_outputs, h, w)`` at the backbone's stride.
+
+    Args:
+        backbone: ``vgg16``, ``resnet101`` or ``efficientnet_lite0``.
+        head: ``largefov`` or ``aspp``.
+        num_outputs: classes and background.
+        weights: ``imagenet`` or ``none``.
+        head_width: channels of fc6 and fc7 of LargeFOV.
+        freeze: number of first backbone stages that keep their weights.
+    """
+
+    def __init__(
+        self,
+        backbone: str = "vgg16",
+        head: str = "largefov",
+        num_outputs: int = 21,
+        weights: str = "imagenet",
+        head_width: int = 1024,
+        freeze: int = 0,
+    ) -> None:
+        super().__init__()
+        kind = backbones.BACKBONES[backbone]
+        self.backbone = backbones.create(backbone, weights, "segmentation", freeze)
+        if head == "largefov":
+            self.head = large_fov(kind.channels, num_outputs, kind.stride, head_width)
+        else:
+            self.head = ASPP(kind.channels, num_outputs, kind.stride)
+        last = [m for m in self.head.modules() if isinstance(m, nn.Conv2d)]
+        for layer in last if head == "aspp" else last[-1:]:
+            nn.init.normal_(layer.weight, std=0.01)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.backbone(images))

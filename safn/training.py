@@ -1,0 +1,252 @@
+"""Training with lightning: modules, parameter groups, schedules, checkpoints, resume."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning
+import pandas as pd
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchmetrics.functional.classification import multilabel_average_precision
+
+from safn.network import SAFN, classification_loss
+from safn.segmentation import DeepLab
+
+VOID = 255
+
+
+def learning_rate(step: int, steps: int, schedule: str, power: float = 0.9) -> float:
+    """Factor on the initial learning rate before step ``step`` of ``steps``.
+
+    ``poly``: (1 - step / steps) ** power, the classifier's (Sec. IV-A; the power is open, 0.9).
+    ``step``: divided by 10 after each third: with 6,000 steps every 2,000, as in Sec. IV-A.
+    """
+    if schedule == "poly":
+        return max(0.0, 1 - step / steps) ** power
+    return 0.1 ** (3 * step // steps)
+
+
+def parameter_groups(
+    backbone: nn.Module, parts: dict[str, tuple[nn.Module | None, float]], rate: float, decay: float, bias_factor: float
+) -> list[dict[str, Any]]:
+    """SGD groups: weights with decay, biases with ``bias_factor`` times the rate and none.
+
+    ``parts``: name -> (module, factor on the learning rate) of the newly initialised parts.
+    """
+    groups = []
+    for name, (module, factor) in {"backbone": (backbone, 1.0), **parts}.items():
+        trained = [p for p in module.parameters() if p.requires_grad] if module is not None else []
+        weights, biases = [p for p in trained if p.ndim > 1], [p for p in trained if p.ndim <= 1]
+        if weights:
+            groups.append({"name": f"{name} weight", "params": weights, "lr": rate * factor, "weight_decay": decay})
+        if biases:
+            lr = rate * factor * bias_factor
+            groups.append({"name": f"{name} bias", "params": biases, "lr": lr, "weight_decay": 0.0})
+    return groups
+
+
+class _Module(lightning.LightningModule):
+    """What both trainings share: SGD, the schedule a step, reseeding an epoch, and the check of the loss."""
+
+    def __init__(self, network: nn.Module, settings: dict[str, Any]) -> None:
+        super().__init__()
+        self.network, self.settings = network.to(memory_format=torch.channels_last), settings
+
+    def on_train_epoch_start(self) -> None:
+        torch.manual_seed(hash((self.settings["seed"], self.current_epoch)))  # dropout, the same after a resume
+
+    def configure_optimizers(self):
+        s = self.settings
+        groups = parameter_groups(self.network.backbone, self.new_parts(), s["learning_rate"], s["weight_decay"], self.bias_factor)
+        optimizer = torch.optim.SGD(groups, momentum=s["momentum"])
+        steps = self.trainer.estimated_stepping_batches
+        factor = lambda step: learning_rate(step, steps, s["schedule"], s["power"])  # noqa: E731
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def checked(self, loss: Tensor, batch: dict) -> Tensor:
+        """The loss, logged; stops on a loss that is not finite, naming the images."""
+        if not math.isfinite(loss.detach().item()):
+            raise FloatingPointError(
+                f"the loss is {loss.item()} in epoch {self.current_epoch}, step {self.global_step}, images "
+                f"{', '.join(batch['id'])}; the last good checkpoint is kept. Lower learning_rate."
+            )
+        self.log("loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(batch["id"]))
+        return loss
+
+
+class Classifier(_Module):
+    """Trains SAFN with Eq. 3; validates by mean average precision over the classes."""
+
+    bias_factor = 1.0
+
+    def __init__(self, network: SAFN, settings: dict[str, Any]) -> None:
+        super().__init__(network, settings)
+        self.scores: list[Tensor] = []
+        self.labels: list[Tensor] = []
+
+    def new_parts(self):
+        s = self.settings
+        attention = getattr(self.network, "attention", None)
+        return {
+            "head": (self.network.head, s["new_layer_factor"]),
+            "attention": (attention, s.get("attention_factor", s["new_layer_factor"])),
+        }
+
+    def training_step(self, batch: dict, _: int) -> Tensor:
+        images = batch["image"].contiguous(memory_format=torch.channels_last)
+        loss = self.checked(classification_loss(self.network(images), batch["label"]), batch)
+        weights = getattr(self.network, "scale_weights", None)
+        if weights is not None:
+            for scale, mean in zip(self.network.scales, weights.mean((0, 2, 3))):
+                self.log(f"weight_{scale:g}", mean, on_step=False, on_epoch=True, batch_size=len(batch["id"]))
+        return loss
+
+    def validation_step(self, batch: dict, _: int) -> None:
+        self.scores.append(self.network(batch["image"]).float().sigmoid().cpu())
+        self.labels.append(batch["label"].cpu())
+
+    def on_validation_epoch_end(self) -> None:
+        scores, labels = torch.cat(self.scores), torch.cat(self.labels)
+        self.scores.clear()
+        self.labels.clear()
+        self.log("val_mAP", mean_average_precision(scores, labels), prog_bar=True)
+
+
+def mean_average_precision(scores: Tensor, labels: Tensor) -> float:
+    """Mean over the classes that occur of the average precision, 0..1; both ``(images, N)``."""
+    occurring = labels.sum(0) > 0
+    scores, labels = scores[:, occurring], labels[:, occurring].long()
+    each = multilabel_average_precision(scores, labels, labels.shape[1], average="none")
+    return float(each.mean())
+
+
+class Segmenter(_Module):
+    """Trains DeepLab on masks with 255 ignored; masks shrink to the logits by nearest neighbour."""
+
+    bias_factor = 2.0
+
+    def new_parts(self):
+        return {"head": (self.network.head, self.settings["new_layer_factor"])}
+
+    def training_step(self, batch: dict, _: int) -> Tensor:
+        logits = self.network(batch["image"].contiguous(memory_format=torch.channels_last)).float()
+        target = F.interpolate(batch["mask"][:, None].float(), logits.shape[-2:], mode="nearest")[:, 0].long()
+        counted = (target != VOID).sum().clamp(min=1)  # a batch of ignored pixels only has loss 0, not NaN
+        loss = F.cross_entropy(logits, target, ignore_index=VOID, reduction="sum") / counted
+        return self.checked(loss, batch)
+
+
+def fit(
+    module: _Module,
+    train,
+    validation=None,
+    *,
+    folder: Path,
+    epochs: int,
+    iterations: int = 0,
+    precision: str = "32-true",
+    accelerator: str = "auto",
+    accumulate: int = 1,
+) -> pd.DataFrame:
+    """Train, or go on where an interrupted training of the same folder stopped; returns the log, one row an epoch.
+
+    Writes ``last.ckpt`` after each epoch (atomically) and ``log.csv``; on success ``model.ckpt`` holds the weights of
+    the network alone and ``last.ckpt`` is gone. ``iterations`` > 0 stops after so many steps.
+    """
+    _quiet()
+    checkpoint = folder / "last.ckpt"
+    history = History(folder / "log.csv")
+    trainer = lightning.Trainer(
+        accelerator=accelerator,
+        devices=1,
+        precision=precision,
+        max_epochs=-1 if iterations else epochs,
+        max_steps=iterations or -1,
+        accumulate_grad_batches=accumulate,
+        logger=False,
+        callbacks=[
+            history,
+            ModelCheckpoint(folder, filename="last", save_top_k=1, enable_version_counter=False),
+            TQDMProgressBar(refresh_rate=10),
+        ],
+        num_sanity_val_steps=0,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+    resume = str(checkpoint) if checkpoint.exists() else None
+    if resume:
+        print(f"continuing from {checkpoint}", flush=True)
+    trainer.fit(module, train, validation, ckpt_path=resume, weights_only=True)
+    save_network(module.network, folder / "model.ckpt")
+    checkpoint.unlink(missing_ok=True)
+    return pd.DataFrame(history.rows)
+
+
+class History(lightning.Callback):
+    """One row of logged values an epoch, in ``log.csv`` and in the checkpoint, so that a resumed run keeps them."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.rows = path, []
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.rows = state["rows"]
+
+    def on_train_epoch_end(self, trainer, module) -> None:
+        values = {k: float(v) for k, v in trainer.callback_metrics.items()}
+        rates = {g["name"]: g["lr"] for g in trainer.optimizers[0].param_groups}
+        row = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step, **values}
+        self.rows.append({**row, "learning_rate": max(rates.values())})
+        pd.DataFrame(self.rows).to_csv(self.path, index=False)
+
+
+def save_network(network: nn.Module, path: Path) -> None:
+    """Write the state dict; the file appears only when complete."""
+    partial = path.with_name(path.name + ".partial")
+    torch.save(network.state_dict(), partial)
+    os.replace(partial, path)
+
+
+def load_network(network: nn.Module, path: Path) -> nn.Module:
+    """Load a state dict strictly.
+
+    Raises:
+        ValueError: names each tensor that is missing, unexpected or of another shape, with both shapes.
+    """
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    own = network.state_dict()
+    problems = [f"{k}: missing in the file" for k in own if k not in state]
+    problems += [f"{k}: not in the network" for k in state if k not in own]
+    problems += [
+        f"{k}: {tuple(state[k].shape)} in the file, {tuple(own[k].shape)} in the network"
+        for k in own
+        if k in state and state[k].shape != own[k].shape
+    ]
+    if problems:
+        raise ValueError("\n  - ".join([f"{path} does not fit the network:", *problems]))
+    network.load_state_dict(state)
+    return network
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy and torch, and ask torch for reproducible kernels."""
+    lightning.seed_everything(seed, verbose=False)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def _quiet() -> None:
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    warnings.filterwarnings("ignore", ".*Checkpoint directory.*exists and is not empty.*")
