@@ -41,7 +41,7 @@ def test_every_table_is_there_with_its_rows_caption_and_source():
 def test_tables_1_and_2_put_safn_first_among_image_labels_only():
     for number in (1, 2):
         table = published.table(number)
-        same = table[table["supervision"] == "image labels"]
+        same = table[table["supervision"] == "labels only"]
         assert same.loc[same["val"].idxmax(), "method"] == same.loc[same["test"].idxmax(), "method"] == "SAFN"
 
 
