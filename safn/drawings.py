@@ -64,7 +64,7 @@ def _box(
 
 def _arrow(axes: Axes, *points: tuple[float, float], colour: str = LINE) -> None:
     """An arrow along straight pieces through ``points``."""
-    x, y = zip(*points[:-1])
+    x, y = zip(*points[:-1], strict=True)
     axes.plot(x, y, color=colour, linewidth=1.2, solid_capstyle="round", solid_joinstyle="round")
     style = {"arrowstyle": "-|>,head_length=4,head_width=2.2", "shrinkA": 0, "shrinkB": 0}
     axes.add_patch(FancyArrowPatch(points[-2], points[-1], color=colour, linewidth=1.2, **style))
@@ -136,7 +136,7 @@ def architecture(scales: tuple[float, ...] = (1, 0.75, 0.5), classes: int = 20) 
     ):
         _title(axes, x, top, title)
 
-    for k, (scale, y) in enumerate(zip(scales, rows), 1):
+    for k, (scale, y) in enumerate(zip(scales, rows, strict=True), 1):
         relative = scale / max(scales)
         _picture(axes, 0.8, y, 1.06 * relative, scene.photo)
         _text(axes, 0.8, y - 0.4 * relative - 0.12, f"$I^{k}$: scale {scale:g}")
@@ -207,7 +207,7 @@ def map_generation(classes: int = 20) -> Figure:
     shown = [0, 1, 2, BOAT, len(VOC_CLASSES) - 1]
     names = ["aeroplane", "bicycle", "bird", "boat", "tvmonitor"]
     places = [2.84, 2.34, 1.84, 1.34, 0.72]
-    for channel, name, y in zip(shown, names, places):
+    for channel, name, y in zip(shown, names, places, strict=True):
         feature = np.maximum(scene.features[channel], 0)
         _picture(axes, 3.26, y, 0.58, feature, GREEN, cmap=HEAT, vmin=0, vmax=0.8)
         present = scene.labels[channel] > 0

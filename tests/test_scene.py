@@ -17,7 +17,7 @@ def test_weights_sum_to_one_and_prefer_scale_1_on_the_small_object():
 
 def test_only_the_labelled_classes_have_maps_and_the_sun_is_salient_without_a_label():
     scene = Scene()
-    assert scene.photo.shape == (HEIGHT, WIDTH, 3) and 0 <= scene.photo.min() and scene.photo.max() <= 1
+    assert scene.photo.shape == (HEIGHT, WIDTH, 3) and scene.photo.min() >= 0 and scene.photo.max() <= 1
     present = {c for c in range(len(VOC_CLASSES)) if scene.maps[c].any()}
     assert present == {AEROPLANE, BOAT} == set(np.flatnonzero(scene.labels))
     assert scene.saliency[scene.sun].mean() > 0.8 and scene.maps[:, scene.sun].max() < 0.2

@@ -1,0 +1,156 @@
+"""Pages of the book that are written by the build: where the numbers come from, and the code itself."""
+
+from __future__ import annotations
+
+import ast
+import itertools
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from safn.records import RECORD
+
+ROOT = Path(__file__).resolve().parent.parent
+NAMED = re.compile(r"(?<!\[)`((safn|profiles)/([\w-]+)\.(py|yaml)(?:::([\w.]+))?)`")
+
+
+def provenance(runs: Path, jobs: Iterable[tuple[str, str]] | None = None) -> str:
+    """Two tables in MyST: the environments (commit, versions, machine), and each run with what it cost."""
+    paths = (
+        sorted(runs.glob(f"*/*/{RECORD}"))
+        if jobs is None
+        else [runs / s / r / RECORD for s, r in sorted(jobs)]
+    )
+    records = {
+        f"{path.parts[-3]}/{path.parts[-2]}": json.loads(path.read_text()) for path in paths if path.exists()
+    }
+    if not records:
+        return "No stage has left a record.\n"
+    environments: dict[str, str] = {}
+    rows = []
+    for name, record in records.items():
+        key = environments.setdefault(json.dumps(_environment(record)), str(len(environments) + 1))
+        cells = [
+            record["stage"].partition("_")[0],
+            f"`{record['run']}`",
+            _shown(record.get("seed")),
+            _shown(record.get("seconds"), ",.0f"),
+            _shown(record.get("peak_megabytes"), ",.0f"),
+            f"`{record['fingerprint'][:8]}`",
+            f"`{data[:8]}`" if (data := _data_fingerprint(name, records)) else "-",
+            key,
+        ]
+        rows.append(cells)
+    total = sum(record.get("seconds") or 0 for record in records.values())
+    head = ["stage", "run", "seed", "seconds", "peak MB", "result", "data", "env."]
+    tables = [
+        f"{len(rows)} runs took {total / 60:,.0f} minutes in all, one after another.\n",
+        _table(
+            "Each run: its cost, and the fingerprints of what it wrote and of the data it goes back to",
+            "runs",
+            head,
+            rows,
+        ),
+    ]
+    for text, key in environments.items():
+        values = [[what, str(value)] for what, value in json.loads(text).items()]
+        tables.append(_table(f"Environment {key}", f"environment-{key}", ["what", "value"], values))
+    return "\n".join(tables)
+
+
+def _environment(record: dict[str, Any]) -> dict[str, Any]:
+    versions = {name: version for name, version in (record.get("versions") or {}).items() if version}
+    return {
+        "commit": record.get("commit") or "not known",
+        "machine": record.get("machine") or "not known",
+        **({"device": record["device"]} if record.get("device") else {}),
+        "python": record.get("python") or "not known",
+        **versions,
+    }
+
+
+def _data_fingerprint(name: str, records: dict[str, dict[str, Any]]) -> str | None:
+    """The fingerprint of stage 00 that a run goes back to."""
+    if name.startswith("00_data/"):
+        return records[name]["fingerprint"]
+    for source, fingerprint in records.get(name, {}).get("inputs", {}).items():
+        if source.startswith("00_data/"):
+            return fingerprint
+        if found := _data_fingerprint(source, records):
+            return found
+    return None
+
+
+def _shown(value: Any, form: str = "") -> str:
+    return "-" if value is None else format(value, form)
+
+
+def _table(caption: str, name: str, head: list[str], rows: list[list[str]]) -> str:
+    lines = [" | ".join(cells) for cells in (head, ["---"] * len(head), *rows)]
+    body = "\n".join(f"| {line} |" for line in lines)
+    return f"```{{table}} {caption}\n:name: {name}\n\n{body}\n```\n"
+
+
+def names(path: Path) -> dict[str, str | None]:
+    """What a module defines, or the keys of a YAML file -> the function or class whose section shows it.
+
+    Methods are ``Class.method``. ``None`` stands for the top of the page.
+    """
+    text = path.read_text()
+    if path.suffix == ".yaml":
+        return dict.fromkeys(re.findall(r"^[\s-]*([\w-]+):", text, re.MULTILINE))
+    found: dict[str, str | None] = {}
+    for node in ast.parse(text).body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            inner = (
+                [n.name for n in node.body if isinstance(n, ast.FunctionDef)]
+                if isinstance(node, ast.ClassDef)
+                else []
+            )
+            found |= dict.fromkeys([node.name, *(f"{node.name}.{name}" for name in inner)], node.name)
+        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            found |= dict.fromkeys(t.id for t in targets if isinstance(t, ast.Name))
+    return found
+
+
+def unknown_names(text: str) -> list[str]:
+    """Names such as `` `safn/maps.py::localization_maps` `` in a page that the tree does not have."""
+    return [match[1] for match in NAMED.finditer(text) if _label(match) is None]
+
+
+def linked(text: str) -> str:
+    """The page with every such name linked to the page of code that shows it; unknown ones stay as they are."""
+    return NAMED.sub(lambda match: f"[{match[0]}](#{label})" if (label := _label(match)) else match[0], text)
+
+
+def _label(match: re.Match) -> str | None:
+    _, folder, stem, suffix, name = match.groups()
+    path = ROOT / folder / f"{stem}.{suffix}"
+    if not path.exists() or (name and name not in (known := names(path))):
+        return None
+    section = known[name] if name else None
+    return f"code-{folder}-{stem}" + (f"-{section.lower()}" if section else "")
+
+
+def write_code(folder: Path) -> None:
+    """One page for each module and profile, one section for each function and class, line numbers as in the file."""
+    folder.mkdir()
+    for path in sorted([*ROOT.glob("safn/[!_]*.py"), *ROOT.glob("profiles/*.yaml")]):
+        label = f"code-{path.parent.name}-{path.stem}"
+        lines = path.read_text().splitlines()
+        language, nodes = (
+            ("python", ast.parse(path.read_text()).body) if path.suffix == ".py" else ("yaml", [])
+        )
+        nodes = [node for node in nodes if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
+        starts = [(n.name, min([n.lineno, *(d.lineno for d in n.decorator_list)])) for n in nodes]
+        parts = [f"({label})=\n# {path.relative_to(ROOT)}\n"]
+        for (name, first), (_, after) in itertools.pairwise([("", 1), *starts, ("", len(lines) + 1)]):
+            parts += [f"({label}-{name.lower()})=\n## {name}\n"] if name else []
+            code = "\n".join(lines[first - 1 : after - 1]).rstrip()
+            parts.append(
+                f"````{{code-block}} {language}\n:class: source\n:linenos:\n:lineno-start: {first}\n\n{code}\n````\n"
+            )
+        (folder / f"{path.parent.name}_{path.stem}.md").write_text("\n".join(parts))

@@ -1,0 +1,95 @@
+"""Provenance tables and pages of code."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from safn import pages
+
+
+@pytest.mark.parametrize("page", sorted((pages.ROOT / "book").glob("*.md")), ids=lambda page: page.name)
+def test_every_name_in_the_prose_exists_in_the_code(page):
+    assert pages.unknown_names(page.read_text()) == []
+
+
+def test_paper_to_code_names_a_place_in_each_row():
+    text = (pages.ROOT / "book" / "paper_to_code.md").read_text()
+    rows = [
+        line
+        for line in text.splitlines()
+        if line.startswith("| ") and not line.startswith(("| sentence", "|--"))
+    ]
+    assert len(rows) > 40
+    assert [row for row in rows if not pages.NAMED.search(row) and "nowhere" not in row] == []
+
+
+def test_names_of_a_module_lead_to_the_section_that_shows_them():
+    names = pages.names(pages.ROOT / "safn" / "network.py")
+    assert names["SAFN"] == names["SAFN.forward"] == "SAFN" and names["aggregate"] == "aggregate"
+    assert pages.names(pages.ROOT / "safn" / "inference.py")["CRF"] is None
+
+
+def test_links():
+    text = "`safn/maps.py`, `safn/network.py::SAFN.maps`, `safn/inference.py::CRF`, `safn/maps.py::nothing`, `safn/none.py`"
+    assert pages.linked(text) == (
+        "[`safn/maps.py`](#code-safn-maps), [`safn/network.py::SAFN.maps`](#code-safn-network-safn), "
+        "[`safn/inference.py::CRF`](#code-safn-inference), `safn/maps.py::nothing`, `safn/none.py`"
+    )
+    assert pages.linked(pages.linked(text)) == pages.linked(text)
+    assert pages.unknown_names(text) == ["safn/maps.py::nothing", "safn/none.py"]
+
+
+def test_pages_of_code_hold_every_line_of_every_module(tmp_path):
+    pages.write_code(tmp_path / "code")
+    for path in (pages.ROOT / "safn").glob("[!_]*.py"):
+        page = (tmp_path / "code" / f"safn_{path.stem}.md").read_text()
+        assert [line for line in path.read_text().splitlines() if line and line not in page] == []
+
+
+def write_record(runs, stage, run, **values):
+    folder = runs / stage / run
+    folder.mkdir(parents=True)
+    record = {
+        "stage": stage,
+        "run": run,
+        "seed": 1,
+        "fingerprint": f"{stage[:2]}aaaaaaaa",
+        "inputs": {},
+        "seconds": 30,
+    }
+    (folder / "record.json").write_text(json.dumps({**record, "peak_megabytes": 1234, **values}))
+
+
+def test_provenance_traces_each_run_to_its_data_and_groups_environments(tmp_path):
+    write_record(tmp_path, "00_data", "default", commit="c1", versions={"torch": "2.9", "timm": None})
+    write_record(
+        tmp_path,
+        "03_train_safn",
+        "a",
+        commit="c1",
+        versions={"torch": "2.9"},
+        inputs={"00_data/default": "dddddddddd"},
+    )
+    write_record(
+        tmp_path,
+        "04_localization_maps",
+        "a",
+        commit="c2",
+        device="gpu",
+        inputs={"03_train_safn/a": "03aaaaaaaa"},
+    )
+    text = pages.provenance(tmp_path)
+    assert "| 00 | `default` | 1 | 30 | 1,234 | `00aaaaaa` | `00aaaaaa` | 1 |" in text
+    assert "| 03 | `a` | 1 | 30 | 1,234 | `03aaaaaa` | `dddddddd` | 1 |" in text
+    assert "| 04 | `a` | 1 | 30 | 1,234 | `04aaaaaa` | `dddddddd` | 2 |" in text
+    assert "| torch | 2.9 |" in text and "timm" not in text and "| device | gpu |" in text
+    assert "3 runs took 2 minutes" in text
+
+
+def test_provenance_of_chosen_runs_leaves_the_others_out(tmp_path):
+    write_record(tmp_path, "03_train_safn", "a")
+    write_record(tmp_path, "03_train_safn", "old")
+    assert "old" not in pages.provenance(tmp_path, [("03_train_safn", "a")])
+    assert pages.provenance(tmp_path / "none") == "No stage has left a record.\n"
