@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import torch
 from PIL import Image, ImageOps
 from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision.transforms.v2 import functional as F
+
+from safn.records import Input, need
 
 VOID = 255
 VOC_CLASSES = (
@@ -94,6 +97,10 @@ class VOCFolder:
             return load_image(self.base / "JPEGImages" / f"{image_id}.jpg")
         except OSError as error:
             raise DataError(f"photo {image_id} cannot be read: {error}") from error
+
+    def photos(self, ids: list[str]) -> dict[str, Path]:
+        """Id -> file of the photo."""
+        return {i: self.base / "JPEGImages" / f"{i}.jpg" for i in ids}
 
     def mask_path(self, image_id: str) -> Path | None:
         """The true mask, SegmentationClassAug before SegmentationClass, or ``None`` where there is none."""
@@ -227,9 +234,9 @@ class TrainingSet(Dataset):
         augmentation: Augmentation,
         normalisation: Normalisation,
         seed: int,
-        masks: Path | None = None,
+        masks: dict[str, Path] | None = None,
     ) -> None:
-        """``masks``: folder of ``<id>.png`` training masks (segmentation), or ``None`` (classification)."""
+        """``masks``: the training mask of each id (segmentation), or ``None`` (classification)."""
         self.folder, self.ids, self.augmentation, self.normalisation = folder, ids, augmentation, normalisation
         self.seed, self.masks = seed, masks
 
@@ -240,7 +247,7 @@ class TrainingSet(Dataset):
         epoch, index = key
         image_id = self.ids[index]
         rng = np.random.default_rng((self.seed, epoch, index))
-        mask = None if self.masks is None else load_mask(self.masks / f"{image_id}.png")
+        mask = None if self.masks is None else load_mask(self.masks[image_id])
         image, target = self.augmentation(self.folder.image(image_id), mask, rng, self.normalisation.fill)
         sample = {"id": image_id, "image": self.normalisation(image), "label": torch.from_numpy(self.folder.label(image_id))}
         return sample if target is None else {**sample, "mask": target.long()}
@@ -303,3 +310,19 @@ def training_loader(dataset: TrainingSet, batch_size: int, workers: int) -> Data
 def plain_loader(dataset: PlainSet, workers: int) -> DataLoader:
     """One image a batch, in order."""
     return DataLoader(dataset, 1, num_workers=workers, pin_memory=torch.cuda.is_available())
+
+
+def content_fingerprint(folder: VOCFolder, ids: list[str]) -> str:
+    """SHA-256 over the photos and labels of ``ids``; 16 hex digits. Names the data beside every number."""
+    digest = hashlib.sha256()
+    for image_id in ids:
+        digest.update(image_id.encode() + folder.label(image_id).tobytes())
+        digest.update((folder.base / "JPEGImages" / f"{image_id}.jpg").read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def of_stage(runs: Path | str) -> tuple[Input, VOCFolder, list[str], list[str]]:
+    """Stage 00, its data folder, the training ids and the validation ids that all later stages use."""
+    stage = need(runs, "00_data")
+    lists = [(stage.folder / f"{split}.txt").read_text().split() for split in ("train", "val")]
+    return stage, VOCFolder(stage.folder / stage.record["root"]), *lists

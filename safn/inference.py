@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import concurrent.futures
+import multiprocessing
+import os
+import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Callable
 
 import numpy as np
+import pandas as pd
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from safn.data import DataError, Normalisation, load_image, save_mask
-from safn.network import rescale
+from safn.data import DataError, Normalisation, PlainSet, load_image, plain_loader, save_mask
+from safn.maps import grad_cam, localization_maps, save_maps
+from safn.network import SAFN, PlainClassifier, rescale
+from safn.records import Input
+from safn.segmentation import DeepLab
+from safn.training import load_network
 
 CRF = {"bi_w": 4, "bi_xy_std": 67, "bi_rgb_std": 3, "pos_w": 3, "pos_xy_std": 1, "iterations": 10}  # Sec. IV-A
 
@@ -92,6 +101,89 @@ def _crf_prediction(path: Path, probabilities: np.ndarray) -> np.ndarray:
     return dense_crf(np.asarray(load_image(path)), probabilities.astype(np.float32)).argmax(0).astype(np.uint8)
 
 
+def load_safn(stage: Input, num_classes: int) -> SAFN:
+    """The classifier that stage 03 left, built from its recorded parameters."""
+    p = SimpleNamespace(**stage.record["parameters"])
+    network = SAFN(p.backbone, num_classes, tuple(p.scales), p.aggregation, weights="none")
+    return load_network(network, stage.folder / "model.ckpt").eval()
+
+
+def load_deeplab(stage: Input, num_outputs: int) -> DeepLab:
+    """The segmentation network that stage 06 left, built from its recorded parameters."""
+    p = SimpleNamespace(**stage.record["parameters"])
+    network = DeepLab(p.backbone, p.head, num_outputs, weights="none", head_width=p.head_width)
+    return load_network(network, stage.folder / "model.ckpt").eval()
+
+
+def on_device(network: torch.nn.Module, accelerator: str) -> torch.nn.Module:
+    """``network`` on the device that lightning would take for ``accelerator``, channels last, for inference."""
+    kind = {"gpu": "cuda", "auto": "cuda" if torch.cuda.is_available() else "cpu"}.get(accelerator, accelerator)
+    return network.to(kind, memory_format=torch.channels_last).eval()
+
+
+@torch.inference_mode()
+def flipped_features(network: SAFN, images: Tensor) -> Tensor:
+    """MSF ``(B, N, h, w)``, averaged with that of the mirrored images."""
+    return (network.features(images) + network.features(images.flip(3)).flip(3)) / 2
+
+
+@torch.inference_mode()
+def write_maps(
+    network: SAFN, samples: PlainSet, out: Path, predicted: bool = False, flip: bool = True, workers: int = 0
+) -> int:
+    """Write ``out/<id>.npz`` for each sample; returns how many present classes have an empty map.
+
+    ``predicted``: for the classes with a score above 0.5 instead of the given labels.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    device, empty = next(network.parameters()).device, 0
+    for sample in tqdm(plain_loader(samples, workers), f"maps {out.name}", mininterval=2, file=sys.stdout):
+        images = sample["image"].to(device)
+        features = flipped_features(network, images) if flip else network.features(images)
+        labels = predicted_labels(features.mean((2, 3))) if predicted else sample["label"]
+        maps = localization_maps(features, labels.to(device))[0].cpu().numpy()
+        empty += int((maps[labels[0].bool().cpu().numpy()].reshape(-1, maps[0].size).max(1, initial=0) == 0).sum())
+        save_maps(out / f"{sample['id'][0]}.npz", maps, labels[0].cpu().numpy())
+    return empty
+
+
+def predicted_labels(scores: Tensor) -> Tensor:
+    """Classes with a probability above 0.5, ``(B, N)`` -> 0/1."""
+    return (scores > 0).float()
+
+
+def write_grad_cam(network: PlainClassifier, samples: PlainSet, out: Path, predicted: bool = False) -> None:
+    """Write Grad-CAM maps ``out/<id>.npz`` of the last backbone layer for each sample."""
+    out.mkdir(parents=True, exist_ok=True)
+    for sample in tqdm(plain_loader(samples, 0), f"Grad-CAM {out.name}", mininterval=2, file=sys.stdout):
+        with torch.no_grad():
+            labels = predicted_labels(network(sample["image"])) if predicted else sample["label"]
+        small = torch.nn.functional.adaptive_avg_pool2d  # a Grad-CAM map is smooth: store it at an eighth
+        maps = grad_cam(network, list(network.backbone.children())[-1], sample["image"], labels)
+        maps = small(maps, [max(1, side // 8) for side in maps.shape[-2:]])
+        save_maps(out / f"{sample['id'][0]}.npz", maps[0].numpy(), labels[0].numpy())
+
+
+@torch.inference_mode()
+def attention_statistics(network: SAFN, samples: PlainSet) -> pd.DataFrame:
+    """For each scale: mean weight, its standard deviation between the pixels of an image (mean over images), and
+    between the means of the images. Empty where nothing is weighed."""
+    if network.attention is None:
+        return pd.DataFrame()
+    means, spreads = [], []
+    for sample in plain_loader(samples, 0):
+        network(sample["image"].to(next(network.parameters()).device))
+        weights = network.scale_weights[0].flatten(1).cpu()
+        means.append(weights.mean(1).numpy())
+        spreads.append(weights.std(1).numpy())
+    columns = {
+        "mean": np.mean(means, 0),
+        "spread between pixels": np.mean(spreads, 0),
+        "spread between images": np.std(means, 0),
+    }
+    return pd.DataFrame(columns, index=[f"{s:g}" for s in network.scales])
+
+
 def predict(
     network: torch.nn.Module,
     normalisation: Normalisation,
@@ -100,20 +192,22 @@ def predict(
     scales: tuple[float, ...] = (1.0,),
     flip: bool = False,
     crf: bool = False,
-    processes: int = 1,
-    description: str = "predict",
-) -> Path:
+    processes: int = 0,
+) -> float:
     """Predict masks for images: ``folder/<id>.png``, indexed, at the size of the photo. Those there are kept.
 
-    The CRF runs in ``processes`` of its own while the network goes on (pydensecrf holds the interpreter's lock).
+    The CRF runs in ``processes`` of its own (0: one a core) while the network goes on: pydensecrf holds the
+    interpreter's lock. Returns the seconds it took.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    started, processes = time.time(), processes or len(os.sched_getaffinity(0))
     todo = {i: path for i, path in images.items() if not (folder / f"{i}.png").exists()}
     device = next(network.parameters()).device
     network.eval()
-    with concurrent.futures.ProcessPoolExecutor(processes if crf else 1) as pool:
+    spawn = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
+    with concurrent.futures.ProcessPoolExecutor(processes, spawn) as pool:
         pending: dict[concurrent.futures.Future, str] = {}
-        for image_id, path in tqdm(todo.items(), description, mininterval=2, file=_stdout()):
+        for image_id, path in tqdm(todo.items(), f"predict {folder.name}", mininterval=2, file=sys.stdout):
             photo = load_image(path)
             probabilities = multi_scale_maximum(network, normalisation(photo)[None].to(device), scales, flip).numpy()
             if not crf:
@@ -123,7 +217,7 @@ def predict(
             if len(pending) > 2 * processes:  # bounds the memory
                 _collect(pending, folder, concurrent.futures.FIRST_COMPLETED)
         _collect(pending, folder, concurrent.futures.ALL_COMPLETED)
-    return folder
+    return time.time() - started
 
 
 def _collect(pending: dict, folder: Path, when: str) -> None:
@@ -134,9 +228,3 @@ def _collect(pending: dict, folder: Path, when: str) -> None:
         except Exception as error:
             raise DataError(f"CRF of image {image_id} failed: {error!r}") from error
 
-
-def _stdout():
-    """Progress goes to standard output: notebooks show standard error as if something were wrong."""
-    import sys
-
-    return sys.stdout

@@ -43,9 +43,9 @@ def load_maps(path: Path, num_classes: int, size: tuple[int, int] | None = None)
         present, values = file["classes"], file["maps"].astype(np.float32) / 255
     if size is not None and len(present):
         values = F.interpolate(torch.from_numpy(values)[None], size, mode="bilinear", align_corners=False)[0].numpy()
-    shape = values.shape[-2:] if len(present) else size or (1, 1)
-    full = np.zeros((num_classes, *shape), np.float32)
-    full[present] = values
+    full = np.zeros((num_classes, *(values.shape[-2:] if len(present) or size is None else size)), np.float32)
+    if len(present):
+        full[present] = values
     return full
 
 

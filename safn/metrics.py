@@ -107,3 +107,9 @@ def bootstrap(matrices: list[np.ndarray], draws: int = 1000, seed: int = 0, igno
     flat = [m.reshape(images, -1).astype(np.float64) for m in matrices]
     shape = matrices[0].shape[1:]
     return np.stack([np.nanmean(iou_of((weights @ f).reshape(draws, *shape), ignored), 1) for f in flat], 1)
+
+
+def interval(counts: np.ndarray, draws: int = 1000) -> tuple[float, float]:
+    """95 % bootstrap interval over images of the mIoU, in percent."""
+    low, high = np.percentile(100 * bootstrap([counts], draws)[:, 0], [2.5, 97.5])
+    return round(float(low), 1), round(float(high), 1)

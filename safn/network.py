@@ -127,3 +127,16 @@ def rescale(images: Tensor, scale: float) -> Tensor:
         return images
     size = [max(32, round(side * scale)) for side in images.shape[-2:]]
     return F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=scale < 1)
+
+
+class PlainClassifier(nn.Module):
+    """The network as published for ImageNet with a new classifier: what Fig. 6 (b) explains with Grad-CAM."""
+
+    def __init__(self, backbone: str, num_classes: int, weights: str = "imagenet", freeze: int = 0) -> None:
+        super().__init__()
+        self.backbone = backbones.create(backbone, weights, "plain", freeze)
+        self.head = nn.Conv2d(backbones.BACKBONES[backbone].channels, num_classes, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """``(B, 3, H, W)`` -> class scores ``(B, N)``."""
+        return self.head(self.backbone(images)).mean((2, 3))

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-import numpy as np
+import sys
+from pathlib import Path
 
-VOID = 255
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from safn.data import VOID, VOCFolder, save_mask
+from safn.maps import load_maps
+from safn.metrics import CONVENTIONS, ConfusionMatrix
+from safn.saliency import load_saliency
 
 
 def harmonic_mean(maps: np.ndarray, saliency: np.ndarray) -> np.ndarray:
@@ -67,3 +75,46 @@ def pseudo_ground_truth(
         result[(confidence > ignore_confidence).sum(0) > 1] = VOID
     result[(result == 0) & (saliency > ignore_saliency)] = VOID
     return result
+
+
+def write_folder(
+    folder: VOCFolder, ids: list[str], maps: Path, saliency: Path, out: Path, **rules: float | str
+) -> None:
+    """Write ``out/<id>.png`` for each id from ``maps/<id>.npz`` and ``saliency/<id>.png`` at the size of the photo."""
+    for image_id in tqdm(ids, "pseudo ground truth", mininterval=2, file=sys.stdout):
+        save_mask(out / f"{image_id}.png", of_image(folder, image_id, maps, saliency, **rules))
+
+
+def of_image(folder: VOCFolder, image_id: str, maps: Path, saliency: Path, **rules: float | str) -> np.ndarray:
+    """Pseudo ground truth of one image, uint8 ``(H, W)``."""
+    width, height = folder.image(image_id).size
+    values = load_maps(maps / f"{image_id}.npz", len(folder.classes), (height, width))
+    shown = load_saliency(saliency / f"{image_id}.png", (height, width))
+    return pseudo_ground_truth(values, shown, folder.label(image_id), **rules)
+
+
+def sweep(
+    folder: VOCFolder, ids: list[str], maps: Path, saliency: Path, combine: str = "harmonic", limit: int = 150
+) -> pd.DataFrame:
+    """mIoU (in percent) of the three 255 conventions and the ignored share over a grid of the three thresholds, on up
+    to ``limit`` of the images with a mask, evenly spaced."""
+    ids = [i for i in ids if folder.mask_path(i) is not None]
+    ids = [ids[int(k)] for k in np.linspace(0, len(ids) - 1, min(limit, len(ids)))]
+    grid = [
+        {"gamma": gamma, "ignore_saliency": high, "ignore_confidence": both}
+        for gamma in (0.2, 0.3, 0.4, 0.5)
+        for high in (0.06, 0.3, 0.5, 1)
+        for both in (0.9, 1)
+    ]
+    matrices = [ConfusionMatrix(len(folder.classes) + 1) for _ in grid]
+    for image_id in ids:
+        target = folder.mask(image_id)
+        values = load_maps(maps / f"{image_id}.npz", len(folder.classes), target.shape)
+        shown, labels = load_saliency(saliency / f"{image_id}.png", target.shape), folder.label(image_id)
+        for rules, matrix in zip(grid, matrices):
+            matrix.update(pseudo_ground_truth(values, shown, labels, combine=combine, **rules), target)
+    rows = [
+        {**rules, **{c: 100 * m.miou(c) for c in CONVENTIONS}, "ignored (%)": 100 * m.ignored_share()}
+        for rules, m in zip(grid, matrices)
+    ]
+    return pd.DataFrame(rows).round(3)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import resource
 import shutil
 import subprocess
@@ -159,17 +160,17 @@ def begin(runs: Path | str, stage: str, run: str, parameters: Any, inputs: list[
     return work
 
 
-def need(runs: Path | str, stage: str, run: str) -> Input:
+def need(runs: Path | str, stage: str, run: str = "default") -> Input:
     """The complete folder of an earlier stage, checked to be still what its own inputs led to.
 
-    Where it is missing and ``run`` is what the stage's notebook makes with its defaults, that notebook runs first.
+    Where it is missing, the stage's notebook runs first, with its defaults and with what the name of the run says.
 
     Raises:
-        StageError: missing or stale; names the notebook to run and, where stale, both fingerprints.
+        StageError: missing and not to be made, or stale; names the notebook to run and, where stale, both fingerprints.
     """
     folder = Path(runs) / stage / run
     if not (folder / RECORD).exists():
-        _make_with_defaults(Path(runs), stage, folder)
+        _make(Path(runs).resolve(), stage, run)
     found = Input(folder, json.loads((folder / RECORD).read_text()))
     for name, used in found.record["inputs"].items():
         record = Path(runs) / name / RECORD
@@ -177,33 +178,60 @@ def need(runs: Path | str, stage: str, run: str) -> Input:
         if now != used:
             raise StageError(
                 f"{folder} is stale: it was made from {name} with fingerprint {used}, which is now {now}. "
-                f"Run notebooks/{stage}.ipynb again."
+                f"Run notebooks/{stage}.ipynb for it again."
             )
     return found
 
 
-def _make_with_defaults(runs: Path, stage: str, folder: Path) -> None:
-    """Execute a stage's notebook with its defaults, and check that it made ``folder``."""
+def run_name(aggregation: str, scales: tuple[float, ...], seed: int) -> str:
+    """The name of a chain of stages, such as ``attention_1-0.75-0.5_seed0``."""
+    return f"{aggregation}_{'-'.join(f'{s:g}' for s in scales)}_seed{seed}"
+
+
+def parse_run(run: str) -> dict[str, Any]:
+    """What ``run_name`` put together; an empty dict for another name."""
+    match = re.fullmatch(r"(attention|max|avg)_([\d.]+(?:-[\d.]+)*)_seed(\d+)", run)
+    if not match:
+        return {}
+    scales = [float(s) for s in match[2].split("-")]
+    return {"aggregation": match[1], "scales": scales, "seed": int(match[3])}
+
+
+def _make(runs: Path, stage: str, run: str) -> None:
+    """Execute a stage's notebook for ``run``; the executed copy stays beside those of the workflow."""
     import papermill
 
+    folder = runs / stage / run
     notebook = NOTEBOOKS / f"{stage}.ipynb"
-    remedy = f"Run notebooks/{stage}.ipynb with the parameters of this run first."
-    names = {parameter for parameter in papermill.inspect_notebook(str(notebook))}
-    runs = runs.resolve()
-    executed = runs / "executed" / stage / "default.ipynb"
-    if (runs / stage).exists() and any(p.is_dir() for p in (runs / stage).iterdir()) and _default_exists(runs, stage):
-        raise StageError(f"{folder} is missing. {remedy}")
+    has = papermill.inspect_notebook(str(notebook))
+    given = {"runs": str(runs), "run": run, **parse_run(run)}
+    given = {name: value for name, value in given.items() if name in has}
+    remedy = f"run notebooks/{stage}.ipynb with the parameters of this run first"
+    if run != "default" and len(given) < 2:
+        raise StageError(f"{folder} is missing: {remedy}")
     print(f"{folder} is missing: running notebooks/{stage}.ipynb with its defaults first", flush=True)
+    executed = runs / "executed" / stage / f"{run}.ipynb"
     executed.parent.mkdir(parents=True, exist_ok=True)
-    given = {"runs": str(runs)} if "runs" in names else {}
     papermill.execute_notebook(str(notebook), str(executed), given, cwd=str(NOTEBOOKS), progress_bar=False)
     if not (folder / RECORD).exists():
-        raise StageError(f"{folder} is missing, and the defaults of {stage} do not make it. {remedy}")
+        raise StageError(f"{folder} is missing, and the defaults of {stage} do not make it: {remedy}")
 
 
-def _default_exists(runs: Path, stage: str) -> bool:
-    """Whether the stage's notebook already ran with its defaults (its executed copy is there and did not fail)."""
-    executed = runs / "executed" / stage / "default.ipynb"
-    if not executed.exists():
-        return False
-    return not json.loads(executed.read_text())["metadata"].get("papermill", {}).get("exception")
+def departures(stage: str, metrics: dict[str, float], data: str) -> list[dict[str, Any]]:
+    """Metrics beside the range that recorded runs on the same data lead one to expect.
+
+    Ranges stand in ``results/expected.json``: data fingerprint -> stage -> metric -> [low, high].
+
+    Returns:
+        one row a metric: name, value, low, high, verdict.
+    """
+    path = NOTEBOOKS.parent / "results" / "expected.json"
+    expected = json.loads(path.read_text()) if path.exists() else {}
+    ranges = expected.get(data, {}).get(stage, {})
+    rows = []
+    for name, value in metrics.items():
+        low, high = ranges.get(name, (None, None))
+        inside = None if low is None else bool(low <= value <= high)
+        verdict = {None: "no range recorded for this data", True: "as expected", False: f"{stage} departs here"}
+        rows.append({"metric": name, "value": value, "low": low, "high": high, "verdict": verdict[inside]})
+    return rows

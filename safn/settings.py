@@ -121,11 +121,8 @@ _SIZE_OR_0 = _number(int, 0)
 CHECKS: dict[str, Callable[[Any], Any]] = {
     "runs": _text,
     "run": _text,
-    "data": _text,
-    "model": _text,
-    "maps": _text,
-    "labels": _text,
-    "saliency": _text,
+    "data_folder": _text,
+    "saliency_folder": _text,
     "experiments": _names,
     "scales": parse_scales,
     "test_scales": parse_scales,

@@ -7,6 +7,7 @@ import math
 import os
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning
@@ -17,6 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics.functional.classification import multilabel_average_precision
 
+from safn import backbones
+from safn.data import Augmentation, PlainSet, TrainingSet, VOCFolder, plain_loader, training_loader
 from safn.network import SAFN, classification_loss
 from safn.segmentation import DeepLab
 
@@ -250,3 +253,40 @@ def _quiet() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
     warnings.filterwarnings("ignore", ".*Checkpoint directory.*exists and is not empty.*")
+
+
+def train_classifier(
+    network: nn.Module, p: SimpleNamespace, folder: VOCFolder, train: list[str], val: list[str], out: Path
+) -> pd.DataFrame:
+    """Train a classifier with the parameters of its notebook; returns the log."""
+    normalisation = backbones.BACKBONES[p.backbone].normalisation
+    augmentation = Augmentation(p.crop, p.resize)
+    batches = training_loader(TrainingSet(folder, train, augmentation, normalisation, p.seed), p.batch_size, p.workers)
+    validation = plain_loader(PlainSet(folder, val, normalisation, p.size), p.workers)
+    return _fit(Classifier(network, vars(p)), batches, validation, p, out)
+
+
+def train_segmenter(
+    network: DeepLab, p: SimpleNamespace, folder: VOCFolder, train: list[str], masks: Path | None, out: Path
+) -> pd.DataFrame:
+    """Train DeepLab on ``masks/<id>.png`` (``None``: the true masks) with the parameters of its notebook; returns
+    the log."""
+    normalisation = backbones.BACKBONES[p.backbone].normalisation
+    augmentation = Augmentation(p.crop, p.resize, jitter=(0, 0, 0, 0))  # flip and crop only (Sec. IV-A)
+    paths = {i: folder.mask_path(i) if masks is None else masks / f"{i}.png" for i in train}
+    samples = TrainingSet(folder, train, augmentation, normalisation, p.seed, paths)
+    return _fit(Segmenter(network, vars(p)), training_loader(samples, p.batch_size, p.workers), None, p, out)
+
+
+def _fit(module: _Module, batches, validation, p: SimpleNamespace, out: Path) -> pd.DataFrame:
+    return fit(
+        module,
+        batches,
+        validation,
+        folder=out,
+        epochs=p.epochs,
+        iterations=p.iterations,
+        precision=p.precision,
+        accelerator=p.accelerator,
+        accumulate=getattr(p, "accumulate", 1),
+    )

@@ -1,0 +1,105 @@
+# ---
+# jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,-all
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Data
+#
+# Makes or checks the data set that every later stage reads.
+#
+# | | |
+# |---|---|
+# | **Reads** | nothing (embedded emoji data), or a folder in VOC layout |
+# | **Writes** | `runs/<profile>/00_data/default`: the lists `train.txt`, `val.txt`, the generated data, `record.json` |
+# | **Command** | `papermill 00_data.ipynb out.ipynb -p data ../../voc12` |
+# | **Expected** | no problem found; about 1.5 labels an image |
+# | **Time** | half a minute on 2 cores (emoji, or 2,374 photographs) |
+#
+# The embedded data are composed of [OpenMoji](https://openmoji.org) glyphs (CC BY-SA 4.0) of the 20 VOC classes, over
+# cluttered backgrounds with unlabelled distractors. They are no substitute for photographs: they exist so that every
+# stage can run anywhere, and because the size of each object is known.
+
+# %%
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from IPython.display import display
+
+from safn import data, emoji, figures, records, settings
+
+# %% tags=["parameters"]
+# parameters
+runs = "../runs/emoji"  # folder of the outputs of all stages
+data_folder = ""  # folder in VOC layout; empty: generate the emoji data
+train_images = 320  # emoji: number of training images
+val_images = 160  # emoji: number of validation images
+image_size = 160  # emoji: side in pixels
+seed = 0  # emoji: seed of the generator
+limit = 0  # use only so many training and so many validation images (0: all)
+
+# %%
+p = settings.read(globals())
+
+# %%
+stage = records.begin(p.runs, "00_data", "default", p)
+if p.data_folder:
+    root = Path(p.data_folder).resolve()
+else:
+    root = stage.folder
+    emoji.generate(root, p.train_images, p.val_images, p.image_size, p.seed)
+folder = data.VOCFolder(root)
+problems = folder.verify()
+if problems:
+    raise data.DataError("\n  - ".join([f"{root}: {len(problems)} problems", *problems]))
+print(f"{root.name}: no problem found")
+
+# %% [markdown]
+# ## What is in it
+
+# %%
+lists = {split: folder.ids(name, p.limit) for split, name in (("train", "train_aug"), ("val", "val"))}
+for split, ids in lists.items():
+    (stage.folder / f"{split}.txt").write_text("\n".join(ids) + "\n")
+labels = {split: np.stack([folder.label(i) for i in ids]) for split, ids in lists.items()}
+images_per_class = pd.DataFrame({split: array.sum(0).astype(int) for split, array in labels.items()}, folder.classes)
+display(figures.bars(images_per_class, "images", width=11, rotate=60))
+pd.DataFrame(
+    {
+        split: {"images": len(ids), "labels an image": round(float(labels[split].sum(1).mean()), 3)}
+        for split, ids in lists.items()
+    }
+)
+
+# %% [markdown]
+# Six training images with their true masks. Training never reads these masks: they only score what the stages make.
+
+# %%
+shown = [i for i in lists["train"] if folder.mask_path(i)][:6]
+rows = [{"image": np.asarray(folder.image(i)), "true mask": folder.mask(i)} for i in shown]
+figures.gallery([{f"{k} {n + 1}": v for n, row in enumerate(rows) for k, v in row.items()}], folder.classes, 11)
+
+# %% [markdown]
+# ## Check
+
+# %%
+content = data.content_fingerprint(folder, lists["train"] + lists["val"])
+metrics = {
+    "train_images": len(lists["train"]),
+    "val_images": len(lists["val"]),
+    "labels_an_image": float(labels["train"].sum(1).mean()),
+}
+stage.finish(metrics, root="." if root == stage.folder else str(root), data=content)
+pd.DataFrame(records.departures("00_data", metrics, content))

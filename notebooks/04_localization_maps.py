@@ -1,0 +1,106 @@
+# ---
+# jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,-all
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Localization maps
+#
+# One forward pass gives the map of each class (Sec. III-B):
+#
+# $$M_c = \frac{\mathrm{ReLU}(MSF_c)}{\max(\mathrm{ReLU}(MSF_c))} \quad (4)$$
+#
+# | | |
+# |---|---|
+# | **Reads** | `00_data`, `03_train_safn/<run>` |
+# | **Writes** | `04_localization_maps/<run>`: `train/<id>.npz` (given labels), `val/<id>.npz` (predicted classes) |
+# | **Command** | `papermill 04_localization_maps.ipynb out.ipynb -p run max_1-0.75-0.5_seed0` |
+# | **Expected** | see the check at the end |
+# | **Time** | half a minute on 2 cores (emoji), 10 minutes for the VOC subset |
+
+# %%
+import pandas as pd
+from IPython.display import display
+
+from safn import backbones, data, figures, inference, metrics, records, scoring, settings
+
+# %% tags=["parameters"]
+# parameters
+runs = "../runs/emoji"  # folder of the outputs of all stages
+run = "attention_1-0.75-0.5_seed0"  # which classifier: aggregation_scales_seed
+size = 160  # long side of the image in pixels (0: as they are)
+flip = True  # average with the map of the mirrored image
+accelerator = "auto"  # cpu, gpu, mps or auto
+workers = 0  # processes that load images
+
+# %%
+p = settings.read(globals())
+
+# %%
+source, folder, train, val = data.of_stage(p.runs)
+model = records.need(p.runs, "03_train_safn", p.run)
+stage = records.begin(p.runs, "04_localization_maps", p.run, p, [source, model])
+network = inference.on_device(inference.load_safn(model, len(folder.classes)), p.accelerator)
+normalisation = backbones.BACKBONES[model.record["parameters"]["backbone"]].normalisation
+empty = {
+    split: inference.write_maps(
+        network,
+        data.PlainSet(folder, ids, normalisation, p.size),
+        stage.folder / split,
+        predicted=split == "val",
+        flip=p.flip,
+        workers=p.workers,
+    )
+    for split, ids in {"train": train, "val": val}.items()
+}
+print(f"maps without a positive value, set to 0: {empty['train']} of the training images' classes")
+
+# %% [markdown]
+# ## How good are they?
+# mIoU over a full sweep of the background threshold, on the training images with a mask (given labels). The
+# validation line is the segmentation that the classifier alone gives: its own classes, the threshold of the training
+# images.
+
+# %%
+sweep = scoring.sweep_maps(folder, train, stage.folder / "train")
+alone = scoring.at_threshold(folder, val, stage.folder / "val", sweep.threshold)
+display(figures.sweep({"training images": sweep.miou}))
+figures.percent(
+    {
+        "training images, best threshold": sweep.miou.max(),
+        "validation images, predicted classes, same threshold": alone.miou(),
+    }
+)
+
+# %%
+by_size = metrics.iou_by_size(sweep.counts)
+figures.percent(by_size)
+
+# %%
+figures.map_gallery(folder, train, {"localization map": stage.folder / "train"}, rows=5)
+
+# %% [markdown]
+# ## Check
+
+# %%
+scores = {
+    "map_miou": sweep.miou.max(),
+    "map_threshold": sweep.threshold,
+    "classifier_only_val_miou": alone.miou(),
+    "empty_maps": empty["train"],
+    **{f"map_iou {k}": v for k, v in by_size.items()},
+}
+scoring.save_counts(stage.folder / "counts.npz", sweep.counts)
+stage.finish(scores, init=model.record["init"])
+pd.DataFrame(records.departures("04_localization_maps", scores, source.record["data"]))

@@ -1,0 +1,127 @@
+# ---
+# jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,-all
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Evaluation
+#
+# mIoU on the validation images (Sec. IV-A): one scale; the maximum over five scales; and that with the dense CRF.
+#
+# | | |
+# |---|---|
+# | **Reads** | `00_data`, `06_train_segmentation/<run>` |
+# | **Writes** | `07_evaluate/<run>`: predictions `single/`, `multi/`, `crf/` (indexed PNG) and the counts of each image |
+# | **Command** | `papermill 07_evaluate.ipynb out.ipynb -p crf false` |
+# | **Expected** | see the check at the end |
+# | **Time** | 1 minute on 2 cores (emoji), 15 minutes for the VOC subset |
+#
+# The matrix is one 21 x 21 count over all pixels of the split, void left out; mIoU is its mean over the classes,
+# background included.
+
+# %%
+import pandas as pd
+from IPython.display import display
+
+from safn import backbones, data, figures, inference, metrics, records, scoring, settings
+
+# %% tags=["parameters"]
+# parameters
+runs = "../runs/emoji"  # folder of the outputs of all stages
+run = "attention_1-0.75-0.5_seed0"  # which segmentation network
+test_scales = [0.5, 0.75, 1, 1.25, 1.5]  # of the multi-scale test (the paper's)
+crf = True  # also with the dense CRF
+crf_processes = 0  # processes of the CRF (0: one a core)
+accelerator = "auto"  # cpu, gpu, mps or auto
+
+# %%
+p = settings.read(globals())
+
+# %%
+source, folder, _, val = data.of_stage(p.runs)
+model = records.need(p.runs, "06_train_segmentation", p.run)
+stage = records.begin(p.runs, "07_evaluate", p.run, p, [source, model])
+network = inference.on_device(inference.load_deeplab(model, len(folder.classes) + 1), p.accelerator)
+normalisation = backbones.BACKBONES[model.record["parameters"]["backbone"]].normalisation
+protocols = ["single", "multi", *(["crf"] if p.crf else [])]
+seconds = {
+    q: inference.predict(
+        network,
+        normalisation,
+        folder.photos(val),
+        stage.folder / q,
+        scales=(1.0,) if q == "single" else p.test_scales,
+        crf=q == "crf",
+        processes=p.crf_processes,
+    )
+    for q in protocols
+}
+matrices, counts = {}, {}
+for protocol in protocols:
+    matrices[protocol], counts[protocol] = scoring.score_masks(folder, val, stage.folder / protocol)
+    scoring.save_counts(stage.folder / f"counts_{protocol}.npz", counts[protocol])
+
+# %%
+names = {"single": "single scale", "multi": "multi-scale", "crf": "multi-scale + CRF"}
+pd.DataFrame(
+    {
+        names[q]: {
+            "mIoU (%)": round(100 * matrices[q].miou(), 1),
+            "95 % interval": metrics.interval(counts[q]),
+            "seconds": round(seconds[q]),
+        }
+        for q in protocols
+    }
+).T
+
+# %% [markdown]
+# ## By class
+
+# %%
+classes = ["background", *folder.classes]
+per_class = pd.DataFrame({names[q]: 100 * matrices[q].iou() for q in protocols}, classes)
+display(figures.bars(per_class, "IoU (%)", width=11, rotate=60))
+per_class.round(1).T
+
+# %% [markdown]
+# ## By object size
+# Foreground IoU of the images grouped by how much of them the class covers.
+
+# %%
+by_size = pd.DataFrame({names[q]: metrics.iou_by_size(counts[q]) for q in protocols})
+display(figures.bars(100 * by_size, "foreground IoU (%)"))
+(100 * by_size).round(1)
+
+# %% [markdown]
+# ## Examples
+# Evenly spaced over the validation list, not chosen.
+
+# %%
+figures.mask_gallery(folder, val, {names[q]: stage.folder / q for q in protocols}, rows=5)
+
+# %% [markdown]
+# ## Check
+
+# %%
+scores = {f"val_miou_{q}": matrices[q].miou() for q in protocols}
+scores |= {f"seconds_{q}": seconds[q] for q in protocols}
+scores |= {f"val_iou_{protocols[-1]} {k}": v for k, v in by_size.iloc[:, -1].items()}
+stage.finish(
+    scores,
+    init=model.record["init"],
+    detector=model.record.get("detector"),
+    supervision=model.record["supervision"],
+    per_class={q: dict(zip(classes, matrices[q].iou())) for q in protocols},
+)
+pd.DataFrame(records.departures("07_evaluate", scores, source.record["data"]))

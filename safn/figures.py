@@ -1,0 +1,195 @@
+"""Every plot and gallery of the notebooks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from PIL import Image
+
+from safn.data import PlainSet, VOCFolder, load_mask, palette, resize_long
+from safn.maps import load_maps
+from safn.network import SAFN
+
+SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito's, safe for colour-blind
+plt.rcParams.update(
+    {
+        "figure.dpi": 110,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "grid.alpha": 0.3,
+        "axes.prop_cycle": plt.cycler(color=SERIES),
+        "figure.constrained_layout.use": True,
+        "savefig.facecolor": "white",
+    }
+)
+
+
+def colours(mask: np.ndarray) -> np.ndarray:
+    """uint8 ``(H, W)`` class ids -> RGB in VOC's colours."""
+    return np.array(palette(), np.uint8).reshape(256, 3)[mask]
+
+
+def heat(image: Image.Image, values: np.ndarray) -> np.ndarray:
+    """``values`` ``(h, w)`` in 0..1 laid over an RGB image, uint8 ``(H, W, 3)``."""
+    scaled = np.asarray(Image.fromarray(values.astype(np.float32)).resize(image.size, Image.Resampling.BILINEAR))
+    tint = plt.get_cmap("inferno")(scaled.clip(0, 1))[..., :3] * 255
+    grey = np.asarray(image.convert("L"), np.float32)[..., None]
+    return (0.35 * grey + 0.65 * tint).astype(np.uint8)
+
+
+def curves(log: pd.DataFrame, panels: dict[str, list[str]], x: str = "epoch") -> Figure:
+    """One panel a key (its label of the vertical axis), one line a column of ``log``; missing columns are left out."""
+    figure, axes = plt.subplots(1, len(panels), figsize=(4 * len(panels), 3), squeeze=False)
+    for axis, (label, columns) in zip(axes[0], panels.items()):
+        for column in (c for c in columns if c in log):
+            rows = log[log[column].notna()]
+            axis.plot(rows[x], rows[column], marker="o", markersize=4, label=column.replace("_", " "))
+        axis.set(xlabel=x, ylabel=label)
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        if len(columns) > 1:
+            axis.legend(frameon=False)
+    plt.close(figure)
+    return figure
+
+
+def gallery(rows: list[dict[str, np.ndarray]], classes: list[str], width: float = 9) -> Figure:
+    """A row of pictures an entry: title -> RGB ``(H, W, 3)`` or class ids ``(H, W)``; a legend names the classes
+    that occur (255: ignored)."""
+    titles = list(rows[0])
+    side = width / len(titles)
+    heights = [max(v.shape[0] / v.shape[1] for v in row.values()) for row in rows]
+    figure, axes = plt.subplots(
+        len(rows), len(titles), figsize=(width, side * sum(heights) + 0.9), squeeze=False, height_ratios=heights
+    )
+    seen: set[int] = set()
+    for row, line in zip(rows, axes):
+        for title, axis in zip(titles, line):
+            picture = row[title]
+            if picture.ndim == 2:
+                seen |= set(np.unique(picture).tolist())
+                picture = colours(picture)
+            axis.imshow(picture, interpolation="nearest")
+            axis.set_axis_off()
+    for title, axis in zip(titles, axes[0]):
+        axis.set_title(title, fontsize=9)
+    if seen - {0}:
+        names = {**{k + 1: name for k, name in enumerate(classes)}, 255: "ignored"}
+        table = np.array(palette()).reshape(256, 3) / 255
+        patches = [Patch(color=table[k], label=names[k]) for k in sorted(seen - {0})]
+        figure.legend(handles=patches, loc="outside lower center", ncols=8, fontsize=8, frameon=False)
+    plt.close(figure)
+    return figure
+
+
+def bars(
+    table: pd.DataFrame, ylabel: str, errors: pd.DataFrame | None = None, width: float = 8, rotate: float = 0
+) -> Figure:
+    """Grouped bars: one group a row of ``table``, one colour a column; ``errors`` of the same form as whiskers."""
+    figure, axis = plt.subplots(figsize=(width, 3.2))
+    table.plot.bar(ax=axis, yerr=errors, capsize=3, rot=rotate, width=0.8)
+    axis.grid(axis="x", visible=False)
+    axis.set(xlabel="", ylabel=ylabel)
+    axis.legend(frameon=False, ncols=min(4, table.shape[1]), loc="lower center", bbox_to_anchor=(0.5, 1))
+    plt.close(figure)
+    return figure
+
+
+def sweep(curves: dict[str, np.ndarray]) -> Figure:
+    """mIoU in percent against the background threshold, one line a method; a dot marks the best."""
+    figure, axis = plt.subplots(figsize=(6, 3.2))
+    for name, values in curves.items():
+        thresholds = np.linspace(0, 1, len(values))
+        (line,) = axis.plot(thresholds, 100 * values, label=name)
+        best = int(values.argmax())
+        axis.plot(thresholds[best], 100 * values[best], "o", color=line.get_color())
+        axis.annotate(f"{100 * values[best]:.1f} at {thresholds[best]:.2f}", (thresholds[best], 100 * values[best]),
+                      xytext=(6, 4), textcoords="offset points", fontsize=8)  # fmt: skip
+    axis.set(xlabel="background threshold", ylabel="mIoU (%)")
+    axis.legend(frameon=False)
+    plt.close(figure)
+    return figure
+
+
+def grey(values: np.ndarray) -> np.ndarray:
+    """uint8 ``(H, W)`` -> RGB."""
+    return np.repeat(values[..., None], 3, 2)
+
+
+def spaced(ids: list[str], count: int) -> list[str]:
+    """``count`` ids, evenly spaced over the list: examples are not chosen."""
+    return [ids[int(k)] for k in np.linspace(0, len(ids) - 1, min(count, len(ids)))]
+
+
+def map_gallery(folder: VOCFolder, ids: list[str], maps: dict[str, Path], rows: int) -> Figure:
+    """Photo, the map of its largest class by each method, true mask."""
+    lines = []
+    for image_id in spaced([i for i in ids if folder.mask_path(i) and folder.label(i).any()], rows):
+        photo, mask = folder.image(image_id), folder.mask(image_id)
+        c = largest_class(mask, folder.label(image_id))
+        values = {name: load_maps(path / f"{image_id}.npz", len(folder.classes))[c] for name, path in maps.items()}
+        overlays = {name: heat(photo, value) for name, value in values.items()}
+        lines.append({"image": np.asarray(photo), **overlays, "true mask": mask})
+    return gallery(lines, folder.classes, 2.4 * len(lines[0]))
+
+
+def largest_class(mask: np.ndarray, labels: np.ndarray) -> int:
+    """Index of the labelled class that covers most of a mask."""
+    covered = [(mask == c + 1).sum() if labels[c] else -1 for c in range(len(labels))]
+    return int(np.argmax(covered))
+
+
+@torch.inference_mode()
+def attention_gallery(network: SAFN, samples: PlainSet, rows: int) -> Figure:
+    """Photo, localization map of one class, and the weight of each scale (0 black, 1 yellow)."""
+    lines = []
+    for image_id in spaced([i for i in samples.ids if samples.folder.label(i).any()], rows):
+        photo = resize_long(samples.folder.image(image_id), samples.size)
+        labels = samples.folder.label(image_id)
+        images = samples.normalisation(photo)[None].to(next(network.parameters()).device)
+        c = int(np.flatnonzero(labels)[0])
+        values = network.maps(images, torch.from_numpy(labels)[None].to(images.device))[0, c].cpu().numpy()
+        line = {"image": np.asarray(photo), "localization map": heat(photo, values)}
+        if network.scale_weights is not None:
+            for scale, weight in zip(network.scales, network.scale_weights[0].cpu().numpy()):
+                line[f"weight of scale {scale:g}"] = heat(photo, weight)
+        lines.append(line)
+    return gallery(lines, samples.folder.classes, 2.2 * len(lines[0]))
+
+
+def mask_gallery(folder: VOCFolder, ids: list[str], masks: dict[str, Path], rows: int) -> Figure:
+    """Photo, the masks of each folder, true mask."""
+    lines = []
+    for image_id in spaced([i for i in ids if folder.mask_path(i)], rows):
+        made = {name: load_mask(path / f"{image_id}.png") for name, path in masks.items()}
+        lines.append({"image": np.asarray(folder.image(image_id)), **made, "true mask": folder.mask(image_id)})
+    return gallery(lines, folder.classes, 2.4 * len(lines[0]))
+
+
+def pseudo_gallery(folder: VOCFolder, ids: list[str], maps: Path, saliency: Path, masks: Path, rows: int) -> Figure:
+    """Photo, localization map of its largest class, saliency, pseudo ground truth, true mask (Fig. 3)."""
+    lines = []
+    for image_id in spaced([i for i in ids if folder.mask_path(i) and folder.label(i).any()], rows):
+        photo, mask = folder.image(image_id), folder.mask(image_id)
+        c = largest_class(mask, folder.label(image_id))
+        line = {
+            "image": np.asarray(photo),
+            "localization map": heat(photo, load_maps(maps / f"{image_id}.npz", len(folder.classes))[c]),
+            "saliency map": grey(load_mask(saliency / f"{image_id}.png")),
+            "pseudo ground truth": load_mask(masks / f"{image_id}.png"),
+            "true mask": mask,
+        }
+        lines.append(line)
+    return gallery(lines, folder.classes, 11)
+
+
+def percent(values: dict[str, Any], digits: int = 1) -> pd.DataFrame:
+    """A column of percentages from shares in 0..1."""
+    return pd.DataFrame({"%": {name: round(100 * value, digits) for name, value in values.items()}})

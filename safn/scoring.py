@@ -1,0 +1,119 @@
+"""Scores of a folder: maps over a full threshold sweep, masks, saliency."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from safn.data import VOCFolder, load_mask
+from safn.maps import load_maps, maps_prediction
+from safn.metrics import VOID, ConfusionMatrix, iou_of
+from safn.saliency import load_saliency
+
+LEVELS = 256
+
+
+@dataclass
+class Sweep:
+    """mIoU of localization maps at each of 256 background thresholds (0, 1/255, ... 1)."""
+
+    miou: np.ndarray  # (256,)
+    counts: np.ndarray  # (images, n, n + 1) at the best threshold
+
+    @property
+    def threshold(self) -> float:
+        """The best background threshold, in 0..1."""
+        return float(self.miou.argmax()) / (LEVELS - 1)
+
+
+def sweep_maps(folder: VOCFolder, ids: list[str], maps: Path) -> Sweep:
+    """Score ``maps/<id>.npz`` against the true masks at every background threshold; images without mask are left out.
+
+    At each pixel the class of the largest map wins where it reaches the threshold (``maps.maps_prediction``). One
+    pass: a histogram over (true class, winner, 8-bit value) holds the confusion matrices of all thresholds.
+    """
+    n = len(folder.classes) + 1
+    ids = [i for i in ids if folder.mask_path(i) is not None]
+    histogram = np.zeros((n, n - 1, LEVELS), np.int64)
+    sparse = []
+    for image_id in ids:
+        target = folder.mask(image_id)
+        values = load_maps(maps / f"{image_id}.npz", n - 1, target.shape)
+        best, level = values.argmax(0), np.floor(values.max(0) * (LEVELS - 1) + 1e-4).astype(np.int64)
+        valid = target != VOID
+        cells = (target[valid].astype(np.int64) * (n - 1) + best[valid]) * LEVELS + level[valid]
+        one = np.bincount(cells, minlength=histogram.size)
+        histogram += one.reshape(histogram.shape)
+        kept = np.flatnonzero(one)
+        sparse.append((kept, one[kept]))
+    reached = histogram[:, :, ::-1].cumsum(2)[:, :, ::-1]  # (target, winner, threshold): value >= threshold
+    matrices = np.zeros((LEVELS, n, n + 1), np.int64)
+    matrices[:, :, 1:n] = reached.transpose(2, 0, 1)
+    matrices[:, :, 0] = (histogram.sum((1, 2))[:, None] - reached.sum(1)).T
+    miou = np.nanmean(iou_of(matrices), 1)
+    best = int(miou.argmax())
+    return Sweep(miou, np.stack([_counts_at(*one, best, n) for one in sparse]))
+
+
+def _counts_at(cells: np.ndarray, pixels: np.ndarray, threshold: int, n: int) -> np.ndarray:
+    pairs, level = np.divmod(cells, LEVELS)
+    target, winner = np.divmod(pairs, n - 1)
+    predicted = np.where(level >= threshold, winner + 1, 0)
+    counts = np.bincount(target * (n + 1) + predicted, weights=pixels, minlength=n * (n + 1))
+    return counts.astype(np.int64).reshape(n, n + 1)
+
+
+def score_masks(folder: VOCFolder, ids: list[str], predictions: Path) -> tuple[ConfusionMatrix, np.ndarray]:
+    """Confusion matrix of ``predictions/<id>.png`` and the counts of each image ``(images, n, n + 1)``; images
+    without a true mask are left out."""
+    matrix, counts = ConfusionMatrix(len(folder.classes) + 1), []
+    for image_id in (i for i in ids if folder.mask_path(i) is not None):
+        try:
+            counts.append(matrix.update(load_mask(predictions / f"{image_id}.png"), folder.mask(image_id)))
+        except ValueError as error:
+            raise ValueError(f"{image_id}: {error}") from error
+    return matrix, np.stack(counts)
+
+
+def at_threshold(folder: VOCFolder, ids: list[str], maps: Path, threshold: float) -> ConfusionMatrix:
+    """Confusion matrix of maps cut at one background threshold; images without a true mask are left out."""
+    matrix = ConfusionMatrix(len(folder.classes) + 1)
+    for image_id in (i for i in ids if folder.mask_path(i) is not None):
+        target = folder.mask(image_id)
+        values = load_maps(maps / f"{image_id}.npz", len(folder.classes), target.shape)
+        matrix.update(maps_prediction(values, max(threshold, 1e-6)), target)
+    return matrix
+
+
+def score_saliency(folder: VOCFolder, ids: list[str], maps: Path) -> dict[str, float]:
+    """Mean absolute error against the union of all classes, and the best IoU of the foreground over 256 thresholds."""
+    histogram, error, images = np.zeros((2, LEVELS), np.int64), 0.0, 0
+    for image_id in (i for i in ids if folder.mask_path(i) is not None):
+        target = folder.mask(image_id)
+        values = load_saliency(maps / f"{image_id}.png", target.shape)[target != VOID]
+        foreground = target[target != VOID] > 0
+        error += float(np.abs(values - foreground).mean())
+        images += 1
+        cells = foreground * LEVELS + np.rint(values * (LEVELS - 1)).astype(np.int64)
+        histogram += np.bincount(cells, minlength=2 * LEVELS).reshape(2, LEVELS)
+    reached = histogram[:, ::-1].cumsum(1)[:, ::-1]
+    iou = reached[1] / np.maximum(1, histogram[1].sum() + reached[0])
+    best = int(iou.argmax())
+    return {
+        "saliency_mae": error / max(1, images),
+        "saliency_iou": float(iou[best]),
+        "saliency_threshold": best / (LEVELS - 1),
+    }
+
+
+def save_counts(path: Path, counts: np.ndarray) -> None:
+    """Write the counts of each image, ``(images, n, n + 1)``."""
+    np.savez_compressed(path, counts=counts.astype(np.int32))
+
+
+def load_counts(path: Path) -> np.ndarray:
+    """int64 ``(images, n, n + 1)``."""
+    with np.load(path, allow_pickle=False) as file:
+        return file["counts"].astype(np.int64)
