@@ -48,7 +48,9 @@ def create(name: str, weights: str = "imagenet", purpose: str = "classifier", fr
 def vgg16(weights: str, purpose: str) -> nn.Module:
     """VGG16's convolutions. Classifier (Sec. III-A): the last two pools removed, the last block with dilation 2.
     DeepLab: 3x3 pools with strides 2, 2, 2, 1, 1. Both have stride 8. Names are torchvision's, so its weights load."""
-    source = models.vgg16(weights=models.VGG16_Weights.IMAGENET1K_V1 if weights == "imagenet" else None).features
+    source = models.vgg16(
+        weights=models.VGG16_Weights.IMAGENET1K_V1 if weights == "imagenet" else None
+    ).features
     if purpose == "plain":
         return source
     pools = [index for index, layer in enumerate(source) if isinstance(layer, nn.MaxPool2d)]
@@ -70,7 +72,9 @@ def resnet101(weights: str, purpose: str) -> nn.Module:
     weights_of = models.ResNet101_Weights.IMAGENET1K_V1 if weights == "imagenet" else None
     dilate = purpose != "plain"
     source = models.resnet101(weights=weights_of, replace_stride_with_dilation=(False, dilate, dilate))
-    return FixedBatchNorm(OrderedDict((n, m) for n, m in source.named_children() if n not in ("avgpool", "fc")))
+    return FixedBatchNorm(
+        OrderedDict((n, m) for n, m in source.named_children() if n not in ("avgpool", "fc"))
+    )
 
 
 class FixedBatchNorm(nn.Sequential):
@@ -97,7 +101,9 @@ def efficientnet_lite0(weights: str, purpose: str) -> nn.Module:
     Its batch normalisation is folded into the convolutions before it: the same function as with fixed statistics,
     a third faster to train on a CPU.
     """
-    network = timm.create_model("tf_efficientnet_lite0", pretrained=False, output_stride=32 if purpose == "plain" else 16)
+    network = timm.create_model(
+        "tf_efficientnet_lite0", pretrained=False, output_stride=32 if purpose == "plain" else 16
+    )
     if weights == "imagenet":
         network.load_state_dict(lite0_state(network.state_dict()))
     network.eval()
@@ -121,7 +127,9 @@ def lite0_state(like: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         )
     state = torch.load(paths[0].locate(), map_location="cpu", weights_only=True)
     if [tuple(t.shape) for t in state.values()] != [tuple(t.shape) for t in like.values()]:
-        raise ValueError(f"{paths[0].name} does not hold the tensors of timm's tf_efficientnet_lite0, in its order")
+        raise ValueError(
+            f"{paths[0].name} does not hold the tensors of timm's tf_efficientnet_lite0, in its order"
+        )
     return dict(zip(like, state.values()))
 
 

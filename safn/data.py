@@ -104,7 +104,9 @@ class VOCFolder:
 
     def mask_path(self, image_id: str) -> Path | None:
         """The true mask, SegmentationClassAug before SegmentationClass, or ``None`` where there is none."""
-        paths = [self.base / name / f"{image_id}.png" for name in ("SegmentationClassAug", "SegmentationClass")]
+        paths = [
+            self.base / name / f"{image_id}.png" for name in ("SegmentationClassAug", "SegmentationClass")
+        ]
         return next((path for path in paths if path.exists()), None)
 
     def mask(self, image_id: str) -> np.ndarray:
@@ -146,7 +148,9 @@ class VOCFolder:
     def _verify_image(self, image_id: str) -> list[str]:
         problems = []
         if image_id not in self.labels:
-            problems.append(f"{image_id}: no row in image_labels.csv; the classes are {', '.join(self.classes)}")
+            problems.append(
+                f"{image_id}: no row in image_labels.csv; the classes are {', '.join(self.classes)}"
+            )
         try:
             width, height = self.image(image_id).size
         except (DataError, FileNotFoundError) as error:
@@ -176,19 +180,27 @@ class Augmentation:
     jitter: tuple[float, float, float, float] = (0.3, 0.3, 0.3, 0.1)  # brightness, contrast, saturation, hue
 
     def __call__(
-        self, image: Image.Image, mask: np.ndarray | None, rng: np.random.Generator, fill: tuple[int, int, int]
+        self,
+        image: Image.Image,
+        mask: np.ndarray | None,
+        rng: np.random.Generator,
+        fill: tuple[int, int, int],
     ) -> tuple[Image.Image, torch.Tensor | None]:
         """``crop`` x ``crop`` image and, where a mask is given, uint8 mask; padded with ``fill`` and 255."""
         long = int(rng.integers(self.resize[0], self.resize[1] + 1))
         ratio = long / max(image.size)
         width, height = (max(1, round(side * ratio)) for side in image.size)
         image = image.resize((width, height), Image.Resampling.BILINEAR)
-        masked = None if mask is None else Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST)
+        masked = (
+            None if mask is None else Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST)
+        )
         if self.flip and rng.random() < 0.5:
             image = ImageOps.mirror(image)
             masked = None if masked is None else ImageOps.mirror(masked)
         image = self._colours(image, rng)
-        left, top = (int(rng.integers(min(0, side - self.crop), max(0, side - self.crop) + 1)) for side in image.size)
+        left, top = (
+            int(rng.integers(min(0, side - self.crop), max(0, side - self.crop) + 1)) for side in image.size
+        )
         canvas = Image.new("RGB", (self.crop, self.crop), fill)
         canvas.paste(image, (-left, -top))
         if masked is None:
@@ -237,7 +249,12 @@ class TrainingSet(Dataset):
         masks: dict[str, Path] | None = None,
     ) -> None:
         """``masks``: the training mask of each id (segmentation), or ``None`` (classification)."""
-        self.folder, self.ids, self.augmentation, self.normalisation = folder, ids, augmentation, normalisation
+        self.folder, self.ids, self.augmentation, self.normalisation = (
+            folder,
+            ids,
+            augmentation,
+            normalisation,
+        )
         self.seed, self.masks = seed, masks
 
     def __len__(self) -> int:
@@ -249,7 +266,11 @@ class TrainingSet(Dataset):
         rng = np.random.default_rng((self.seed, epoch, index))
         mask = None if self.masks is None else load_mask(self.masks[image_id])
         image, target = self.augmentation(self.folder.image(image_id), mask, rng, self.normalisation.fill)
-        sample = {"id": image_id, "image": self.normalisation(image), "label": torch.from_numpy(self.folder.label(image_id))}
+        sample = {
+            "id": image_id,
+            "image": self.normalisation(image),
+            "label": torch.from_numpy(self.folder.label(image_id)),
+        }
         return sample if target is None else {**sample, "mask": target.long()}
 
 
@@ -273,7 +294,9 @@ class EpochSampler(Sampler):
 class PlainSet(Dataset):
     """Whole images without augmentation, long side ``size`` pixels (0: as they are)."""
 
-    def __init__(self, folder: VOCFolder, ids: list[str], normalisation: Normalisation, size: int = 0) -> None:
+    def __init__(
+        self, folder: VOCFolder, ids: list[str], normalisation: Normalisation, size: int = 0
+    ) -> None:
         self.folder, self.ids, self.normalisation, self.size = folder, ids, normalisation, size
 
     def __len__(self) -> int:

@@ -17,7 +17,14 @@ from safn.data import PlainSet, VOCFolder, load_mask, palette, resize_long
 from safn.maps import load_maps
 from safn.network import SAFN
 
-SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito's, safe for colour-blind
+SERIES = (
+    "#0072b2",
+    "#d55e00",
+    "#009e73",
+    "#cc79a7",
+    "#e69f00",
+    "#56b4e9",
+)  # Okabe and Ito's, safe for colour-blind
 plt.rcParams.update(
     {
         "figure.dpi": 110,
@@ -39,7 +46,9 @@ def colours(mask: np.ndarray) -> np.ndarray:
 
 def heat(image: Image.Image, values: np.ndarray) -> np.ndarray:
     """``values`` ``(h, w)`` in 0..1 laid over an RGB image, uint8 ``(H, W, 3)``."""
-    scaled = np.asarray(Image.fromarray(values.astype(np.float32)).resize(image.size, Image.Resampling.BILINEAR))
+    scaled = np.asarray(
+        Image.fromarray(values.astype(np.float32)).resize(image.size, Image.Resampling.BILINEAR)
+    )
     tint = plt.get_cmap("inferno")(scaled.clip(0, 1))[..., :3] * 255
     grey = np.asarray(image.convert("L"), np.float32)[..., None]
     return (0.35 * grey + 0.65 * tint).astype(np.uint8)
@@ -67,7 +76,11 @@ def gallery(rows: list[dict[str, np.ndarray]], classes: list[str], width: float 
     side = width / len(titles)
     heights = [max(v.shape[0] / v.shape[1] for v in row.values()) for row in rows]
     figure, axes = plt.subplots(
-        len(rows), len(titles), figsize=(width, side * sum(heights) + 0.9), squeeze=False, height_ratios=heights
+        len(rows),
+        len(titles),
+        figsize=(width, side * sum(heights) + 0.9),
+        squeeze=False,
+        height_ratios=heights,
     )
     seen: set[int] = set()
     for row, line in zip(rows, axes):
@@ -134,7 +147,9 @@ def map_gallery(folder: VOCFolder, ids: list[str], maps: dict[str, Path], rows: 
     for image_id in spaced([i for i in ids if folder.mask_path(i) and folder.label(i).any()], rows):
         photo, mask = folder.image(image_id), folder.mask(image_id)
         c = largest_class(mask, folder.label(image_id))
-        values = {name: load_maps(path / f"{image_id}.npz", len(folder.classes))[c] for name, path in maps.items()}
+        values = {
+            name: load_maps(path / f"{image_id}.npz", len(folder.classes))[c] for name, path in maps.items()
+        }
         overlays = {name: heat(photo, value) for name, value in values.items()}
         lines.append({"image": np.asarray(photo), **overlays, "true mask": mask})
     return gallery(lines, folder.classes, 2.4 * len(lines[0]))
@@ -169,11 +184,15 @@ def mask_gallery(folder: VOCFolder, ids: list[str], masks: dict[str, Path], rows
     lines = []
     for image_id in spaced([i for i in ids if folder.mask_path(i)], rows):
         made = {name: load_mask(path / f"{image_id}.png") for name, path in masks.items()}
-        lines.append({"image": np.asarray(folder.image(image_id)), **made, "true mask": folder.mask(image_id)})
+        lines.append(
+            {"image": np.asarray(folder.image(image_id)), **made, "true mask": folder.mask(image_id)}
+        )
     return gallery(lines, folder.classes, 2.4 * len(lines[0]))
 
 
-def pseudo_gallery(folder: VOCFolder, ids: list[str], maps: Path, saliency: Path, masks: Path, rows: int) -> Figure:
+def pseudo_gallery(
+    folder: VOCFolder, ids: list[str], maps: Path, saliency: Path, masks: Path, rows: int
+) -> Figure:
     """Photo, localization map of its largest class, saliency, pseudo ground truth, true mask (Fig. 3)."""
     lines = []
     for image_id in spaced([i for i in ids if folder.mask_path(i) and folder.label(i).any()], rows):

@@ -232,6 +232,10 @@ def departures(stage: str, metrics: dict[str, float], data: str) -> list[dict[st
     for name, value in metrics.items():
         low, high = ranges.get(name, (None, None))
         inside = None if low is None else bool(low <= value <= high)
-        verdict = {None: "no range recorded for this data", True: "as expected", False: f"{stage} departs here"}
+        verdict = {
+            None: "no range recorded for this data",
+            True: "as expected",
+            False: f"{stage} departs here",
+        }
         rows.append({"metric": name, "value": value, "low": low, "high": high, "verdict": verdict[inside]})
     return rows

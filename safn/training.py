@@ -38,7 +38,11 @@ def learning_rate(step: int, steps: int, schedule: str, power: float = 0.9) -> f
 
 
 def parameter_groups(
-    backbone: nn.Module, parts: dict[str, tuple[nn.Module | None, float]], rate: float, decay: float, bias_factor: float
+    backbone: nn.Module,
+    parts: dict[str, tuple[nn.Module | None, float]],
+    rate: float,
+    decay: float,
+    bias_factor: float,
 ) -> list[dict[str, Any]]:
     """SGD groups: weights with decay, biases with ``bias_factor`` times the rate and none.
 
@@ -49,7 +53,9 @@ def parameter_groups(
         trained = [p for p in module.parameters() if p.requires_grad] if module is not None else []
         weights, biases = [p for p in trained if p.ndim > 1], [p for p in trained if p.ndim <= 1]
         if weights:
-            groups.append({"name": f"{name} weight", "params": weights, "lr": rate * factor, "weight_decay": decay})
+            groups.append(
+                {"name": f"{name} weight", "params": weights, "lr": rate * factor, "weight_decay": decay}
+            )
         if biases:
             lr = rate * factor * bias_factor
             groups.append({"name": f"{name} bias", "params": biases, "lr": lr, "weight_decay": 0.0})
@@ -64,11 +70,15 @@ class _Module(lightning.LightningModule):
         self.network, self.settings = network.to(memory_format=torch.channels_last), settings
 
     def on_train_epoch_start(self) -> None:
-        torch.manual_seed(hash((self.settings["seed"], self.current_epoch)))  # dropout, the same after a resume
+        torch.manual_seed(
+            hash((self.settings["seed"], self.current_epoch))
+        )  # dropout, the same after a resume
 
     def configure_optimizers(self):
         s = self.settings
-        groups = parameter_groups(self.network.backbone, self.new_parts(), s["learning_rate"], s["weight_decay"], self.bias_factor)
+        groups = parameter_groups(
+            self.network.backbone, self.new_parts(), s["learning_rate"], s["weight_decay"], self.bias_factor
+        )
         optimizer = torch.optim.SGD(groups, momentum=s["momentum"])
         steps = self.trainer.estimated_stepping_batches
         factor = lambda step: learning_rate(step, steps, s["schedule"], s["power"])  # noqa: E731
@@ -261,7 +271,9 @@ def train_classifier(
     """Train a classifier with the parameters of its notebook; returns the log."""
     normalisation = backbones.BACKBONES[p.backbone].normalisation
     augmentation = Augmentation(p.crop, p.resize)
-    batches = training_loader(TrainingSet(folder, train, augmentation, normalisation, p.seed), p.batch_size, p.workers)
+    batches = training_loader(
+        TrainingSet(folder, train, augmentation, normalisation, p.seed), p.batch_size, p.workers
+    )
     validation = plain_loader(PlainSet(folder, val, normalisation, p.size), p.workers)
     return _fit(Classifier(network, vars(p)), batches, validation, p, out)
 
