@@ -73,9 +73,7 @@ run = records.run_name(p.aggregation, p.scales, p.seed)
 source, folder, train, val = data.of_stage(p.runs)
 stage = records.begin(p.runs, "03_train_safn", run, p, [source])
 training.seed_everything(p.seed)
-network = SAFN(
-    p.backbone, len(folder.classes), p.scales, p.aggregation, p.weights, p.attention_start, p.freeze
-)
+network = SAFN(p.backbone, len(folder.classes), p.scales, p.aggregation, p.weights, p.attention_start, p.freeze)
 log = training.train_classifier(network, p, folder, train, val, stage.folder)
 weight_columns = [f"weight_{s:g}" for s in p.scales]
 figures.curves(log, {"loss (Eq. 3)": ["loss"], "validation mAP": ["val_mAP"], "mean scale weight": weight_columns})

@@ -83,7 +83,7 @@ pd.DataFrame(
         }
         for q in protocols
     }
-).T
+).transpose()
 
 # %% [markdown]
 # ## By class
@@ -92,7 +92,7 @@ pd.DataFrame(
 classes = ["background", *folder.classes]
 per_class = pd.DataFrame({names[q]: 100 * matrices[q].iou() for q in protocols}, classes)
 display(figures.bars(per_class, "IoU (%)", width=11, rotate=60))
-per_class.round(1).T
+per_class.round(1).transpose()
 
 # %% [markdown]
 # ## By object size

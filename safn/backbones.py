@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, files
-from typing import Callable
 
 import timm
 import torch
@@ -48,9 +48,7 @@ def create(name: str, weights: str = "imagenet", purpose: str = "classifier", fr
 def vgg16(weights: str, purpose: str) -> nn.Module:
     """VGG16's convolutions. Classifier (Sec. III-A): the last two pools removed, the last block with dilation 2.
     DeepLab: 3x3 pools with strides 2, 2, 2, 1, 1. Both have stride 8. Names are torchvision's, so its weights load."""
-    source = models.vgg16(
-        weights=models.VGG16_Weights.IMAGENET1K_V1 if weights == "imagenet" else None
-    ).features
+    source = models.vgg16(weights=models.VGG16_Weights.IMAGENET1K_V1 if weights == "imagenet" else None).features
     if purpose == "plain":
         return source
     pools = [index for index, layer in enumerate(source) if isinstance(layer, nn.MaxPool2d)]
@@ -72,9 +70,7 @@ def resnet101(weights: str, purpose: str) -> nn.Module:
     weights_of = models.ResNet101_Weights.IMAGENET1K_V1 if weights == "imagenet" else None
     dilate = purpose != "plain"
     source = models.resnet101(weights=weights_of, replace_stride_with_dilation=(False, dilate, dilate))
-    return FixedBatchNorm(
-        OrderedDict((n, m) for n, m in source.named_children() if n not in ("avgpool", "fc"))
-    )
+    return FixedBatchNorm(OrderedDict((n, m) for n, m in source.named_children() if n not in ("avgpool", "fc")))
 
 
 class FixedBatchNorm(nn.Sequential):
@@ -127,9 +123,7 @@ def lite0_state(like: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         )
     state = torch.load(paths[0].locate(), map_location="cpu", weights_only=True)
     if [tuple(t.shape) for t in state.values()] != [tuple(t.shape) for t in like.values()]:
-        raise ValueError(
-            f"{paths[0].name} does not hold the tensors of timm's tf_efficientnet_lite0, in its order"
-        )
+        raise ValueError(f"{paths[0].name} does not hold the tensors of timm's tf_efficientnet_lite0, in its order")
     return dict(zip(like, state.values()))
 
 

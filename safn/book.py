@@ -37,9 +37,7 @@ class BookError(RuntimeError):
     """The book cannot be built; the message lists every reason."""
 
 
-def build(
-    runs: Path, chapters: dict[str, Path], out: Path, jobs: Iterable[tuple[str, str]] | None = None
-) -> Path:
+def build(runs: Path, chapters: dict[str, Path], out: Path, jobs: Iterable[tuple[str, str]] | None = None) -> Path:
     """Build the book of a profile.
 
     Args:
@@ -136,9 +134,7 @@ def _copy_notebook(source: Path, target: Path) -> None:
 # --- the build folder ------------------------------------------------------------------------------------------------
 
 
-def collect(
-    runs: Path, chapters: dict[str, Path], out: Path, jobs: Iterable[tuple[str, str]] | None = None
-) -> None:
+def collect(runs: Path, chapters: dict[str, Path], out: Path, jobs: Iterable[tuple[str, str]] | None = None) -> None:
     """Fill the build folder: prose, chapters, drawings, provenance, pages of code."""
     if out.exists() and any(out.iterdir()) and not (out / "_toc.yml").exists():
         raise BookError(f"{out} holds other files: name a folder that is empty or an earlier build")

@@ -16,10 +16,10 @@ from torchvision.transforms.v2 import functional as F
 from safn.records import Input, need
 
 VOID = 255
-VOC_CLASSES = (
-    "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person pottedplant "
-    "sheep sofa train tvmonitor"
-).split()
+VOC_CLASSES = [
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
+    "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+]  # fmt: skip
 
 
 class DataError(ValueError):
@@ -104,9 +104,7 @@ class VOCFolder:
 
     def mask_path(self, image_id: str) -> Path | None:
         """The true mask, SegmentationClassAug before SegmentationClass, or ``None`` where there is none."""
-        paths = [
-            self.base / name / f"{image_id}.png" for name in ("SegmentationClassAug", "SegmentationClass")
-        ]
+        paths = [self.base / name / f"{image_id}.png" for name in ("SegmentationClassAug", "SegmentationClass")]
         return next((path for path in paths if path.exists()), None)
 
     def mask(self, image_id: str) -> np.ndarray:
@@ -148,9 +146,7 @@ class VOCFolder:
     def _verify_image(self, image_id: str) -> list[str]:
         problems = []
         if image_id not in self.labels:
-            problems.append(
-                f"{image_id}: no row in image_labels.csv; the classes are {', '.join(self.classes)}"
-            )
+            problems.append(f"{image_id}: no row in image_labels.csv; the classes are {', '.join(self.classes)}")
         try:
             width, height = self.image(image_id).size
         except (DataError, FileNotFoundError) as error:
@@ -191,16 +187,12 @@ class Augmentation:
         ratio = long / max(image.size)
         width, height = (max(1, round(side * ratio)) for side in image.size)
         image = image.resize((width, height), Image.Resampling.BILINEAR)
-        masked = (
-            None if mask is None else Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST)
-        )
+        masked = None if mask is None else Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST)
         if self.flip and rng.random() < 0.5:
             image = ImageOps.mirror(image)
             masked = None if masked is None else ImageOps.mirror(masked)
         image = self._colours(image, rng)
-        left, top = (
-            int(rng.integers(min(0, side - self.crop), max(0, side - self.crop) + 1)) for side in image.size
-        )
+        left, top = (int(rng.integers(min(0, side - self.crop), max(0, side - self.crop) + 1)) for side in image.size)
         canvas = Image.new("RGB", (self.crop, self.crop), fill)
         canvas.paste(image, (-left, -top))
         if masked is None:
@@ -294,9 +286,7 @@ class EpochSampler(Sampler):
 class PlainSet(Dataset):
     """Whole images without augmentation, long side ``size`` pixels (0: as they are)."""
 
-    def __init__(
-        self, folder: VOCFolder, ids: list[str], normalisation: Normalisation, size: int = 0
-    ) -> None:
+    def __init__(self, folder: VOCFolder, ids: list[str], normalisation: Normalisation, size: int = 0) -> None:
         self.folder, self.ids, self.normalisation, self.size = folder, ids, normalisation, size
 
     def __len__(self) -> int:

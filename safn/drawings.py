@@ -70,32 +70,24 @@ def _arrow(axes: Axes, *points: tuple[float, float], colour: str = LINE) -> None
     axes.add_patch(FancyArrowPatch(points[-2], points[-1], color=colour, linewidth=1.2, **style))
 
 
-def _picture(
-    axes: Axes, x: float, y: float, width: float, image: np.ndarray, edge: str = INK, **options
-) -> float:
+def _picture(axes: Axes, x: float, y: float, width: float, image: np.ndarray, edge: str = INK, **options) -> float:
     """``image`` centred on (x, y), ``width`` wide; returns its height."""
     height = width * image.shape[0] / image.shape[1]
     extent = (x - width / 2, x + width / 2, y - height / 2, y + height / 2)
     limits = axes.axis()
     axes.imshow(image, extent=extent, aspect="auto", zorder=3, **{"interpolation": "bilinear", **options})
     axes.axis(limits)
-    frame = Rectangle(
-        (extent[0], extent[2]), width, height, fill=False, edgecolor=edge, linewidth=0.9, zorder=4
-    )
+    frame = Rectangle((extent[0], extent[2]), width, height, fill=False, edgecolor=edge, linewidth=0.9, zorder=4)
     axes.add_patch(frame)
     return height
 
 
-def _stack(
-    axes: Axes, x: float, y: float, width: float, image: np.ndarray, colour: str, sheets: int = 3
-) -> None:
+def _stack(axes: Axes, x: float, y: float, width: float, image: np.ndarray, colour: str, sheets: int = 3) -> None:
     """``image`` as the first of several sheets behind one another: feature maps of many channels."""
     height = width * image.shape[0] / image.shape[1]
     for k in range(sheets, 0, -1):
         corner = (x - width / 2 + 0.055 * k, y - height / 2 + 0.055 * k)
-        axes.add_patch(
-            Rectangle(corner, width, height, facecolor="white", edgecolor=colour, linewidth=0.9, zorder=2)
-        )
+        axes.add_patch(Rectangle(corner, width, height, facecolor="white", edgecolor=colour, linewidth=0.9, zorder=2))
     _picture(axes, x, y, width, image, colour, cmap=HEAT, vmin=0)
 
 
@@ -267,9 +259,7 @@ def pseudo_generation(gamma: float = 0.2) -> Figure:
         {"background": 0, "aeroplane": AEROPLANE + 1, "boat": BOAT + 1, "ignored": 255}.items()
     ):
         y = 1.78 - 0.27 * k
-        axes.add_patch(
-            Rectangle((6.86, y - 0.08), 0.22, 0.16, facecolor=colours[value], edgecolor=INK, linewidth=0.7)
-        )
+        axes.add_patch(Rectangle((6.86, y - 0.08), 0.22, 0.16, facecolor=colours[value], edgecolor=INK, linewidth=0.7))
         _text(axes, 7.17, y, name, ha="left")
     return figure
 

@@ -39,7 +39,10 @@ GLYPHS = {
     "train": "🚆 🚂 🚄 🚅 🚇 🚈 🚊",
     "tvmonitor": "📺 🖥",
 }
-DISTRACTORS = "🍎 🍕 🍔 🍉 🍩 🔑 🔨 🔧 ⚙ ☂ 🎈 🎸 🎺 📚 ✏ 🧲 🌵 🍄 🌻 ⛄ ⭐ 🌙 ☁ 🏠 🗼 🎁 ⚽ 🏀 🎲 🧩 🧱 🪨 🪵 🌲 🌳 🦋 🐟 🐙 🐢 🐍"
+DISTRACTORS = (
+    "🍎 🍕 🍔 🍉 🍩 🔑 🔨 🔧 ⚙ ☂ 🎈 🎸 🎺 📚 ✏ 🧲 🌵 🍄 🌻 ⛄ "
+    "⭐ 🌙 ☁ 🏠 🗼 🎁 ⚽ 🏀 🎲 🧩 🧱 🪨 🪵 🌲 🌳 🦋 🐟 🐙 🐢 🐍"
+)
 RENDER = 256  # glyphs are drawn once at this size and then scaled
 
 
@@ -53,9 +56,7 @@ def generate(root: Path, train: int = 320, val: int = 160, size: int = 160, seed
         ValueError: listing every argument that is out of range.
     """
     limits = {"train": (train, 20), "val": (val, 20), "size": (size, 32)}
-    wrong = [
-        f"{name} is {value}, at least {low} is needed" for name, (value, low) in limits.items() if value < low
-    ]
+    wrong = [f"{name} is {value}, at least {low} is needed" for name, (value, low) in limits.items() if value < low]
     if wrong:
         raise ValueError("; ".join(wrong))
     base = root / "VOCdevkit" / "VOC2012"
@@ -85,9 +86,7 @@ def scene(split: str, index: int, size: int, seed: int) -> tuple[Image.Image, np
         glyph = _pick(DISTRACTORS.split(), rng)
         _paste(image, _transformed(glyph, _side(0.02, 0.12, size, rng), rng), rng)
     mask = np.zeros((size, size), np.uint8)
-    first = (
-        index + int(rng.integers(0, 20)) * (split == "val")
-    ) % 20  # each class is equally often the first
+    first = (index + int(rng.integers(0, 20)) * (split == "val")) % 20  # each class is equally often the first
     classes = [first, *rng.integers(0, 20, rng.choice(3, p=(0.55, 0.35, 0.1)))]
     for k, c in enumerate(classes):
         high = 0.9 if k == 0 else 0.35
@@ -166,7 +165,7 @@ def _paste(image: Image.Image, glyph: Image.Image, rng: np.random.Generator) -> 
     return np.asarray(alpha) > 127
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def render(glyph: str) -> Image.Image:
     """A glyph in colour, cropped to what is drawn (RGBA)."""
     canvas = Image.new("RGBA", (2 * RENDER, 2 * RENDER))

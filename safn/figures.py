@@ -13,9 +13,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from PIL import Image
 
+from safn.backbones import BACKBONES
 from safn.data import PlainSet, VOCFolder, load_mask, palette, resize_long
-from safn.maps import load_maps
+from safn.inference import load_safn
+from safn.maps import load_maps, localization_maps
 from safn.network import SAFN
+from safn.records import Input
 
 SERIES = (
     "#0072b2",
@@ -46,9 +49,7 @@ def colours(mask: np.ndarray) -> np.ndarray:
 
 def heat(image: Image.Image, values: np.ndarray) -> np.ndarray:
     """``values`` ``(h, w)`` in 0..1 laid over an RGB image, uint8 ``(H, W, 3)``."""
-    scaled = np.asarray(
-        Image.fromarray(values.astype(np.float32)).resize(image.size, Image.Resampling.BILINEAR)
-    )
+    scaled = np.asarray(Image.fromarray(values.astype(np.float32)).resize(image.size, Image.Resampling.BILINEAR))
     tint = plt.get_cmap("inferno")(scaled.clip(0, 1))[..., :3] * 255
     grey = np.asarray(image.convert("L"), np.float32)[..., None]
     return (0.35 * grey + 0.65 * tint).astype(np.uint8)
@@ -147,9 +148,7 @@ def map_gallery(folder: VOCFolder, ids: list[str], maps: dict[str, Path], rows: 
     for image_id in spaced([i for i in ids if folder.mask_path(i) and folder.label(i).any()], rows):
         photo, mask = folder.image(image_id), folder.mask(image_id)
         c = largest_class(mask, folder.label(image_id))
-        values = {
-            name: load_maps(path / f"{image_id}.npz", len(folder.classes))[c] for name, path in maps.items()
-        }
+        values = {name: load_maps(path / f"{image_id}.npz", len(folder.classes))[c] for name, path in maps.items()}
         overlays = {name: heat(photo, value) for name, value in values.items()}
         lines.append({"image": np.asarray(photo), **overlays, "true mask": mask})
     return gallery(lines, folder.classes, 2.4 * len(lines[0]))
@@ -184,15 +183,11 @@ def mask_gallery(folder: VOCFolder, ids: list[str], masks: dict[str, Path], rows
     lines = []
     for image_id in spaced([i for i in ids if folder.mask_path(i)], rows):
         made = {name: load_mask(path / f"{image_id}.png") for name, path in masks.items()}
-        lines.append(
-            {"image": np.asarray(folder.image(image_id)), **made, "true mask": folder.mask(image_id)}
-        )
+        lines.append({"image": np.asarray(folder.image(image_id)), **made, "true mask": folder.mask(image_id)})
     return gallery(lines, folder.classes, 2.4 * len(lines[0]))
 
 
-def pseudo_gallery(
-    folder: VOCFolder, ids: list[str], maps: Path, saliency: Path, masks: Path, rows: int
-) -> Figure:
+def pseudo_gallery(folder: VOCFolder, ids: list[str], maps: Path, saliency: Path, masks: Path, rows: int) -> Figure:
     """Photo, localization map of its largest class, saliency, pseudo ground truth, true mask (Fig. 3)."""
     lines = []
     for image_id in spaced([i for i in ids if folder.mask_path(i) and folder.label(i).any()], rows):
@@ -212,3 +207,64 @@ def pseudo_gallery(
 def percent(values: dict[str, Any], digits: int = 1) -> pd.DataFrame:
     """A column of percentages from shares in 0..1."""
     return pd.DataFrame({"%": {name: round(100 * value, digits) for name, value in values.items()}})
+
+
+def figure4(folder: VOCFolder, ids: list[str], predictions: Path, rows: int) -> Figure:
+    """Photo, true mask, prediction, in the paper's order of columns."""
+    shown = spaced([i for i in ids if folder.mask_path(i)], rows)
+    lines = [
+        {
+            "(a) image": np.asarray(folder.image(i)),
+            "(b) true mask": folder.mask(i),
+            "(c) ours": load_mask(predictions / f"{i}.png"),
+        }
+        for i in shown
+    ]
+    return gallery(lines, folder.classes, 7)
+
+
+@torch.inference_mode()
+def figure5(
+    folder: VOCFolder, ids: list[str], model: Input, made: Input, aggregated: dict[str, Path], rows: int
+) -> Figure:
+    """Photo, map at each scale alone, aggregated maps, true mask; objects from small to large.
+
+    Args:
+        model: stage 03 of the network whose scales are shown alone.
+        made: stage 04 of it, which says the image size.
+        aggregated: ``max``, ``avg``, ``attention`` -> folder of maps; missing ones are left out.
+    """
+    network = load_safn(model, len(folder.classes))
+    normalisation = BACKBONES[model.record["parameters"]["backbone"]].normalisation
+    names = {"max": "maximum", "avg": "average", "attention": "SAFN"}
+    lines = []
+    for image_id, c in by_object_size(folder, ids, rows):
+        photo = folder.image(image_id)
+        images = normalisation(resize_long(photo, made.record["parameters"]["size"]))[None]
+        labels = torch.from_numpy(folder.label(image_id))[None]
+        line = {"image": np.asarray(photo)}
+        for scale, features in zip(network.scales, network.scale_features(images)[0], strict=True):
+            line[f"scale {scale:g}"] = heat(photo, localization_maps(features[None], labels)[0, c].numpy())
+        for kind, path in aggregated.items():
+            line[names[kind]] = heat(photo, load_maps(path / f"{image_id}.npz", len(folder.classes))[c])
+        lines.append({**line, "true mask": folder.mask(image_id)})
+    order = [
+        "image",
+        *(k for k in lines[0] if k.startswith("scale")),
+        "maximum",
+        "average",
+        "SAFN",
+        "true mask",
+    ]
+    lines = [{k: line[k] for k in order if k in line} for line in lines]
+    lettered = [{f"({'abcdefghijkl'[k]}) {t}": v for k, (t, v) in enumerate(line.items())} for line in lines]
+    return gallery(lettered, folder.classes, 1.45 * len(lettered[0]))
+
+
+def by_object_size(folder: VOCFolder, ids: list[str], count: int) -> list[tuple[str, int]]:
+    """``count`` images with one class, from small to large (5th to 95th percentile of its share), with that class."""
+    single = [i for i in ids if folder.mask_path(i) and folder.label(i).sum() == 1][:400]
+    shares = {i: float((folder.mask(i) == folder.label(i).argmax() + 1).mean()) for i in single}
+    ordered = sorted(single, key=shares.get)
+    picked = [ordered[int(k)] for k in np.linspace(0.05, 0.95, min(count, len(ordered))) * (len(ordered) - 1)]
+    return [(i, int(folder.label(i).argmax())) for i in picked]

@@ -7,9 +7,9 @@ import multiprocessing
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Callable
 
 import numpy as np
 import pandas as pd
@@ -63,9 +63,7 @@ def multi_scale_maximum(
     return (best / best.sum(1, keepdim=True))[0].cpu()
 
 
-def dense_crf(
-    image: np.ndarray, probabilities: np.ndarray, floor: float = 1e-4, **parameters: float
-) -> np.ndarray:
+def dense_crf(image: np.ndarray, probabilities: np.ndarray, floor: float = 1e-4, **parameters: float) -> np.ndarray:
     """Fully connected CRF with the paper's parameters (``CRF``).
 
     Classes whose probability stays below ``floor`` at every pixel cannot win and are left out: the time grows with
@@ -109,9 +107,7 @@ def dense_crf(
 
 def _crf_prediction(path: Path, probabilities: np.ndarray) -> np.ndarray:
     torch.set_num_threads(1)
-    return (
-        dense_crf(np.asarray(load_image(path)), probabilities.astype(np.float32)).argmax(0).astype(np.uint8)
-    )
+    return dense_crf(np.asarray(load_image(path)), probabilities.astype(np.float32)).argmax(0).astype(np.uint8)
 
 
 def load_safn(stage: Input, num_classes: int) -> SAFN:
@@ -130,9 +126,7 @@ def load_deeplab(stage: Input, num_outputs: int) -> DeepLab:
 
 def on_device(network: torch.nn.Module, accelerator: str) -> torch.nn.Module:
     """``network`` on the device that lightning would take for ``accelerator``, channels last, for inference."""
-    kind = {"gpu": "cuda", "auto": "cuda" if torch.cuda.is_available() else "cpu"}.get(
-        accelerator, accelerator
-    )
+    kind = {"gpu": "cuda", "auto": "cuda" if torch.cuda.is_available() else "cpu"}.get(accelerator, accelerator)
     return network.to(kind, memory_format=torch.channels_last).eval()
 
 
@@ -157,9 +151,7 @@ def write_maps(
         features = flipped_features(network, images) if flip else network.features(images)
         labels = predicted_labels(features.mean((2, 3))) if predicted else sample["label"]
         maps = localization_maps(features, labels.to(device))[0].cpu().numpy()
-        empty += int(
-            (maps[labels[0].bool().cpu().numpy()].reshape(-1, maps[0].size).max(1, initial=0) == 0).sum()
-        )
+        empty += int((maps[labels[0].bool().cpu().numpy()].reshape(-1, maps[0].size).max(1, initial=0) == 0).sum())
         save_maps(out / f"{sample['id'][0]}.npz", maps, labels[0].cpu().numpy())
     return empty
 
@@ -226,9 +218,7 @@ def predict(
         pending: dict[concurrent.futures.Future, str] = {}
         for image_id, path in tqdm(todo.items(), f"predict {folder.name}", mininterval=2, file=sys.stdout):
             photo = load_image(path)
-            probabilities = multi_scale_maximum(
-                network, normalisation(photo)[None].to(device), scales, flip
-            ).numpy()
+            probabilities = multi_scale_maximum(network, normalisation(photo)[None].to(device), scales, flip).numpy()
             if not crf:
                 save_mask(folder / f"{image_id}.png", probabilities.argmax(0))
                 continue

@@ -26,9 +26,7 @@ def localization_maps(features: Tensor, labels: Tensor) -> Tensor:
     """
     positive = features.float().relu()
     peak = positive.amax((2, 3), keepdim=True)
-    usable = (
-        (peak > 0) & torch.isfinite(features).all(3).all(2)[:, :, None, None] & (labels > 0)[:, :, None, None]
-    )
+    usable = (peak > 0) & torch.isfinite(features).all(3).all(2)[:, :, None, None] & (labels > 0)[:, :, None, None]
     scaled = positive / torch.where(usable, peak, torch.ones_like(peak))
     return torch.where(usable, scaled, torch.zeros_like(scaled))
 
@@ -36,9 +34,7 @@ def localization_maps(features: Tensor, labels: Tensor) -> Tensor:
 def save_maps(path: Path, maps: np.ndarray, labels: np.ndarray) -> None:
     """Write the maps ``(N, h, w)`` of the present classes as 8-bit values with their class indices."""
     present = np.flatnonzero(labels)
-    np.savez_compressed(
-        path, classes=present.astype(np.int16), maps=np.rint(maps[present] * 255).astype(np.uint8)
-    )
+    np.savez_compressed(path, classes=present.astype(np.int16), maps=np.rint(maps[present] * 255).astype(np.uint8))
 
 
 def load_maps(path: Path, num_classes: int, size: tuple[int, int] | None = None) -> np.ndarray:
@@ -46,9 +42,7 @@ def load_maps(path: Path, num_classes: int, size: tuple[int, int] | None = None)
     with np.load(path, allow_pickle=False) as file:
         present, values = file["classes"], file["maps"].astype(np.float32) / 255
     if size is not None and len(present):
-        values = F.interpolate(torch.from_numpy(values)[None], size, mode="bilinear", align_corners=False)[
-            0
-        ].numpy()
+        values = F.interpolate(torch.from_numpy(values)[None], size, mode="bilinear", align_corners=False)[0].numpy()
     full = np.zeros((num_classes, *(values.shape[-2:] if len(present) or size is None else size)), np.float32)
     if len(present):
         full[present] = values

@@ -86,15 +86,11 @@ def iou_by_size(matrices: np.ndarray) -> dict[str, float]:
     for name, (low, high) in SIZES.items():
         group = (target > 0) & (share >= low) & (share < high)
         hits, unions = (hit * group).sum(0), (union * group).sum(0)
-        result[name] = (
-            float((hits[unions > 0] / unions[unions > 0]).mean()) if (unions > 0).any() else float("nan")
-        )
+        result[name] = float((hits[unions > 0] / unions[unions > 0]).mean()) if (unions > 0).any() else float("nan")
     return result
 
 
-def bootstrap(
-    matrices: list[np.ndarray], draws: int = 1000, seed: int = 0, ignored: str = "wrong"
-) -> np.ndarray:
+def bootstrap(matrices: list[np.ndarray], draws: int = 1000, seed: int = 0, ignored: str = "wrong") -> np.ndarray:
     """mIoU of resampled image sets, the same images for each method (a paired bootstrap).
 
     Args:

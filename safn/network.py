@@ -100,9 +100,7 @@ class SAFN(nn.Module):
         """``(B, 3, H, W)`` -> ``(B, S, N, h, w)``: F^1 ... F^S at the size of the largest scale (bilinear)."""
         features = [self.head(self.backbone(rescale(images, scale))) for scale in self.scales]
         size = features[self.scales.index(max(self.scales))].shape[-2:]
-        return torch.stack(
-            [F.interpolate(f, size, mode="bilinear", align_corners=False) for f in features], 1
-        )
+        return torch.stack([F.interpolate(f, size, mode="bilinear", align_corners=False) for f in features], 1)
 
     def features(self, images: Tensor) -> Tensor:
         """``(B, 3, H, W)`` -> MSF ``(B, N, h, w)`` (Eq. 2)."""

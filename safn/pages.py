@@ -18,14 +18,8 @@ NAMED = re.compile(r"(?<!\[)`((safn|profiles)/([\w-]+)\.(py|yaml)(?:::([\w.]+))?
 
 def provenance(runs: Path, jobs: Iterable[tuple[str, str]] | None = None) -> str:
     """Two tables in MyST: the environments (commit, versions, machine), and each run with what it cost."""
-    paths = (
-        sorted(runs.glob(f"*/*/{RECORD}"))
-        if jobs is None
-        else [runs / s / r / RECORD for s, r in sorted(jobs)]
-    )
-    records = {
-        f"{path.parts[-3]}/{path.parts[-2]}": json.loads(path.read_text()) for path in paths if path.exists()
-    }
+    paths = sorted(runs.glob(f"*/*/{RECORD}")) if jobs is None else [runs / s / r / RECORD for s, r in sorted(jobs)]
+    records = {f"{path.parts[-3]}/{path.parts[-2]}": json.loads(path.read_text()) for path in paths if path.exists()}
     if not records:
         return "No stage has left a record.\n"
     environments: dict[str, str] = {}
@@ -105,9 +99,7 @@ def names(path: Path) -> dict[str, str | None]:
     for node in ast.parse(text).body:
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
             inner = (
-                [n.name for n in node.body if isinstance(n, ast.FunctionDef)]
-                if isinstance(node, ast.ClassDef)
-                else []
+                [n.name for n in node.body if isinstance(n, ast.FunctionDef)] if isinstance(node, ast.ClassDef) else []
             )
             found |= dict.fromkeys([node.name, *(f"{node.name}.{name}" for name in inner)], node.name)
         elif isinstance(node, (ast.Assign, ast.AnnAssign)):
@@ -141,9 +133,7 @@ def write_code(folder: Path) -> None:
     for path in sorted([*ROOT.glob("safn/[!_]*.py"), *ROOT.glob("profiles/*.yaml")]):
         label = f"code-{path.parent.name}-{path.stem}"
         lines = path.read_text().splitlines()
-        language, nodes = (
-            ("python", ast.parse(path.read_text()).body) if path.suffix == ".py" else ("yaml", [])
-        )
+        language, nodes = ("python", ast.parse(path.read_text()).body) if path.suffix == ".py" else ("yaml", [])
         nodes = [node for node in nodes if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
         starts = [(n.name, min([n.lineno, *(d.lineno for d in n.decorator_list)])) for n in nodes]
         parts = [f"({label})=\n# {path.relative_to(ROOT)}\n"]

@@ -85,9 +85,7 @@ def write_folder(
         save_mask(out / f"{image_id}.png", of_image(folder, image_id, maps, saliency, **rules))
 
 
-def of_image(
-    folder: VOCFolder, image_id: str, maps: Path, saliency: Path, **rules: float | str
-) -> np.ndarray:
+def of_image(folder: VOCFolder, image_id: str, maps: Path, saliency: Path, **rules: float | str) -> np.ndarray:
     """Pseudo ground truth of one image, uint8 ``(H, W)``."""
     width, height = folder.image(image_id).size
     values = load_maps(maps / f"{image_id}.npz", len(folder.classes), (height, width))

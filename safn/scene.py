@@ -30,9 +30,7 @@ def _blur(values: np.ndarray, sigma: float) -> np.ndarray:
     kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
     kernel /= kernel.sum()
     for axis in (0, 1):
-        padded = np.pad(
-            values.astype(float), [(reach, reach) if a == axis else (0, 0) for a in (0, 1)], "edge"
-        )
+        padded = np.pad(values.astype(float), [(reach, reach) if a == axis else (0, 0) for a in (0, 1)], "edge")
         values = np.apply_along_axis(lambda line: np.convolve(line, kernel, "valid"), axis, padded)
     return values
 

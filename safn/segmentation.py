@@ -13,9 +13,7 @@ class ASPP(nn.Module):
     def __init__(self, channels: int, num_outputs: int, stride: int) -> None:
         super().__init__()
         rates = [rate * 8 // stride for rate in (6, 12, 18, 24)]  # the published rates are those of stride 8
-        self.branches = nn.ModuleList(
-            nn.Conv2d(channels, num_outputs, 3, padding=r, dilation=r) for r in rates
-        )
+        self.branches = nn.ModuleList(nn.Conv2d(channels, num_outputs, 3, padding=r, dilation=r) for r in rates)
 
     def forward(self, features: Tensor) -> Tensor:
         return sum(branch(features) for branch in self.branches)

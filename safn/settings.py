@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import difflib
 import math
+from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any, Callable
+from typing import Any
 
 import yaml
 
@@ -62,10 +64,8 @@ def _number(kind: type, low: float, high: float = math.inf, *, above: bool = Fal
 
     def check(value: Any) -> Any:
         if isinstance(value, str):
-            try:
+            with contextlib.suppress(yaml.YAMLError):
                 value = yaml.safe_load(value)
-            except yaml.YAMLError:
-                pass
         whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer() and kind is int)
         if isinstance(value, bool) or not (whole or (kind is float and isinstance(value, float))):
             raise ValueError(f"{value!r} is no {'whole ' if kind is int else ''}number")

@@ -53,9 +53,7 @@ def parameter_groups(
         trained = [p for p in module.parameters() if p.requires_grad] if module is not None else []
         weights, biases = [p for p in trained if p.ndim > 1], [p for p in trained if p.ndim <= 1]
         if weights:
-            groups.append(
-                {"name": f"{name} weight", "params": weights, "lr": rate * factor, "weight_decay": decay}
-            )
+            groups.append({"name": f"{name} weight", "params": weights, "lr": rate * factor, "weight_decay": decay})
         if biases:
             lr = rate * factor * bias_factor
             groups.append({"name": f"{name} bias", "params": biases, "lr": lr, "weight_decay": 0.0})
@@ -70,9 +68,7 @@ class _Module(lightning.LightningModule):
         self.network, self.settings = network.to(memory_format=torch.channels_last), settings
 
     def on_train_epoch_start(self) -> None:
-        torch.manual_seed(
-            hash((self.settings["seed"], self.current_epoch))
-        )  # dropout, the same after a resume
+        torch.manual_seed(hash((self.settings["seed"], self.current_epoch)))  # dropout, the same after a resume
 
     def configure_optimizers(self):
         s = self.settings
@@ -271,9 +267,7 @@ def train_classifier(
     """Train a classifier with the parameters of its notebook; returns the log."""
     normalisation = backbones.BACKBONES[p.backbone].normalisation
     augmentation = Augmentation(p.crop, p.resize)
-    batches = training_loader(
-        TrainingSet(folder, train, augmentation, normalisation, p.seed), p.batch_size, p.workers
-    )
+    batches = training_loader(TrainingSet(folder, train, augmentation, normalisation, p.seed), p.batch_size, p.workers)
     validation = plain_loader(PlainSet(folder, val, normalisation, p.size), p.workers)
     return _fit(Classifier(network, vars(p)), batches, validation, p, out)
 

@@ -1,0 +1,62 @@
+# The jobs of a profile as rules around papermill. `make book` calls this; see safn/plan.py for what runs after what.
+import json
+import sys
+from pathlib import Path
+
+from safn import plan
+
+PROFILE = config.get("profile", "emoji")
+RUNS = Path(config.get("runs", f"runs/{Path(PROFILE).stem}")).resolve()
+profile = plan.load(PROFILE, config.get("data") or "")
+JOBS = plan.jobs(profile)
+BOOK = RUNS / "book.built"
+
+
+def record(stage, run):
+    return RUNS / stage / run / "record.json"
+
+
+rule all:
+    input:
+        BOOK,
+
+
+for job in JOBS:
+
+    rule:
+        name: f"{job.stage}_{job.run}"
+        input:
+            [record(*name) for name in job.after],
+            notebook=f"notebooks/{job.stage}.ipynb",
+        output:
+            record(*job.name),
+        params:
+            json.dumps({"runs": str(RUNS), **job.parameters}),
+            partial=RUNS / "executed" / job.stage / f"{job.run}.partial.ipynb",
+        log:
+            RUNS / "executed" / job.stage / f"{job.run}.ipynb",
+        threads: min(profile["threads"], workflow.cores)
+        shell:
+            # papermill's output is not atomic; a failed notebook is kept under its final name as well
+            "OMP_NUM_THREADS={threads} {sys.executable} -m papermill --no-progress-bar --cwd notebooks {input.notebook} {params.partial}"
+            " -y {params[0]:q} > {params.partial}.txt 2>&1 || failed=1;"
+            " mv {params.partial} {log}; test -z \"$failed\" || (cat {params.partial}.txt; exit 1);"
+            " rm {params.partial}.txt"
+
+
+rule book:
+    input:
+        [record(*job.name) for job in JOBS],
+        "_toc.yml",
+        "_config.yml",
+        [str(path) for path in sorted(Path("book").rglob("*")) if path.is_file()],
+    output:
+        touch(BOOK),
+    run:
+        from safn import book
+
+        executed = {job.name: RUNS / "executed" / job.stage / f"{job.run}.ipynb" for job in JOBS}
+        chapters = {}  # of each stage the first run, the main experiment's
+        for (stage, _), path in executed.items():
+            chapters.setdefault(stage, path)
+        print(f"The book: {book.build(RUNS, chapters, RUNS / 'book', executed)}")

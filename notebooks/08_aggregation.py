@@ -1,0 +1,96 @@
+# ---
+# jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,-all
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Aggregation methods (Table 4)
+#
+# Attention against the maximum and the average over the same scales: everything else, the batches included, is the
+# same.
+#
+# | | |
+# |---|---|
+# | **Reads** | `07_evaluate/<run>` and the stages before it, of each run in `experiments` |
+# | **Writes** | `08_aggregation/default`: `table4.csv` |
+# | **Command** | `papermill 08_aggregation.ipynb out.ipynb` |
+# | **Expected** | differences smaller than what another seed changes: the paper's span is 0.4 points |
+# | **Time** | seconds; minutes for each run that is missing |
+
+# %%
+import pandas as pd
+from IPython.display import display
+
+from safn import data, figures, published, records, results, settings
+
+# %% tags=["parameters"]
+# parameters
+runs = "../runs/emoji"  # folder of the outputs of all stages
+experiments = [  # runs to compare: aggregation_scales_seed, the first against the others
+    "attention_1-0.75-0.5_seed0",
+    "max_1-0.75-0.5_seed0",
+    "avg_1-0.75-0.5_seed0",
+]
+bootstrap = 1000  # resampled image sets
+
+# %%
+p = settings.read(globals())
+
+# %%
+source, *_ = data.of_stage(p.runs)
+table, ends = results.collect(p.runs, p.experiments)
+stage = records.begin(p.runs, "08_aggregation", "default", p, [source, *ends])
+print(results.seeds_sentence(table))
+columns = {"val_mAP": "mAP", "map_miou": "maps", "pseudo_miou_background": "pseudo ground truth"}
+columns |= {"val_miou_single": "single scale", "val_miou_multi": "multiple scales"}
+ours = results.over_seeds(table, "aggregation", list(columns)).rename(columns=columns)
+ours
+
+# %% [markdown]
+# All in percent: validation mAP of the classifier, best mIoU of the maps and mIoU of the pseudo ground truth (ignored
+# pixels as background) on training images, and mIoU of the segmentation on validation images without CRF.
+#
+# Beside them the published numbers. Ours are of this run's data, backbone and detector, theirs of VOC 2012 val with
+# VGG16 networks and DSS: **not comparable in level**, only in order.
+
+# %%
+theirs = published.table(4).set_index("aggregation")[["single scale", "multiple scales"]]
+beside = {"this run": ours[["single scale", "multiple scales"]], "published, VOC 2012 val": theirs}
+beside = pd.concat(beside, axis=1).reindex(ours.index)
+beside.to_csv(stage.folder / "table4.csv")
+beside
+
+# %% [markdown]
+# ## Is a difference more than chance?
+# Paired bootstrap over the validation images, multi-scale test.
+
+# %%
+results.differences(ends, "multi", p.bootstrap) if len(ends) > 1 else print("one run: nothing to compare")
+
+# %% [markdown]
+# ## By object size
+# Foreground IoU (%) of the segmentation, multi-scale test, grouped by how much of the image the class covers.
+
+# %%
+by_size = results.by_size(ends, "multi")
+display(figures.bars(by_size, "foreground IoU (%)", width=10))
+by_size
+
+# %% [markdown]
+# ## Check
+
+# %%
+scores = {f"val_miou_multi {run}": value for run, value in zip(table["run"], table["val_miou_multi"], strict=True)}
+stage.finish(scores)
+pd.DataFrame(records.departures("08_aggregation", scores, source.record["data"]))

@@ -1,0 +1,100 @@
+# ---
+# jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,-all
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Sets of scales (Table 6)
+#
+# One scale, two, three: does looking at smaller copies of the image help, and which objects?
+#
+# | | |
+# |---|---|
+# | **Reads** | `07_evaluate/<run>` and the stages before it, of each run in `experiments` |
+# | **Writes** | `09_scales/default`: `table6.csv` |
+# | **Command** | `papermill 09_scales.ipynb out.ipynb` |
+# | **Expected** | in the paper 1 point between one scale and three; on small images smaller copies may hurt |
+# | **Time** | seconds; minutes for each run that is missing |
+
+# %%
+import pandas as pd
+from IPython.display import display
+
+from safn import data, figures, published, records, results, scoring, settings
+from safn.metrics import iou_by_size
+
+# %% tags=["parameters"]
+# parameters
+runs = "../runs/emoji"  # folder of the outputs of all stages
+experiments = [  # runs to compare: aggregation_scales_seed, the first against the others
+    "attention_1-0.75-0.5_seed0",
+    "attention_1_seed0",
+    "attention_1-0.75_seed0",
+]
+bootstrap = 1000  # resampled image sets
+
+# %%
+p = settings.read(globals())
+
+# %%
+source, *_ = data.of_stage(p.runs)
+table, ends = results.collect(p.runs, p.experiments)
+stage = records.begin(p.runs, "09_scales", "default", p, [source, *ends])
+print(results.seeds_sentence(table))
+columns = {"val_mAP": "mAP", "map_miou": "maps", "pseudo_miou_background": "pseudo ground truth"}
+columns |= {"val_miou_single": "single scale", "val_miou_multi": "multiple scales"}
+ours = results.over_seeds(table, "scales", list(columns)).rename(columns=columns)
+ours
+
+# %% [markdown]
+# All in percent, as in the chapter before. Beside them the published numbers, of VOC 2012 val with VGG16 networks and
+# DSS: **not comparable in level**, only in order.
+
+# %%
+theirs = published.table(6).set_index("scales")[["single scale", "multiple scales"]]
+beside = {"this run": ours[["single scale", "multiple scales"]], "published, VOC 2012 val": theirs}
+beside = pd.concat(beside, axis=1).reindex(ours.index)
+beside.to_csv(stage.folder / "table6.csv")
+beside
+
+# %%
+results.differences(ends, "multi", p.bootstrap) if len(ends) > 1 else print("one run: nothing to compare")
+
+# %% [markdown]
+# ## By object size: the maps
+# The paper's claim is about size: smaller copies complete the maps of large objects and blur those of small ones.
+# IoU (%) of the localization maps at each run's best threshold, training images.
+
+# %%
+maps = {run: records.need(p.runs, "04_localization_maps", run) for run in p.experiments}
+map_sizes = pd.DataFrame({r: iou_by_size(scoring.load_counts(m.folder / "counts.npz")) for r, m in maps.items()})
+display(figures.bars(100 * map_sizes, "IoU of the maps (%)", width=10))
+(100 * map_sizes).round(1)
+
+# %% [markdown]
+# ## By object size: the segmentation
+# Validation images, multi-scale test.
+
+# %%
+by_size = results.by_size(ends, "multi")
+display(figures.bars(by_size, "foreground IoU (%)", width=10))
+by_size
+
+# %% [markdown]
+# ## Check
+
+# %%
+scores = {f"val_miou_multi {run}": value for run, value in zip(table["run"], table["val_miou_multi"], strict=True)}
+stage.finish(scores)
+pd.DataFrame(records.departures("09_scales", scores, source.record["data"]))

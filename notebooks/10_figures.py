@@ -1,0 +1,89 @@
+# ---
+# jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,-all
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Figures 4, 5 and 6
+#
+# The paper's qualitative figures from the run at hand, in its order of columns. Examples are evenly spaced over the
+# list of images, not chosen; the rows of Fig. 5 are ordered by object size.
+#
+# | | |
+# |---|---|
+# | **Reads** | `02_baseline`, and stages 03, 04 and 07 of each run in `experiments` |
+# | **Writes** | `10_figures/default`: a record only |
+# | **Command** | `papermill 10_figures.ipynb out.ipynb` |
+# | **Expected** | pictures |
+# | **Time** | half a minute |
+
+# %%
+import pandas as pd
+
+from safn import data, figures, records, settings
+
+# %% tags=["parameters"]
+# parameters
+runs = "../runs/emoji"  # folder of the outputs of all stages
+experiments = [  # the first is the main experiment
+    "attention_1-0.75-0.5_seed0",
+    "max_1-0.75-0.5_seed0",
+    "avg_1-0.75-0.5_seed0",
+    "attention_1_seed0",
+]
+examples = 6  # rows of each figure
+
+# %%
+p = settings.read(globals())
+
+# %%
+source, folder, train, val = data.of_stage(p.runs)
+plain = records.need(p.runs, "02_baseline")
+maps = {run: records.need(p.runs, "04_localization_maps", run) for run in p.experiments}
+main, end = p.experiments[0], records.need(p.runs, "07_evaluate", p.experiments[0])
+stage = records.begin(p.runs, "10_figures", "default", p, [source, plain, end, *maps.values()])
+
+# %% [markdown]
+# ## Figure 4: segmentation of validation images
+# (a) image, (b) true mask, (c) ours. The paper has a column (d) for its second backbone; this run has one backbone.
+
+# %%
+last = "crf" if (end.folder / "crf").exists() else "multi"
+figures.figure4(folder, val, end.folder / last, p.examples)
+
+# %% [markdown]
+# ## Figure 5: maps of small and of large objects
+# (a) image, (b)-(d) maps of the main experiment's network at each scale alone, (e)-(g) aggregated by the maximum, the
+# average and the attention, each from the network that was trained so, (h) true mask. Small objects first.
+
+# %%
+aggregated = {run.split("_")[0]: m.folder / "train" for run, m in maps.items() if run.count("-") == main.count("-")}
+figures.figure5(folder, train, records.need(p.runs, "03_train_safn", main), maps[main], aggregated, p.examples)
+
+# %% [markdown]
+# ## Figure 6: from the plain classifier to SAFN
+# (a) image, (b) the plain classifier with Grad-CAM, (c) our baseline (one scale) where the run has it, (d) SAFN.
+
+# %%
+baseline = next((m.folder / "train" for run, m in maps.items() if run.split("_")[1] == "1"), None)
+columns = {
+    "plain + Grad-CAM": plain.folder / "train",
+    "baseline": baseline,
+    "SAFN": maps[main].folder / "train",
+}
+figures.map_gallery(folder, train, {k: v for k, v in columns.items() if v}, rows=p.examples)
+
+# %%
+stage.finish({})
+pd.DataFrame(records.departures("10_figures", {}, source.record["data"]))

@@ -1,0 +1,116 @@
+# ---
+# jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,-all
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Comparison (Tables 1-3)
+#
+# Every run of the profile beside the published numbers: **what was measured on what stands in each row**. Numbers of
+# emoji scenes, or of a part of VOC, are not comparable with published ones in level.
+#
+# | | |
+# |---|---|
+# | **Reads** | `02_baseline`, `07_evaluate/<run>` and the stages before it, of each run in `experiments` |
+# | **Writes** | `11_comparison/default`: `summary.csv`, `per_class.csv` |
+# | **Command** | `papermill 11_comparison.ipynb out.ipynb` |
+# | **Expected** | the segmentation clearly above the classifier alone |
+# | **Time** | seconds |
+
+# %%
+import pandas as pd
+from IPython.display import display
+
+from safn import data, figures, published, records, results, settings
+
+# %% tags=["parameters"]
+# parameters
+runs = "../runs/emoji"  # folder of the outputs of all stages
+experiments = ["attention_1-0.75-0.5_seed0"]  # the first is the main experiment
+
+# %%
+p = settings.read(globals())
+
+# %%
+source, folder, train, val = data.of_stage(p.runs)
+plain = records.need(p.runs, "02_baseline")
+table, ends = results.collect(p.runs, p.experiments)
+stage = records.begin(p.runs, "11_comparison", "default", p, [source, plain, *ends])
+main = table.iloc[0]
+print(f"{len(train)} training images, {len(val)} validation images; one row a run")
+
+# %% [markdown]
+# ## From stage to stage
+# In percent. *Maps* and *pseudo ground truth* are scored on training images, the rest on validation images. A `+maps`
+# or `+saliency` run is a control whose pseudo ground truth uses only that; `masks` is the fully supervised upper bound.
+
+# %%
+stages = {
+    "val_mAP": "mAP",
+    "map_miou": "maps, best threshold",
+    "pseudo_miou_drop": "pseudo GT, 255 dropped",
+    "pseudo_miou_background": "255 background",
+    "pseudo_miou_wrong": "255 wrong",
+    "ignored_share": "share of 255",
+    **{f"val_miou_{k}": f"val, {v}" for k, v in results.PROTOCOLS.items()},
+}
+summary = table.set_index("run").reindex(columns=list(stages)).mul(100).round(1).rename(columns=stages)
+summary.to_csv(stage.folder / "summary.csv")
+summary.transpose()
+
+# %% [markdown]
+# ## Is the segmentation better than the classifier alone?
+# The classifier alone: maps of the classes it predicts itself, cut at the best threshold of the training images.
+
+# %%
+alone = {
+    "plain classifier + Grad-CAM": plain.record["metrics"]["classifier_only_val_miou"],
+    "SAFN, maps only": main["classifier_only_val_miou"],
+    "segmentation, single scale": main["val_miou_single"],
+    "segmentation, multiple scales": main["val_miou_multi"],
+}
+figures.percent(alone)
+
+# %% [markdown]
+# ## Tables 1 and 2
+# As published, VOC 2012, all 10,582 training images (`10K`) or more.
+
+# %%
+for number in (1, 2):
+    shown = published.table(number)
+    display(shown[["method", "venue", "supervision", "training", "val", "test"]].style.hide(axis="index"))
+
+# %% [markdown]
+# ## Table 3: by class
+# IoU (%) of this run beside the published one. The last test protocol of the run is shown.
+
+# %%
+per_class = ends[0].record["per_class"]
+protocol = list(per_class)[-1]
+ours = pd.Series(per_class[protocol], dtype=float).mul(100).round(1)
+ours["mean"] = round(100 * main[f"val_miou_{protocol}"], 1)
+beside = pd.DataFrame({f"this run, {results.PROTOCOLS[protocol]}": ours})
+if folder.classes == data.VOC_CLASSES:
+    beside = beside.join(published.table(3).add_suffix(" (published)"))
+beside.to_csv(stage.folder / "per_class.csv")
+beside
+
+# %% [markdown]
+# ## Check
+
+# %%
+scores = {f"val_miou_{k}": main[f"val_miou_{k}"] for k in per_class}
+scores["gain_over_classifier_alone"] = main["val_miou_multi"] - main["classifier_only_val_miou"]
+stage.finish(scores)
+pd.DataFrame(records.departures("11_comparison", scores, source.record["data"]))

@@ -1,0 +1,134 @@
+"""From a profile to the list of jobs: which notebook runs with which parameters after which others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from safn.records import parse_run
+from safn.settings import SettingsError, check
+
+ROOT = Path(__file__).resolve().parent.parent
+KEYS = {"data_folder", "seeds", "experiments", "controls", "upper_bound", "threads", "stages"}
+CHAIN = (
+    "03_train_safn",
+    "04_localization_maps",
+    "05_pseudo_ground_truth",
+    "06_train_segmentation",
+    "07_evaluate",
+)
+STAGES = (
+    "00_data",
+    "01_saliency",
+    "02_baseline",
+    *CHAIN,
+    "08_aggregation",
+    "09_scales",
+    "10_figures",
+    "11_comparison",
+)
+TRAINED = ("03_train_safn", "06_train_segmentation")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One notebook with its parameters; ``after``: the jobs whose folders it reads, as (stage, run)."""
+
+    stage: str
+    run: str
+    parameters: dict[str, Any] = field(default_factory=dict)
+    after: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def name(self) -> tuple[str, str]:
+        return self.stage, self.run
+
+
+def load(path: Path | str, data_folder: str = "") -> dict[str, Any]:
+    """A profile: ``emoji``, ``voc-subset``, ``paper`` or a YAML file; ``data_folder`` replaces the profile's.
+
+    Raises:
+        SettingsError: listing every wrong key, experiment, stage and parameter.
+    """
+    path = Path(path)
+    path = path if path.suffix == ".yaml" else ROOT / "profiles" / f"{path}.yaml"
+    if not path.exists():
+        known = ", ".join(sorted(p.stem for p in (ROOT / "profiles").glob("*.yaml")))
+        raise SettingsError(f"{path} is missing; profiles: {known}")
+    profile = yaml.safe_load(path.read_text())
+    profile["data_folder"] = data_folder or profile.get("data_folder", "")
+    problems = [f"{key}: {'unknown' if key in profile else 'missing'} key" for key in set(profile) ^ KEYS]
+    for experiment in profile.get("experiments", []):
+        if not parse_run(f"{experiment}_seed0"):
+            problems.append(f"experiments: {experiment!r} is not <aggregation>_<scale>-<scale>...")
+    for stage, parameters in profile.get("stages", {}).items():
+        if stage not in STAGES:
+            problems.append(f"stages: {stage!r} is unknown; valid: {', '.join(STAGES)}")
+        try:
+            check(parameters or {})
+        except SettingsError as error:
+            problems.append(f"stages: {stage}: {error}")
+    if problems:
+        raise SettingsError("\n  - ".join([f"{path}:", *problems]))
+    return profile
+
+
+def jobs(profile: dict[str, Any]) -> list[Job]:
+    """All jobs of a profile, each after those it needs."""
+    data, saliency = ("00_data", "default"), ("01_saliency", "default")
+    source = {"data_folder": str(Path(profile["data_folder"]).resolve())} if profile["data_folder"] else {}
+    plan = [Job(*data, source), Job(*saliency, {}, (data,)), Job("02_baseline", "default", {}, (data,))]
+    runs = runs_of(profile)
+    for run in runs:
+        plan += chain(run)
+    main, seed = runs[0], profile["seeds"][0]
+    for control in profile["controls"]:
+        plan += chain(f"{main}+{control}", {"combine": control})
+    if profile["upper_bound"]:
+        plan += supervised(f"masks_seed{seed}", seed)
+    ends = [job.name for job in plan if job.stage == "07_evaluate"]
+    scales = parse_run(main)["scales"]
+    compared = {
+        "08_aggregation": [run for run in runs if parse_run(run)["scales"] == scales],
+        "09_scales": [run for run in runs if parse_run(run)["aggregation"] == "attention"],
+        "10_figures": runs,
+        "11_comparison": [run for _, run in ends],
+    }
+    for stage, experiments in compared.items():
+        after = [(CHAIN[-1], run) for run in experiments]
+        plan.append(Job(stage, "default", {"experiments": experiments}, (data, ("02_baseline", "default"), *after)))
+    return [Job(j.stage, j.run, {**(profile["stages"].get(j.stage) or {}), **j.parameters}, j.after) for j in plan]
+
+
+def runs_of(profile: dict[str, Any]) -> list[str]:
+    """Names of the chains: every experiment with every seed, the main one first."""
+    return [f"{experiment}_seed{seed}" for seed in profile["seeds"] for experiment in profile["experiments"]]
+
+
+def chain(run: str, control: dict[str, str] | None = None) -> list[Job]:
+    """From training the classifier to the evaluation; a control shares the maps of its run and differs after them."""
+    base = run.split("+")[0]
+    parsed = parse_run(base)
+    data, maps = ("00_data", "default"), ("04_localization_maps", base)
+    pseudo, trained = ("05_pseudo_ground_truth", run), ("06_train_segmentation", run)
+    shared = [
+        Job("03_train_safn", base, parsed, (data,)),
+        Job(*maps, {"run": base}, (data, ("03_train_safn", base))),
+    ]
+    return ([] if control else shared) + [
+        Job(*pseudo, {"run": base, **(control or {})}, (data, ("01_saliency", "default"), maps)),
+        Job(*trained, {"run": run, "seed": parsed["seed"]}, (data, pseudo)),
+        Job("07_evaluate", run, {"run": run}, (data, trained)),
+    ]
+
+
+def supervised(run: str, seed: int) -> list[Job]:
+    """The fully supervised upper bound: the same segmentation network on the true masks."""
+    data, trained = ("00_data", "default"), ("06_train_segmentation", run)
+    return [
+        Job(*trained, {"run": run, "label_source": "masks", "seed": seed}, (data,)),
+        Job("07_evaluate", run, {"run": run}, (data, trained)),
+    ]

@@ -1,0 +1,79 @@
+"""Results of several runs side by side: one row a run, means over seeds, paired differences."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from safn.metrics import bootstrap, iou_by_size
+from safn.plan import CHAIN
+from safn.records import Input, need, parse_run
+from safn.scoring import load_counts
+
+PROTOCOLS = {"single": "single scale", "multi": "multiple scales", "crf": "multiple scales + CRF"}
+
+
+def collect(runs: Path | str, experiments: list[str]) -> tuple[pd.DataFrame, list[Input]]:
+    """One row an experiment with the metrics of all its stages (shares in 0..1), and the stages themselves.
+
+    Columns ``aggregation``, ``scales`` (text) and ``seed`` come from the name of the run.
+    """
+    rows, ends = [], []
+    for run in experiments:
+        end = need(runs, "07_evaluate", run)
+        parsed = parse_run(run.split("+")[0])
+        row = {"run": run, **parsed, "supervision": end.record["supervision"]}
+        row["scales"] = "-".join(f"{s:g}" for s in parsed.get("scales", []))
+        for stage in CHAIN:
+            for name in (run, run.split("+")[0]):
+                if (Path(runs) / stage / name / "record.json").exists():
+                    row |= need(runs, stage, name).record["metrics"]
+                    break
+        rows.append(row)
+        ends.append(end)
+    return pd.DataFrame(rows), ends
+
+
+def over_seeds(table: pd.DataFrame, by: str, columns: list[str]) -> pd.DataFrame:
+    """Percent over the seeds of each value of ``by``, in order of appearance: ``mean ± standard deviation``, or the
+    one value where there is one seed."""
+
+    def cell(values: pd.Series) -> str:
+        values = 100 * values
+        return f"{values.iloc[0]:.1f}" if len(values) == 1 else f"{values.mean():.1f} ± {values.std():.1f}"
+
+    return table.groupby(by, sort=False)[columns].agg(cell)
+
+
+def seeds_sentence(table: pd.DataFrame) -> str:
+    """What the number of seeds allows one to claim."""
+    seeds = table["seed"].nunique()
+    if seeds >= 3:
+        return f"{seeds} seeds: mean ± standard deviation."
+    return f"{seeds} seed{'s' * (seeds > 1)}: no order of the methods is claimed; that takes three seeds or more."
+
+
+def differences(ends: list[Input], protocol: str, draws: int = 1000) -> pd.DataFrame:
+    """mIoU of the first run minus that of each other, in points, with the 95 % interval of a paired bootstrap over
+    the validation images. It says what other images would change, not what another seed would."""
+    counts = [load_counts(end.folder / f"counts_{protocol}.npz") for end in ends]
+    samples = 100 * bootstrap(counts, draws)
+    rows = {}
+    for k, end in enumerate(ends[1:], 1):
+        gap = samples[:, 0] - samples[:, k]
+        low, high = np.percentile(gap, [2.5, 97.5])
+        rows[f"{ends[0].folder.name} minus {end.folder.name}"] = {
+            "points": round(float(gap.mean()), 1),
+            "95 % from": round(float(low), 1),
+            "to": round(float(high), 1),
+        }
+    return pd.DataFrame(rows).T
+
+
+def by_size(ends: list[Input], protocol: str) -> pd.DataFrame:
+    """Foreground IoU in percent, one row an object size, one column a run."""
+    return pd.DataFrame(
+        {e.folder.name: iou_by_size(load_counts(e.folder / f"counts_{protocol}.npz")) for e in ends}
+    ).mul(100).round(1)  # fmt: skip
