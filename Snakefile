@@ -5,6 +5,8 @@ from pathlib import Path
 
 from safn import plan
 
+HERE = plan.ROOT
+
 PROFILE = config.get("profile", "emoji")
 RUNS = Path(config.get("runs", f"runs/{Path(PROFILE).stem}")).resolve()
 profile = plan.load(PROFILE, config.get("data") or "")
@@ -27,7 +29,7 @@ for job in JOBS:
         name: f"{job.stage}_{job.run}"
         input:
             [record(*name) for name in job.after],
-            notebook=f"notebooks/{job.stage}.ipynb",
+            notebook=HERE / "notebooks" / f"{job.stage}.ipynb",
         output:
             record(*job.name),
         params:
@@ -38,7 +40,7 @@ for job in JOBS:
         threads: min(profile["threads"], workflow.cores)
         shell:
             # papermill's output is not atomic; a failed notebook is kept under its final name as well
-            "OMP_NUM_THREADS={threads} {sys.executable} -m papermill --no-progress-bar --cwd notebooks {input.notebook} {params.partial}"
+            "OMP_NUM_THREADS={threads} {sys.executable} -m papermill --no-progress-bar --cwd {HERE}/notebooks {input.notebook} {params.partial}"
             " -y {params[0]:q} > {params.partial}.txt 2>&1 || failed=1;"
             " mv {params.partial} {log}; test -z \"$failed\" || (cat {params.partial}.txt; exit 1);"
             " rm {params.partial}.txt"
@@ -47,9 +49,7 @@ for job in JOBS:
 rule book:
     input:
         [record(*job.name) for job in JOBS],
-        "_toc.yml",
-        "_config.yml",
-        [str(path) for path in sorted(Path("book").rglob("*")) if path.is_file()],
+        [HERE / "_toc.yml", HERE / "_config.yml", *sorted(path for path in (HERE / "book").rglob("*") if path.is_file())],
     output:
         touch(BOOK),
     run:
