@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.io import savemat
+
+from safn import voc
+from safn.data import VOC_CLASSES, DataError, load_mask
+
+
+def annotation(path, *names):
+    objects = "".join(f"<object><name>{n}</name><difficult>{k % 2}</difficult></object>" for k, n in enumerate(names))
+    path.write_text(f"<annotation><filename>{path.stem}.jpg</filename>{objects}</annotation>")
+    return path
+
+
+def test_train_aug_is_train_and_sbd_without_val():
+    assert voc.train_aug(["a", "b"], ["d", "e"], ["b", "c", "d"]) == ["a", "b", "c"]
+
+
+def test_wrong_counts_lists_every_deviation():
+    problems = voc.wrong_counts({"train": ["a", "a"], "val": ["v"], "train_aug": ["v"]})
+    for text in ("train: 2 ids, the official list has 1464", "val: 1 ids", "train_aug: 1 ids", "repeated", "share 1", "1 ids of train"):
+        assert any(text in line for line in problems), (text, problems)
+
+
+def test_the_official_lists_are_accepted_and_a_short_one_is_not(voc12):
+    lists = {name: voc.read_list(voc12 / "lists" / f"{name}.txt") for name in voc.COUNTS}
+    assert voc.wrong_counts(lists) == []
+    assert voc.train_aug(lists["train"], lists["val"], lists["train_aug"] + lists["val"]) == sorted(lists["train_aug"])
+    lists["val"] = lists["val"][:-1]
+    assert voc.wrong_counts(lists) == ["val: 1448 ids, the official list has 1449"]
+
+
+def test_labels_are_those_of_the_annotation_difficult_ones_too(tmp_path):
+    labels = voc.xml_labels(annotation(tmp_path / "a.xml", "dog", "person", "dog"))
+    assert [VOC_CLASSES[k] for k in np.flatnonzero(labels)] == ["dog", "person"]
+    with pytest.raises(DataError, match="unicorn"):
+        voc.xml_labels(annotation(tmp_path / "b.xml", "unicorn"))
+
+
+def test_the_label_table_has_a_row_an_image(tmp_path):
+    annotation(tmp_path / "a.xml", "aeroplane")
+    annotation(tmp_path / "b.xml")
+    voc.write_labels(tmp_path / "image_labels.csv", tmp_path, ["a", "b"])
+    table = pd.read_csv(tmp_path / "image_labels.csv").set_index("id")
+    assert list(table.columns) == VOC_CLASSES and table.loc["a"].sum() == 1 and table.loc["b"].sum() == 0
+
+
+def test_masks_of_sbd_become_indexed_pngs_and_official_ones_stay(tmp_path):
+    mask = np.array([[0, 12], [20, 0]], np.uint8)
+    masks = tmp_path / "cls"
+    masks.mkdir()
+    savemat(masks / "c.mat", {"GTcls": {"Segmentation": mask, "Boundaries": mask}})
+    base = tmp_path / "VOC2012"
+    base.mkdir()
+    voc.write_masks(base, masks, {"train": ["a"], "val": ["b"], "train_aug": ["a", "c"]})
+    assert [p.name for p in (base / "SegmentationClassAug").iterdir()] == ["c.png"]
+    assert (load_mask(base / "SegmentationClassAug" / "c.png") == mask).all()
+
+
+def test_missing_files_are_named(tmp_path):
+    missing = voc.missing_files(tmp_path, tmp_path / "cls", {"train": ["a"], "val": [], "train_aug": ["a", "c"]})
+    assert {p.relative_to(tmp_path).as_posix() for p in missing} == {
+        "JPEGImages/a.jpg", "Annotations/a.xml", "SegmentationClass/a.png",
+        "JPEGImages/c.jpg", "Annotations/c.xml", "cls/c.mat",
+    }  # fmt: skip
