@@ -37,11 +37,7 @@ from safn.metrics import iou_by_size
 # %% tags=["parameters"]
 # parameters
 runs = "../runs/emoji"  # folder of the outputs of all stages
-experiments = [  # runs to compare: aggregation_scales_seed, the first against the others
-    "attention_1-0.75-0.5_seed0",
-    "attention_1_seed0",
-    "attention_1-0.75_seed0",
-]
+experiments = ["attention_1-0.75-0.5_seed0", "attention_1_seed0", "attention_1-0.75_seed0"]  # runs to compare
 bootstrap = 1000  # resampled image sets
 
 # %%

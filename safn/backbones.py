@@ -102,8 +102,8 @@ def efficientnet_lite0(weights: str, purpose: str) -> nn.Module:
     )
     if weights == "imagenet":
         network.load_state_dict(lite0_state(network.state_dict()))
-    network.eval()
-    fold_batch_norm(network)
+    fold_batch_norm(network.eval())
+    network.train()
     return nn.Sequential(OrderedDict([("stem", nn.Sequential(network.conv_stem, network.bn1))] + [
         (f"stage{i}", block) for i, block in enumerate(network.blocks)
     ]))  # fmt: skip

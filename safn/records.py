@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 RECORD = "record.json"
 PACKAGES = ("torch", "torchvision", "timm", "lightning", "numpy", "pillow", "onnxruntime", "pydensecrf2")
@@ -74,6 +75,7 @@ def environment() -> dict[str, Any]:
         "commit": commit.stdout.strip() or None,
         "python": platform.python_version(),
         "versions": versions,
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "machine": f"{_processor()}, {os.cpu_count()} cores",
     }
 

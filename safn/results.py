@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pandas as pd
 
 from safn.metrics import bootstrap, iou_by_size
 from safn.plan import CHAIN
-from safn.records import Input, need, parse_run
+from safn.records import Input, need, parse_run, write_json
 from safn.scoring import load_counts
 
 PROTOCOLS = {"single": "single scale", "multi": "multiple scales", "crf": "multiple scales + CRF"}
@@ -77,3 +78,13 @@ def by_size(ends: list[Input], protocol: str) -> pd.DataFrame:
     return pd.DataFrame(
         {e.folder.name: iou_by_size(load_counts(e.folder / f"counts_{protocol}.npz")) for e in ends}
     ).mul(100).round(1)  # fmt: skip
+
+
+def export(runs: Path | str, path: Path) -> None:
+    """Write the records of all stages of ``runs`` without folders of this machine: small enough to commit."""
+    records = [json.loads(p.read_text()) for p in sorted(Path(runs).glob("[0-9][0-9]_*/*/record.json"))]
+    for record in records:
+        record.pop("root", None)
+        for name in ("runs", "data_folder", "saliency_folder"):
+            record["parameters"].pop(name, None)
+    write_json(path, records)
