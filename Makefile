@@ -31,15 +31,22 @@ help:
 	@echo 'make clean   delete all that was computed for PROFILE, the trained networks too'
 	@echo 'The first of them installs everything into .venv (VENV=... is another place, PYTHON=... makes it).'
 
-# A lock that the system takes back however the process ends, unlike snakemake's own, which a kill leaves behind.
+# One run at a time. The system takes this lock back however the process ends, unlike snakemake's own, which a
+# kill leaves behind; what a killed run left running is known by its environment and ends before the next starts.
 define ALONE
-import fcntl, os, sys
-lock = open(sys.argv[1], "w")
+import fcntl, os, psutil, sys
+path = os.path.abspath(sys.argv[1])
+lock = open(path, "w")
 os.set_inheritable(lock.fileno(), True)
 try:
     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 except OSError:
     sys.exit("another `make book` is at work in this folder: wait for it, or stop it")
+left = [p for p in psutil.process_iter(["environ"]) if (p.info["environ"] or {}).get("SAFN_RUN") == path]
+for process in left:
+    process.kill()
+psutil.wait_procs(left, 10)
+os.environ["SAFN_RUN"] = path
 os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
 endef
 export ALONE
