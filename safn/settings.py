@@ -69,7 +69,7 @@ def _number(kind: type, low: float, high: float = math.inf, *, above: bool = Fal
         whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer() and kind is int)
         if isinstance(value, bool) or not (whole or (kind is float and isinstance(value, float))):
             raise ValueError(f"{value!r} is no {'whole ' if kind is int else ''}number")
-        if not (low < value if above else low <= value) or value > high:
+        if not (low < value if above else low <= value) or value > high or math.isinf(value):
             raise ValueError(f"{value!r} is out of range")
         return kind(value)
 
@@ -179,7 +179,7 @@ def check(values: dict[str, Any], known: set[str] | None = None) -> SimpleNamesp
     Raises:
         SettingsError: one line for each problem, with the valid values.
     """
-    known = set(CHECKS) if known is None else known
+    known = set(CHECKS) if known is None else known & set(CHECKS)
     problems, parsed = [], {}
     for name, value in values.items():
         if name not in known:
