@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import warnings
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from safn import records
+from safn.records import StageError
+
+
+def made(runs, stage="00_data", run="default", text="x", inputs=(), **parameters):
+    """A complete stage whose only file holds ``text``."""
+    work = records.begin(runs, stage, run, parameters, list(inputs))
+    (work.folder / "file.txt").write_text(text)
+    return work.finish({"score": 0.5})
+
+
+def test_the_final_name_appears_only_with_the_record(tmp_path):
+    final = tmp_path / "00_data" / "default"
+    work = records.begin(tmp_path, "00_data", "default", {"seed": 3})
+    (work.folder / "file.txt").write_text("half")
+    assert work.folder.is_dir() and work.folder != final and not final.exists()
+    done = work.finish({"miou": np.float32(0.25), "each": np.array([1, np.nan])}, note="n")
+    assert done.folder == final and not work.folder.exists()
+    record = json.loads((final / "record.json").read_text())
+    assert sorted(p.name for p in final.iterdir()) == ["file.txt", "record.json"]
+    assert record["metrics"] == {"miou": 0.25, "each": [1, None]} and record["note"] == "n"
+    assert (record["stage"], record["run"], record["seed"], record["resumed"]) == ("00_data", "default", 3, 0)
+    assert (
+        record["versions"]["torch"] == torch.__version__.split("+")[0]
+        or record["versions"]["torch"] == torch.__version__
+    )
+    assert record["seconds"] >= 0 and record["peak_megabytes"] > 10
+
+
+def test_a_crash_while_finishing_leaves_nothing_under_the_final_name(tmp_path, monkeypatch):
+    work = records.begin(tmp_path, "00_data", "default", {})
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        work.finish()
+    assert not (tmp_path / "00_data" / "default").exists()
+
+
+def test_a_killed_stage_is_continued_with_the_same_parameters_only(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 on forks of processes with threads
+        child = os.fork()
+    if not child:
+        work = records.begin(tmp_path, "03_train_safn", "a", {"epochs": 2, "scales": (1, 0.5)})
+        (work.folder / "last.ckpt").write_text("epoch 1")
+        os.kill(os.getpid(), signal.SIGKILL)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    final = tmp_path / "03_train_safn" / "a"
+    assert not final.exists()
+
+    again = records.begin(tmp_path, "03_train_safn", "a", SimpleNamespace(epochs=2, scales=[1, 0.5]))
+    assert (again.folder / "last.ckpt").read_text() == "epoch 1"
+    assert again.finish().record["resumed"] == 1
+    assert (final / "last.ckpt").read_text() == "epoch 1"
+
+
+@pytest.mark.parametrize("change", ["parameters", "input"])
+def test_a_killed_stage_starts_anew_with_other_parameters_or_inputs(tmp_path, change):
+    source = made(tmp_path)
+    work = records.begin(tmp_path, "03_train_safn", "a", {"epochs": 2}, [source])
+    (work.folder / "last.ckpt").write_text("old")
+    source = made(tmp_path, text="y") if change == "input" else source
+    epochs = 3 if change == "parameters" else 2
+    work = records.begin(tmp_path, "03_train_safn", "a", {"epochs": epochs}, [source])
+    assert not (work.folder / "last.ckpt").exists()
+    assert work.finish().record["resumed"] == 0
+
+
+def test_a_stage_that_runs_again_replaces_all_of_the_old_one(tmp_path):
+    made(tmp_path, run="a", text="old")
+    work = records.begin(tmp_path, "00_data", "a", {})
+    (work.folder / "new.txt").write_text("new")
+    assert (tmp_path / "00_data" / "a" / "file.txt").read_text() == "old"  # until the new one is complete
+    folder = work.finish().folder
+    assert not (folder / "file.txt").exists() and (folder / "new.txt").exists()
+
+
+def test_the_fingerprint_depends_on_names_and_contents_alone(tmp_path):
+    a, b = tmp_path / "a", tmp_path / "b"
+    for folder, names in ((a, ("1", "2")), (b, ("2", "1"))):
+        (folder / "sub").mkdir(parents=True)
+        for name in names:
+            (folder / "sub" / name).write_text(name)
+    (b / "record.json").write_text("{}")
+    os.utime(b / "sub" / "1", (0, 0))
+    same = records.fingerprint(a)
+    assert len(same) == 16 and records.fingerprint(b) == same
+    (b / "sub" / "1").write_text("2")
+    changed = records.fingerprint(b)
+    (b / "sub" / "1").write_text("1")
+    (b / "sub" / "1").rename(b / "sub" / "3")
+    assert len({same, changed, records.fingerprint(b)}) == 3
+
+
+def test_stale_input_is_refused_with_both_fingerprints(tmp_path):
+    source = made(tmp_path)
+    made(tmp_path, "03_train_safn", "a", inputs=[source])
+    assert records.need(tmp_path, "03_train_safn", "a").record["inputs"] == {
+        "00_data/default": source.record["fingerprint"]
+    }
+    newer = made(tmp_path, text="other photos")
+    assert newer.record["fingerprint"] != source.record["fingerprint"]
+    with pytest.raises(StageError) as error:
+        records.need(tmp_path, "03_train_safn", "a")
+    for text in (source.record["fingerprint"], newer.record["fingerprint"], "00_data/default", "03_train_safn.ipynb"):
+        assert text in str(error.value)
+
+
+def test_an_input_made_again_to_the_same_bytes_is_not_stale(tmp_path):
+    made(tmp_path, "03_train_safn", "a", inputs=[made(tmp_path)])
+    made(tmp_path)
+    assert records.need(tmp_path, "03_train_safn", "a").name == "03_train_safn/a"
+
+
+def test_a_deleted_input_of_an_input_is_refused(tmp_path):
+    source = made(tmp_path)
+    made(tmp_path, "03_train_safn", "a", inputs=[source])
+    source.folder.rename(tmp_path / "elsewhere")
+    with pytest.raises(StageError, match="which is now missing"):
+        records.need(tmp_path, "03_train_safn", "a")
+
+
+def test_a_partial_folder_is_no_input(tmp_path):
+    work = records.begin(tmp_path, "08_aggregation", "other", {})
+    (work.folder / "file.txt").write_text("half")
+    with pytest.raises(StageError, match="08_aggregation/other is missing: run notebooks/08_aggregation.ipynb"):
+        records.need(tmp_path, "08_aggregation", "other")
+
+
+def test_run_names_hold_what_they_were_made_of():
+    name = records.run_name("attention", (1.0, 0.75, 0.5), 2)
+    assert name == "attention_1-0.75-0.5_seed2"
+    assert records.parse_run(name) == {"aggregation": "attention", "scales": [1.0, 0.75, 0.5], "seed": 2}
+    assert records.parse_run("default") == {} and records.parse_run("mean_1_seed0") == {}
+
+
+def test_json_appears_complete_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "a.json"
+    records.write_json(path, {"a": torch.tensor([1.5]), 2: (tmp_path, np.int64(3)), "inf": float("inf")})
+    assert json.loads(path.read_text()) == {"a": [1.5], "2": [str(tmp_path), 3], "inf": None}
+    with pytest.raises(TypeError):
+        records.write_json(path, {"b": object()})
+    assert "a" in json.loads(path.read_text())
+
+
+def test_departures_compare_with_the_recorded_ranges(tmp_path, monkeypatch):
+    (tmp_path / "results").mkdir()
+    monkeypatch.setattr(records, "NOTEBOOKS", tmp_path / "notebooks")
+    expected = {"f00": {"03_train_safn": {"val_mAP": [0.5, 0.7], "x": [0, 1]}}}
+    (tmp_path / "results" / "expected.json").write_text(json.dumps(expected))
+    rows = records.departures("03_train_safn", {"val_mAP": 0.7, "x": 1.01, "new": 3}, "f00")
+    assert [r["verdict"] for r in rows] == [
+        "as expected",
+        "03_train_safn departs here",
+        "no range recorded for this data",
+    ]
+    assert (rows[0]["low"], rows[0]["high"]) == (0.5, 0.7)
+    assert [r["low"] for r in records.departures("03_train_safn", {"val_mAP": 0.6}, "other")] == [None]
