@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from PIL import Image, ImageOps
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -46,12 +46,42 @@ def load_mask(path: Path) -> np.ndarray:
     """Class ids of an indexed or 8-bit grey PNG, uint8 ``(H, W)``; ``convert`` would destroy the ids.
 
     Raises:
-        DataError: the file is RGB or of another mode.
+        DataError: the file cannot be read, or is RGB or of another mode.
     """
-    with Image.open(path) as image:
-        if image.mode not in ("P", "L"):
-            raise DataError(f"{path}: a mask is an indexed (mode P) PNG, this one is of mode {image.mode}")
-        return np.array(image)
+    try:
+        with Image.open(path) as image:
+            mode, mask = image.mode, np.array(image)
+    except OSError as error:
+        raise DataError(f"{path}: the mask cannot be read: {error}") from error
+    if mode not in ("P", "L"):
+        raise DataError(f"{path}: a mask is an indexed (mode P) PNG, this one is of mode {mode}")
+    return mask
+
+
+def read_labels(table: Path) -> tuple[list[str], dict[str, np.ndarray], list[str]]:
+    """The classes, image id -> 0/1 labels (float32 ``(N,)``), and each row that is wrong as one line with its id.
+
+    Raises:
+        DataError: the file or its header is no table of labels.
+    """
+    if not table.is_file():
+        raise DataError(f"{table} is missing: one row an image, header id,<class>,..., values 0 or 1")
+    with table.open(newline="", encoding="utf-8-sig") as file:
+        header, *rows = [[cell.strip() for cell in row] for row in csv.reader(file) if row] or [[]]
+    classes, labels, problems = header[1:], {}, []
+    if header[:1] != ["id"] or not classes or len(set(header)) < len(header):
+        raise DataError(f"{table}: the header is {','.join(header)!r}; valid: id,<class>,... without repetition")
+    for image_id, *values in rows:
+        if image_id in labels:
+            problems.append(f"{table.name}: {image_id} has more than one row: keep one")
+        elif len(values) != len(classes):
+            text = f"{image_id} has {len(values)} labels for the {len(classes)} classes {', '.join(classes)}"
+            problems.append(f"{table.name}: {text}")
+        elif wrong := [v for v in values if v not in ("0", "1", "0.0", "1.0")]:
+            problems.append(f"{table.name}: {image_id} has labels {wrong}; valid are 0 and 1")
+        else:
+            labels[image_id] = np.array(values, np.float32)
+    return classes, labels, problems
 
 
 def load_image(path: Path) -> Image.Image:
@@ -66,12 +96,7 @@ class VOCFolder:
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root)
         self.base = self.root / "VOCdevkit" / "VOC2012"
-        table = self.root / "image_labels.csv"
-        if not table.exists():
-            raise DataError(f"{table} is missing: one row an image, header id,<class>,..., values 0 or 1")
-        frame = pd.read_csv(table, dtype={"id": str}).set_index("id")
-        self.classes = list(frame.columns)
-        self.labels = dict(zip(frame.index, frame.to_numpy(np.float32)))
+        self.classes, self.labels, self._table_problems = read_labels(self.root / "image_labels.csv")
 
     def ids(self, split: str, limit: int = 0) -> list[str]:
         """Image ids of a split; with ``limit`` so many of them, evenly spaced."""
@@ -90,7 +115,7 @@ class VOCFolder:
         try:
             return self.labels[image_id]
         except KeyError:
-            raise DataError(f"{image_id} has no row in {self.root / 'image_labels.csv'}") from None
+            raise DataError(f"{image_id} has no valid row in {self.root / 'image_labels.csv'}") from None
 
     def image(self, image_id: str) -> Image.Image:
         try:
@@ -116,7 +141,7 @@ class VOCFolder:
 
     def verify(self) -> list[str]:
         """Every problem of the folder as one line with id, found value and remedy; an empty list where all is well."""
-        problems, splits = self._verify_table(), {}
+        problems, splits = list(self._table_problems), {}
         for split in ("train_aug", "val"):
             try:
                 splits[split] = self.ids(split)
@@ -131,32 +156,20 @@ class VOCFolder:
             problems += self._verify_image(image_id)
         return problems
 
-    def _verify_table(self) -> list[str]:
-        frame = pd.read_csv(self.root / "image_labels.csv", dtype={"id": str})
-        problems = []
-        if frame.columns[0] != "id" or len(frame.columns) < 2:
-            problems.append("image_labels.csv: the header is id,<class>,...")
-        repeated = frame["id"][frame["id"].duplicated()] if "id" in frame else []
-        problems += [f"image_labels.csv: {i} has more than one row: keep one" for i in repeated]
-        values = frame.drop(columns="id", errors="ignore")
-        bad = ~values.isin([0, 1]).all(axis=1)
-        problems += [f"image_labels.csv: {i}: values other than 0 and 1" for i in frame["id"][bad]]
-        return problems
-
     def _verify_image(self, image_id: str) -> list[str]:
         problems = []
         if image_id not in self.labels:
-            problems.append(f"{image_id}: no row in image_labels.csv; the classes are {', '.join(self.classes)}")
+            problems.append(f"{image_id}: no valid row in image_labels.csv; the classes are {', '.join(self.classes)}")
         try:
             width, height = self.image(image_id).size
-        except (DataError, FileNotFoundError) as error:
+        except DataError as error:
             return [*problems, f"{image_id}: {error}; replace the file or drop the id from its list"]
         path = self.mask_path(image_id)
         if path is None:
             return problems
         try:
             mask = load_mask(path)
-        except (DataError, OSError) as error:
+        except DataError as error:
             return [*problems, f"{image_id}: {error}"]
         if mask.shape != (height, width):
             problems.append(f"{image_id}: mask is {mask.shape[1]}x{mask.shape[0]}, photo is {width}x{height}")

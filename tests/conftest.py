@@ -8,8 +8,10 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; the kernels of notebooks inherit it
 os.environ["MPLBACKEND"] = "Agg"
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 torch.set_num_threads(1)
 VOC12 = Path(__file__).resolve().parents[2] / "shared" / "voc12"
@@ -21,3 +23,32 @@ def voc12() -> Path:
     if not (VOC12 / "VOCdevkit").is_dir():
         pytest.skip("no real photographs: ../shared/voc12 is not beside this checkout")
     return VOC12
+
+
+@pytest.fixture
+def tiny_voc(tmp_path) -> Path:
+    """A data folder: photos a0-a7, 40x32, classes cat, dog and car; a0-a4 in train and train_aug, a5-a7 in val.
+
+    Photo k shows class k % 3 as a rectangle with a void border, photos 3 and 6 class (k + 1) % 3 as well.
+    """
+    root = tmp_path / "tiny"
+    base = root / "VOCdevkit" / "VOC2012"
+    for name in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+        (base / name).mkdir(parents=True)
+    rows = ["id,cat,dog,car"]
+    for k in range(8):
+        mask = np.zeros((32, 40), np.uint8)
+        mask[5:21, 3:19], mask[6:20, 4:18] = 255, k % 3 + 1
+        if k in (3, 6):
+            mask[24:30, 22:38] = (k + 1) % 3 + 1
+        photo = np.random.default_rng(k).integers(0, 60, (32, 40, 3), np.uint8)
+        photo[mask > 0] += 150
+        Image.fromarray(photo).save(base / "JPEGImages" / f"a{k}.jpg", quality=95)
+        image = Image.fromarray(mask)
+        image.putpalette([value for colour in range(256) for value in (colour, 255 - colour, 40 * colour % 256)])
+        image.save(base / "SegmentationClass" / f"a{k}.png")
+        rows.append(",".join([f"a{k}", *(str(int((mask == c).any())) for c in (1, 2, 3))]))
+    for name, ids in {"train": range(5), "train_aug": range(5), "val": range(5, 8)}.items():
+        (base / "ImageSets" / "Segmentation" / f"{name}.txt").write_text("".join(f"a{k}\n" for k in ids))
+    (root / "image_labels.csv").write_text("\n".join(rows) + "\n")
+    return root

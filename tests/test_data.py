@@ -1,0 +1,358 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from safn.data import (
+    Augmentation,
+    DataError,
+    EpochSampler,
+    Normalisation,
+    PlainSet,
+    TrainingSet,
+    VOCFolder,
+    content_fingerprint,
+    load_image,
+    load_mask,
+    palette,
+    plain_loader,
+    resize_long,
+    save_mask,
+    training_loader,
+)
+
+UNIT = Normalisation((0, 0, 0), (1, 1, 1))
+
+
+@pytest.fixture
+def base(tiny_voc):
+    return tiny_voc / "VOCdevkit" / "VOC2012"
+
+
+def problems(root, *starts):
+    """The problems of a folder, which must be as many as ``starts`` and begin with them, in order."""
+    found = VOCFolder(root).verify()
+    assert len(found) == len(starts) and all(map(str.startswith, found, starts)), found
+    return found
+
+
+# --- masks and photos ------------------------------------------------------------------------------------------------
+
+
+def test_the_palette_is_that_of_voc():
+    colours = np.array(palette()).reshape(256, 3)
+    known = {0: (0, 0, 0), 1: (128, 0, 0), 2: (0, 128, 0), 3: (128, 128, 0), 8: (64, 0, 0), 15: (192, 128, 128),
+             20: (0, 64, 128), 255: (224, 224, 192)}  # fmt: skip
+    assert {k: tuple(colours[k]) for k in known} == known
+    assert len({tuple(c) for c in colours}) == 256
+
+
+def test_a_mask_survives_writing_and_reading(tmp_path):
+    mask = np.arange(256, dtype=np.uint8).reshape(8, 32)
+    save_mask(tmp_path / "a.png", mask)
+    assert (load_mask(tmp_path / "a.png") == mask).all()
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.mode == "P" and image.getpalette()[:6] == [0, 0, 0, 128, 0, 0]
+
+
+def test_ids_are_read_whatever_the_palette_says(base):
+    mask = load_mask(base / "SegmentationClass/a1.png")  # the palette of the fixture is not VOC's
+    assert np.unique(mask).tolist() == [0, 2, 255] and (mask[6:20, 4:18] == 2).all() and mask[5, 3] == 255
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "1", "LA"])
+def test_a_mask_of_another_mode_is_refused(tmp_path, mode):
+    Image.new(mode, (4, 4)).save(tmp_path / "a.png")
+    with pytest.raises(DataError, match=rf"a.png.*mode {mode}$"):
+        load_mask(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("mode, suffix", [("L", "jpg"), ("CMYK", "jpg"), ("P", "png"), ("RGBA", "png"), ("LA", "png")])
+def test_photos_of_every_mode_become_rgb(tmp_path, mode, suffix):
+    Image.new("RGB", (6, 5), (102, 102, 102)).convert(mode).save(tmp_path / f"a.{suffix}")
+    image = load_image(tmp_path / f"a.{suffix}")
+    assert image.mode == "RGB" and image.size == (6, 5)
+    assert np.abs(np.asarray(image).astype(int) - 102).max() <= 4
+
+
+def test_a_rotated_photo_stands_upright(tmp_path):
+    pixels = np.zeros((16, 24, 3), np.uint8)
+    pixels[:8, :8] = 255  # top left as stored
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees clockwise to see it
+    Image.fromarray(pixels).save(tmp_path / "a.jpg", quality=95, exif=exif)
+    upright = np.asarray(load_image(tmp_path / "a.jpg")).astype(int)
+    assert upright.shape == (24, 16, 3)
+    assert upright[:7, 9:].min() > 200 and upright[:, :7].max() < 60 and upright[9:].max() < 60
+
+
+# --- the folder ------------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_is_read(tiny_voc):
+    folder = VOCFolder(tiny_voc)
+    assert folder.classes == ["cat", "dog", "car"] and folder.verify() == []
+    assert folder.ids("train_aug") == ["a0", "a1", "a2", "a3", "a4"] and folder.ids("val") == ["a5", "a6", "a7"]
+    assert folder.label("a3").tolist() == [1, 1, 0] and folder.label("a3").dtype == np.float32
+    assert folder.image("a0").size == (40, 32) and folder.mask("a0").shape == (32, 40)
+    for image_id in folder.labels:
+        assert set(np.flatnonzero(folder.label(image_id)) + 1) == set(np.unique(folder.mask(image_id))) - {0, 255}
+
+
+def test_a_limit_takes_so_many_ids_evenly_spaced(tiny_voc):
+    folder = VOCFolder(tiny_voc)
+    assert folder.ids("train_aug", 3) == ["a0", "a2", "a4"] and folder.ids("train_aug", 1) == ["a0"]
+    assert folder.ids("train_aug", 0) == folder.ids("train_aug", 99) == folder.ids("train_aug")
+
+
+def test_augmented_masks_win_over_official_ones(tiny_voc, base):
+    (base / "SegmentationClassAug").mkdir()
+    save_mask(base / "SegmentationClassAug/a1.png", np.full((32, 40), 3))
+    folder = VOCFolder(tiny_voc)
+    assert (folder.mask("a1") == 3).all() and (folder.mask("a0") != 3).all()
+
+
+def test_what_is_missing_is_named(tiny_voc, base):
+    (base / "SegmentationClass/a0.png").unlink()
+    folder = VOCFolder(tiny_voc)
+    assert folder.mask_path("a0") is None and folder.verify() == []  # masks are for scoring only
+    for call, text in (
+        (lambda: folder.mask("a0"), "a0 has no mask"),
+        (lambda: folder.label("zz"), "zz has no valid row"),
+        (lambda: folder.ids("test"), "test.txt is missing"),
+        (lambda: folder.image("zz"), "photo zz cannot be read"),
+        (lambda: VOCFolder(base), "image_labels.csv is missing"),
+    ):
+        with pytest.raises(DataError, match=text):
+            call()
+
+
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.95])
+def test_a_truncated_photo_is_named_by_verify_and_on_reading(tiny_voc, base, share):
+    path = base / "JPEGImages/a6.jpg"
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    problems(tiny_voc, "a6: photo a6 cannot be read")
+    with pytest.raises(DataError, match="photo a6 cannot be read"):
+        VOCFolder(tiny_voc).image("a6")
+
+
+@pytest.mark.parametrize("share", [0.05, 0.6])
+def test_a_truncated_mask_is_named(tiny_voc, base, share):
+    path = base / "SegmentationClass/a6.png"
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    (line,) = problems(tiny_voc, "a6: ")
+    assert "a6.png: the mask cannot be read" in line
+
+
+def test_wrong_masks_are_named_with_shape_mode_and_values(tiny_voc, base):
+    folder = base / "SegmentationClass"
+    Image.new("RGB", (40, 32)).save(folder / "a0.png")
+    save_mask(folder / "a1.png", np.zeros((40, 32)))
+    save_mask(folder / "a2.png", np.resize([0, 4, 21, 254, 255], (32, 40)))
+    save_mask(folder / "a3.png", np.resize([0, 3, 255], (32, 40)))  # all valid
+    lines = problems(tiny_voc, "a0: ", "a1: mask is 32x40, photo is 40x32", "a2: mask holds ids [4, 21, 254]")
+    assert "mode RGB" in lines[0] and "valid are 0-3 and 255" in lines[2]
+
+
+def test_an_upright_photo_is_compared_with_its_mask(tiny_voc, base):
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    with Image.open(base / "JPEGImages/a0.jpg") as image:
+        turned = image.transpose(Image.Transpose.ROTATE_270)
+    turned.save(base / "JPEGImages/a0.jpg", exif=exif)
+    assert turned.size == (32, 40) and VOCFolder(tiny_voc).verify() == []
+
+
+def test_repeated_overlapping_and_unlabelled_ids_are_named(tiny_voc, base):
+    lists = base / "ImageSets/Segmentation"
+    (lists / "train_aug.txt").write_text("a0\na1\na1\nzz\n")
+    (lists / "val.txt").write_text("a5\na0\n")
+    problems(
+        tiny_voc,
+        "train_aug.txt: a1 is listed more than once",
+        "a0: in train_aug.txt and in val.txt",
+        "zz: no valid row in image_labels.csv; the classes are cat, dog, car",
+        "zz: photo zz cannot be read",
+    )
+
+
+def test_an_empty_split_is_an_error(tiny_voc, base):
+    (base / "ImageSets/Segmentation/val.txt").write_text("\n\n")
+    (line,) = VOCFolder(tiny_voc).verify()
+    assert "val.txt is empty" in line
+    with pytest.raises(DataError, match="val.txt is empty"):
+        VOCFolder(tiny_voc).ids("val")
+
+
+def test_wrong_rows_of_the_label_table_are_named_with_the_classes(tiny_voc):
+    table = tiny_voc / "image_labels.csv"
+    rows = table.read_text().splitlines()
+    rows[1], rows[2], rows[3], rows[4] = "a0,1,0", "a1,0,1,0,1", "a2,0,0,2", "a3,1,,dog"
+    table.write_text("\n".join([*rows, "a4,0,1,0"]) + "\n")
+    found = VOCFolder(tiny_voc).verify()
+    assert [line for line in found if line.startswith("image_labels.csv")] == [
+        "image_labels.csv: a0 has 2 labels for the 3 classes cat, dog, car",
+        "image_labels.csv: a1 has 4 labels for the 3 classes cat, dog, car",
+        "image_labels.csv: a2 has labels ['2']; valid are 0 and 1",
+        "image_labels.csv: a3 has labels ['', 'dog']; valid are 0 and 1",
+        "image_labels.csv: a4 has more than one row: keep one",
+    ]
+    with pytest.raises(DataError, match="a0 has no valid row"):
+        VOCFolder(tiny_voc).label("a0")
+
+
+def test_labels_too_many_in_every_row_do_not_become_other_labels(tiny_voc):
+    table = tiny_voc / "image_labels.csv"
+    head, *rows = table.read_text().splitlines()
+    table.write_text("\n".join([head, *(f"{row},1" for row in rows)]))
+    assert VOCFolder(tiny_voc).labels == {}
+    assert sum("has 4 labels for the 3 classes" in line for line in VOCFolder(tiny_voc).verify()) == 8
+
+
+def test_ids_of_digits_keep_their_zeros_and_spreadsheets_marks_are_no_matter(tiny_voc):
+    (tiny_voc / "image_labels.csv").write_text("\ufeffid,cat\r\n007,1\r\n2007_000032, 0.0\r\n", encoding="utf-8")
+    folder = VOCFolder(tiny_voc)
+    assert folder.classes == ["cat"] and folder.label("007") == [1] and folder.label("2007_000032") == [0]
+
+
+@pytest.mark.parametrize("head", ["", "image,cat", "id", "id,cat,cat", "cat,id"])
+def test_a_wrong_header_is_an_error(tiny_voc, head):
+    (tiny_voc / "image_labels.csv").write_text(f"{head}\na0,1,0\n" if head else "")
+    with pytest.raises(DataError, match="valid: id,<class>"):
+        VOCFolder(tiny_voc)
+
+
+def test_an_image_without_a_label_is_a_sample_like_others(tiny_voc):
+    table = tiny_voc / "image_labels.csv"
+    table.write_text(table.read_text().replace("a5,0,0,1", "a5,0,0,0"))
+    folder = VOCFolder(tiny_voc)
+    assert folder.verify() == [] and PlainSet(folder, ["a5"], UNIT)[0]["label"].tolist() == [0, 0, 0]
+
+
+def test_the_fingerprint_of_the_content_sees_photos_labels_and_order(tiny_voc, base):
+    def now(*ids):
+        return content_fingerprint(VOCFolder(tiny_voc), list(ids))
+
+    before = now("a0", "a1")
+    assert before == now("a0", "a1") and len({before, now("a1", "a0"), now("a0")}) == 3
+    table = tiny_voc / "image_labels.csv"
+    table.write_text(table.read_text().replace("a0,1,0,0", "a0,1,1,0"))
+    relabelled = now("a0", "a1")
+    (base / "JPEGImages/a0.jpg").write_bytes((base / "JPEGImages/a2.jpg").read_bytes())
+    assert len({before, relabelled, now("a0", "a1")}) == 3
+
+
+# --- samples ---------------------------------------------------------------------------------------------------------
+
+
+def test_normalisation_is_that_of_the_weights():
+    image = Image.new("RGB", (2, 1), (255, 51, 0))
+    values = Normalisation((0.5, 0.2, 0.1), (0.5, 0.1, 0.2))(image)
+    assert values.shape == (3, 1, 2) and values.dtype == torch.float32
+    assert values[:, 0, 0].tolist() == pytest.approx([1, 0, -0.5], abs=1e-6)
+    assert Normalisation((0.485, 0.456, 0.406), (1, 1, 1)).fill == (124, 116, 104)
+
+
+def test_small_images_are_padded_with_the_mean_and_masks_with_void():
+    photo, mask = Image.new("RGB", (20, 10), (9, 9, 9)), np.full((10, 20), 3, np.uint8)
+    cut = Augmentation(crop=32, resize=(20, 20), jitter=(0, 0, 0, 0))
+    for seed in range(5):
+        image, target = cut(photo, mask, np.random.default_rng(seed), (1, 2, 3))
+        pixels, target = np.asarray(image), target.numpy()
+        assert pixels.shape == (32, 32, 3) and target.shape == (32, 32)
+        assert (target == 3).sum() == 200 and set(np.unique(target)) == {3, 255}
+        assert (pixels[target == 3] == 9).all() and (pixels[target == 255] == (1, 2, 3)).all()
+
+
+def test_image_and_mask_are_cut_alike_and_ids_are_never_mixed():
+    mask = np.zeros((60, 80), np.uint8)
+    mask[20:40, 30:70] = 2
+    mask[30:50, 0:20] = 3
+    photo = Image.fromarray(np.repeat((mask * 80)[..., None], 3, 2))
+    cut = Augmentation(crop=32, resize=(50, 120), jitter=(0, 0, 0, 0))
+    seen = set()
+    for seed in range(20):
+        image, target = cut(photo, mask, np.random.default_rng(seed), (0, 0, 0))
+        target = target.numpy()
+        assert set(np.unique(target)) <= {0, 2, 3, 255}
+        same = np.rint(np.asarray(image)[..., 0] / 80) == np.where(target == 255, 0, target)
+        assert same.mean() > 0.9  # only borders differ: bilinear against nearest
+        seen |= set(np.unique(target))
+    assert {0, 2, 3} <= seen
+
+
+def test_the_long_side_and_the_flip_are_drawn():
+    photo = Image.new("RGB", (40, 20), (0, 0, 0))
+    left = np.zeros((20, 40), np.uint8)
+    left[:, :10] = 1
+    widths, sides = set(), set()
+    for seed in range(60):
+        cut = Augmentation(crop=64, resize=(30, 34), jitter=(0, 0, 0, 0))
+        _, target = cut(photo, left, np.random.default_rng(seed), (0, 0, 0))
+        columns = np.flatnonzero((target != 255).any(0))
+        widths.add(len(columns))
+        sides.add(bool((target[:, columns[0]] == 1).any()))
+    assert widths == {30, 31, 32, 33, 34} and sides == {True, False}
+    _, target = Augmentation(64, (40, 40), flip=False)(photo, left, np.random.default_rng(0), (0, 0, 0))
+    assert (target == 1).sum() == 200
+
+
+@pytest.mark.parametrize("size", [(1, 50), (50, 1), (1, 1)])
+def test_photos_of_one_pixel_width_become_samples(tiny_voc, base, size):
+    Image.new("RGB", size, (200, 0, 0)).save(base / "JPEGImages/a0.jpg")
+    save_mask(base / "SegmentationClass/a0.png", np.ones(size[::-1]))
+    folder = VOCFolder(tiny_voc)
+    assert folder.verify() == []
+    samples = TrainingSet(folder, ["a0"], Augmentation(32, (20, 40)), UNIT, 0, {"a0": folder.mask_path("a0")})
+    sample = samples[0, 0]
+    assert sample["image"].shape == (3, 32, 32) and (sample["mask"] == 1).any() and sample["mask"].dtype == torch.int64
+    assert min(PlainSet(folder, ["a0"], UNIT, 16)[0]["image"].shape) >= 1
+
+
+def test_a_sample_depends_on_seed_epoch_and_index_alone(tiny_voc):
+    folder = VOCFolder(tiny_voc)
+
+    def sample(seed, epoch, index):
+        return TrainingSet(folder, folder.ids("train_aug"), Augmentation(24, (30, 50)), UNIT, seed)[epoch, index][
+            "image"
+        ]
+
+    first = sample(0, 0, 0)
+    np.random.seed(1)
+    torch.manual_seed(1)
+    assert torch.equal(first, sample(0, 0, 0))
+    for other in (sample(1, 0, 0), sample(0, 1, 0), sample(0, 0, 3)):
+        assert not torch.equal(first, other)
+
+
+def test_each_epoch_visits_every_image_once_in_its_own_order(tiny_voc):
+    folder = VOCFolder(tiny_voc)
+    sampler, orders = EpochSampler(50, 3), []
+    for epoch in range(3):
+        sampler.set_epoch(epoch)
+        epochs, order = zip(*sampler)
+        assert set(epochs) == {epoch} and sorted(order) == list(range(50)) and list(sampler) == list(zip(epochs, order))
+        orders.append(order)
+    assert len(set(orders)) == 3
+    samples = TrainingSet(folder, folder.ids("train_aug"), Augmentation(24, (24, 24)), UNIT, 0)
+    batches = [batch["id"] for batch in training_loader(samples, 2, 0)]
+    assert [len(b) for b in batches] == [2, 2] and len({i for b in batches for i in b}) == 4
+    assert [len(b["id"]) for b in training_loader(samples, 8, 0)] == [5]  # fewer images than a batch: not none at all
+
+
+def test_plain_samples_keep_order_and_shape(tiny_voc):
+    folder = VOCFolder(tiny_voc)
+    loaded = list(plain_loader(PlainSet(folder, ["a5", "a1"], UNIT, 20), 0))
+    assert [batch["id"] for batch in loaded] == [["a5"], ["a1"]]
+    assert loaded[0]["image"].shape == (1, 3, 16, 20) and loaded[1]["label"].tolist() == [[0, 1, 0]]
+    whole = PlainSet(folder, ["a5"], UNIT)[0]["image"]
+    assert np.allclose(whole.numpy().transpose(1, 2, 0) * 255, np.asarray(folder.image("a5")), atol=1e-3)
+
+
+@pytest.mark.parametrize("size, long, result", [((40, 20), 10, (10, 5)), ((3, 300), 30, (1, 30)), ((7, 9), 0, (7, 9))])
+def test_resizing_keeps_the_ratio_and_at_least_a_pixel(size, long, result):
+    assert resize_long(Image.new("RGB", size), long).size == result
