@@ -11,6 +11,9 @@ RUN = $(VENV)/bin/python
 INSTALLED = $(VENV)/.safn-$(shell pwd | cksum | cut -d ' ' -f 1)
 BOOK = runs/$(PROFILE)/book/_build/html/index.html
 
+# the snakemake of Python 3.10 does not know these words
+QUIET = $(shell $(RUN) -c 'import sys; print("--quiet host reason" if sys.version_info >= (3, 11) else "")' 2>/dev/null)
+
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PIP_USER = 0
 export PYDEVD_DISABLE_FILE_VALIDATION = 1
@@ -54,7 +57,7 @@ export ALONE
 book: $(INSTALLED)
 	@mkdir -p runs
 	@$(RUN) -c "$$ALONE" runs/.lock -m snakemake --nolock --rerun-incomplete --cores $(JOBS) \
-		--quiet host reason $(FLAGS) --config profile='$(PROFILE)' $(if $(DATA),data='$(DATA)')
+		$(QUIET) $(FLAGS) --config profile='$(PROFILE)' $(if $(DATA),data='$(DATA)')
 	@if [ -f '$(BOOK)' ]; then echo "The book: $$(pwd)/$(BOOK)"; fi
 
 test: $(INSTALLED)

@@ -241,7 +241,7 @@ def test_names_of_a_machine_are_found():
 
 def test_versions_stand_in_pyproject_only():
     project = _text("pyproject.toml")
-    packages = set(re.findall(r'^\s*"([\w-]+)[=<>]=?\d', project, re.M)) | {"snakemake-executor-plugin-slurm"}
+    packages = set(re.findall(r"""^\s*["']([\w-]+)[=<>]=?\d""", project, re.M)) | {"snakemake-executor-plugin-slurm"}
     assert {"torch", "lightning", "pydensecrf2", "snakemake", "pytest"} <= packages
     version = re.compile(rf"\b({'|'.join(sorted(packages))})(\[[\w,]+\])?\s*[=<>~!]=?\s*\d", re.I)
     installs = [
