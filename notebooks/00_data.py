@@ -45,8 +45,8 @@ from safn import data, emoji, figures, records, settings
 runs = "../runs/emoji"  # folder of the outputs of all stages
 data_folder = ""  # folder in VOC layout; empty: generate the emoji data
 train_images = 320  # emoji: number of training images
-val_images = 160  # emoji: number of validation images
-image_size = 160  # emoji: side in pixels
+val_images = 120  # emoji: number of validation images
+image_size = 128  # emoji: side in pixels
 seed = 0  # emoji: seed of the generator
 limit = 0  # use only so many training and so many validation images (0: all)
 

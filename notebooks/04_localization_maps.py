@@ -39,7 +39,7 @@ from safn import backbones, data, figures, inference, metrics, records, scoring,
 # parameters
 runs = "../runs/emoji"  # folder of the outputs of all stages
 run = "attention_1-0.75-0.5_seed0"  # which classifier: aggregation_scales_seed
-size = 160  # long side of the image in pixels (0: as they are)
+size = 128  # long side of the image in pixels (0: as they are)
 flip = True  # average with the map of the mirrored image
 accelerator = "auto"  # cpu, gpu, mps or auto
 workers = 0  # processes that load images

@@ -55,18 +55,12 @@ stage = records.begin(p.runs, "07_evaluate", p.run, p, [source, model])
 network = inference.on_device(inference.load_deeplab(model, len(folder.classes) + 1), p.accelerator)
 normalisation = backbones.BACKBONES[model.record["parameters"]["backbone"]].normalisation
 protocols = ["single", "multi", *(["crf"] if p.crf else [])]
-seconds = {
-    q: inference.predict(
-        network,
-        normalisation,
-        folder.photos(val),
-        stage.folder / q,
-        scales=(1.0,) if q == "single" else p.test_scales,
-        crf=q == "crf",
-        processes=p.crf_processes,
-    )
-    for q in protocols
-}
+single, multi, crf = (stage.folder / q for q in ("single", "multi", "crf"))
+photos, seconds = folder.photos(val), {}
+seconds["single"], _ = inference.predict(network, normalisation, photos, single)
+seconds["multi"], seconds["crf"] = inference.predict(
+    network, normalisation, photos, multi, p.test_scales, refined=crf if p.crf else None, processes=p.crf_processes
+)
 matrices, counts = {}, {}
 for protocol in protocols:
     matrices[protocol], counts[protocol] = scoring.score_masks(folder, val, stage.folder / protocol)
@@ -115,7 +109,7 @@ figures.mask_gallery(folder, val, {names[q]: stage.folder / q for q in protocols
 
 # %%
 scores = {f"val_miou_{q}": matrices[q].miou() for q in protocols}
-scores |= {f"seconds_{q}": seconds[q] for q in protocols}
+scores |= {f"seconds_{q}": seconds[q] for q in protocols}  # crf: network and CRF side by side
 scores |= {f"val_iou_{protocols[-1]} {k}": v for k, v in by_size.iloc[:, -1].items()}
 stage.finish(
     scores,

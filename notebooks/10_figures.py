@@ -36,7 +36,12 @@ from safn import data, figures, records, settings
 # %% tags=["parameters"]
 # parameters
 runs = "../runs/emoji"  # folder of the outputs of all stages
-experiments = ["attention_1-0.75-0.5_seed0", "max_1-0.75-0.5_seed0", "avg_1-0.75-0.5_seed0", "attention_1_seed0"]  # the first is the main experiment
+experiments = [
+    "attention_1-0.75-0.5_seed0",
+    "max_1-0.75-0.5_seed0",
+    "avg_1-0.75-0.5_seed0",
+    "attention_1_seed0",
+]  # the first is the main experiment
 examples = 6  # rows of each figure
 
 # %%

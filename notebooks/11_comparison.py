@@ -56,16 +56,8 @@ print(f"{len(train)} training images, {len(val)} validation images; one row a ru
 # or `+saliency` run is a control whose pseudo ground truth uses only that; `masks` is the fully supervised upper bound.
 
 # %%
-stages = {
-    "val_mAP": "mAP",
-    "map_miou": "maps, best threshold",
-    "pseudo_miou_drop": "pseudo GT, 255 dropped",
-    "pseudo_miou_background": "255 background",
-    "pseudo_miou_wrong": "255 wrong",
-    "ignored_share": "share of 255",
-    **{f"val_miou_{k}": f"val, {v}" for k, v in results.PROTOCOLS.items()},
-}
-summary = table.set_index("run").reindex(columns=list(stages)).mul(100).round(1).rename(columns=stages)
+columns = results.COLUMNS
+summary = table.set_index("run").reindex(columns=list(columns)).mul(100).round(1).rename(columns=columns)
 summary.to_csv(stage.folder / "summary.csv")
 summary.transpose()
 

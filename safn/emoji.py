@@ -82,15 +82,15 @@ def scene(split: str, index: int, size: int, seed: int) -> tuple[Image.Image, np
     """One image and its mask (uint8: 0 background, class + 1, 255 the border of an object)."""
     rng = np.random.default_rng((seed, split == "val", index))
     image = background(size, rng)
-    for _ in range(rng.integers(2, 6)):
+    for _ in range(rng.integers(1, 4)):
         glyph = _pick(DISTRACTORS.split(), rng)
-        _paste(image, _transformed(glyph, _side(0.02, 0.12, size, rng), rng), rng)
+        _paste(image, _transformed(glyph, _side(0.02, 0.08, size, rng), rng), rng)
     mask = np.zeros((size, size), np.uint8)
     first = (index + int(rng.integers(0, 20)) * (split == "val")) % 20  # each class is equally often the first
     classes = [first, *rng.integers(0, 20, rng.choice(3, p=(0.55, 0.35, 0.1)))]
     for k, c in enumerate(classes):
-        high = 0.9 if k == 0 else 0.35
-        glyph = _transformed(_pick(glyphs(VOC_CLASSES[c], split), rng), _side(0.04, high, size, rng), rng)
+        low, high = (0.08, 0.9) if k == 0 else (0.04, 0.35)
+        glyph = _transformed(_pick(glyphs(VOC_CLASSES[c], split), rng), _side(low, high, size, rng), rng)
         shape = _paste(image, glyph, rng)
         inner = np.asarray(Image.fromarray(shape).filter(ImageFilter.MinFilter(3)))
         mask[shape] = VOID

@@ -64,7 +64,7 @@ def curves(log: pd.DataFrame, panels: dict[str, list[str]], x: str = "epoch") ->
             axis.plot(rows[x], rows[column], marker="o", markersize=4, label=column.replace("_", " "))
         axis.set(xlabel=x, ylabel=label)
         axis.xaxis.get_major_locator().set_params(integer=True)
-        if len(columns) > 1:
+        if len(axis.lines) > 1:
             axis.legend(frameon=False)
     plt.close(figure)
     return figure

@@ -20,10 +20,9 @@ from tqdm import tqdm
 
 from safn.data import DataError, Normalisation, PlainSet, load_image, plain_loader, save_mask
 from safn.maps import grad_cam, localization_maps, save_maps
-from safn.network import SAFN, PlainClassifier, rescale
+from safn.network import SAFN, PlainClassifier, load_network, rescale
 from safn.records import Input
 from safn.segmentation import DeepLab
-from safn.training import load_network
 
 CRF = {
     "bi_w": 4,
@@ -86,7 +85,7 @@ def dense_crf(image: np.ndarray, probabilities: np.ndarray, floor: float = 1e-4,
         raise ImportError(
             "dense CRF needs pydensecrf: pip install pydensecrf2==1.1 (it needs a C++ compiler)"
         ) from error
-    image = np.ascontiguousarray(image)
+    image = np.array(image, order="C")  # pydensecrf takes no read-only view
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[:2] != probabilities.shape[1:]:
         raise ValueError(
             f"image is {image.dtype} {image.shape}, probabilities are of shape {probabilities.shape}; "
@@ -200,33 +199,40 @@ def predict(
     folder: Path,
     scales: tuple[float, ...] = (1.0,),
     flip: bool = False,
-    crf: bool = False,
+    refined: Path | None = None,
     processes: int = 0,
-) -> float:
-    """Predict masks for images: ``folder/<id>.png``, indexed, at the size of the photo. Those there are kept.
+) -> tuple[float, float]:
+    """Predict masks: ``folder/<id>.png``, indexed, at the size of the photo, and with the CRF ``refined/<id>.png``.
+    Images that have them are left out.
 
     The CRF runs in ``processes`` of its own (0: one a core) while the network goes on: pydensecrf holds the
-    interpreter's lock. Returns the seconds it took.
+    interpreter's lock.
+
+    Returns:
+        seconds of the network alone, and seconds of everything.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    started, processes = time.time(), processes or len(os.sched_getaffinity(0))
-    todo = {i: path for i, path in images.items() if not (folder / f"{i}.png").exists()}
-    device = next(network.parameters()).device
+    folders = [folder] if refined is None else [folder, refined]
+    for path in folders:
+        path.mkdir(parents=True, exist_ok=True)
+    todo = {i: path for i, path in images.items() if not all((f / f"{i}.png").exists() for f in folders)}
+    device, started, busy = next(network.parameters()).device, time.time(), 0.0
+    processes = processes or os.cpu_count()
     network.eval()
     spawn = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
     with concurrent.futures.ProcessPoolExecutor(processes, spawn) as pool:
         pending: dict[concurrent.futures.Future, str] = {}
         for image_id, path in tqdm(todo.items(), f"predict {folder.name}", mininterval=2, file=sys.stdout):
+            begun = time.time()
             photo = load_image(path)
             probabilities = multi_scale_maximum(network, normalisation(photo)[None].to(device), scales, flip).numpy()
-            if not crf:
-                save_mask(folder / f"{image_id}.png", probabilities.argmax(0))
-                continue
-            pending[pool.submit(_crf_prediction, path, probabilities.astype(np.float16))] = image_id
-            if len(pending) > 2 * processes:  # bounds the memory
-                _collect(pending, folder, concurrent.futures.FIRST_COMPLETED)
-        _collect(pending, folder, concurrent.futures.ALL_COMPLETED)
-    return time.time() - started
+            save_mask(folder / f"{image_id}.png", probabilities.argmax(0))
+            busy += time.time() - begun
+            if refined is not None:
+                pending[pool.submit(_crf_prediction, path, probabilities.astype(np.float16))] = image_id
+                if len(pending) > 2 * processes:  # bounds the memory
+                    _collect(pending, refined, concurrent.futures.FIRST_COMPLETED)
+        _collect(pending, refined, concurrent.futures.ALL_COMPLETED)
+    return busy, time.time() - started
 
 
 def _collect(pending: dict, folder: Path, when: str) -> None:

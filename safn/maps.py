@@ -15,7 +15,7 @@ def localization_maps(features: Tensor, labels: Tensor) -> Tensor:
 
     Eq. 4: :math:`M_c = \mathrm{ReLU}(MSF_c) / \max(\mathrm{ReLU}(MSF_c))`, the maximum over the map. A map without a
     positive value, or with a value that is not finite, is 0: the bare quotient would be NaN, which ``argmax`` takes
-    for the largest value and no threshold catches.
+    for the largest value and no threshold catches. So is a constant map: it locates nothing, and the quotient is 1.
 
     Args:
         features: MSF, ``(B, N, h, w)``.
@@ -24,9 +24,11 @@ def localization_maps(features: Tensor, labels: Tensor) -> Tensor:
     Returns:
         ``(B, N, h, w)`` float32 in 0..1, zero for absent classes.
     """
-    positive = features.float().relu()
+    features = features.float()
+    positive = features.relu()
     peak = positive.amax((2, 3), keepdim=True)
-    usable = (peak > 0) & torch.isfinite(features).all(3).all(2)[:, :, None, None] & (labels > 0)[:, :, None, None]
+    varied = peak > positive.amin((2, 3), keepdim=True)
+    usable = varied & torch.isfinite(features).all(3).all(2)[:, :, None, None] & (labels > 0)[:, :, None, None]
     scaled = positive / torch.where(usable, peak, torch.ones_like(peak))
     return torch.where(usable, scaled, torch.zeros_like(scaled))
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -140,3 +143,31 @@ class PlainClassifier(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """``(B, 3, H, W)`` -> class scores ``(B, N)``."""
         return self.head(self.backbone(images)).mean((2, 3))
+
+
+def save_network(network: nn.Module, path: Path) -> None:
+    """Write the state dict; the file appears only when complete."""
+    partial = path.with_name(path.name + ".partial")
+    torch.save(network.state_dict(), partial)
+    os.replace(partial, path)
+
+
+def load_network(network: nn.Module, path: Path) -> nn.Module:
+    """Load a state dict strictly.
+
+    Raises:
+        ValueError: names each tensor that is missing, unexpected or of another shape, with both shapes.
+    """
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    own = network.state_dict()
+    problems = [f"{k}: missing in the file" for k in own if k not in state]
+    problems += [f"{k}: not in the network" for k in state if k not in own]
+    problems += [
+        f"{k}: {tuple(state[k].shape)} in the file, {tuple(own[k].shape)} in the network"
+        for k in own
+        if k in state and state[k].shape != own[k].shape
+    ]
+    if problems:
+        raise ValueError("\n  - ".join([f"{path} does not fit the network:", *problems]))
+    network.load_state_dict(state)
+    return network

@@ -14,6 +14,15 @@ from safn.records import Input, need, parse_run, write_json
 from safn.scoring import load_counts
 
 PROTOCOLS = {"single": "single scale", "multi": "multiple scales", "crf": "multiple scales + CRF"}
+COLUMNS = {
+    "val_mAP": "mAP, validation images",
+    "map_miou": "maps: mIoU, training images, best threshold",
+    "pseudo_miou_drop": "pseudo ground truth: mIoU, training images, 255 dropped",
+    "pseudo_miou_background": "255 as background",
+    "pseudo_miou_wrong": "255 as wrong",
+    "ignored_share": "share of 255",
+    **{f"val_miou_{key}": f"segmentation: mIoU, validation images, {text}" for key, text in PROTOCOLS.items()},
+}
 
 
 def collect(runs: Path | str, experiments: list[str]) -> tuple[pd.DataFrame, list[Input]]:
@@ -88,3 +97,23 @@ def export(runs: Path | str, path: Path) -> None:
         for name in ("runs", "data_folder", "saliency_folder"):
             record["parameters"].pop(name, None)
     write_json(path, records)
+
+
+def recorded(path: Path) -> pd.DataFrame:
+    """One row a run of an exported file, percent: every number with what it was measured on and with."""
+    records = json.loads(path.read_text())
+    at = {(r["stage"], r["run"]): r for r in records}
+    rows = {}
+    for run in [r["run"] for r in records if r["stage"] == CHAIN[-1]]:
+        found = [at.get((stage, run)) or at.get((stage, run.split("+")[0])) for stage in CHAIN]
+        metrics = {k: v for record in found if record for k, v in record["metrics"].items()}
+        training = at[CHAIN[3], run]["parameters"]
+        rows[f"`{run}`"] = {
+            **{title: f"{100 * metrics[name]:.1f}" for name, title in COLUMNS.items() if name in metrics},
+            "segmentation": f"{training['backbone']}, {training['head']}",
+            "init": found[-1]["init"],
+            "detector": found[-1]["detector"] or "none",
+            "supervision": "image labels" if found[-1]["supervision"] == "pseudo" else "true masks",
+            "minutes": f"{sum(r['seconds'] for r in found if r) / 60:.0f}",
+        }
+    return pd.DataFrame(rows)

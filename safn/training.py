@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,7 +19,7 @@ from torchmetrics.functional.classification import multilabel_average_precision
 
 from safn import backbones
 from safn.data import Augmentation, PlainSet, TrainingSet, VOCFolder, plain_loader, training_loader
-from safn.network import SAFN, classification_loss
+from safn.network import SAFN, classification_loss, save_network
 from safn.segmentation import DeepLab
 
 VOID = 255
@@ -220,34 +219,6 @@ class History(lightning.Callback):
         pd.DataFrame(self.rows).to_csv(self.path, index=False)
 
 
-def save_network(network: nn.Module, path: Path) -> None:
-    """Write the state dict; the file appears only when complete."""
-    partial = path.with_name(path.name + ".partial")
-    torch.save(network.state_dict(), partial)
-    os.replace(partial, path)
-
-
-def load_network(network: nn.Module, path: Path) -> nn.Module:
-    """Load a state dict strictly.
-
-    Raises:
-        ValueError: names each tensor that is missing, unexpected or of another shape, with both shapes.
-    """
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    own = network.state_dict()
-    problems = [f"{k}: missing in the file" for k in own if k not in state]
-    problems += [f"{k}: not in the network" for k in state if k not in own]
-    problems += [
-        f"{k}: {tuple(state[k].shape)} in the file, {tuple(own[k].shape)} in the network"
-        for k in own
-        if k in state and state[k].shape != own[k].shape
-    ]
-    if problems:
-        raise ValueError("\n  - ".join([f"{path} does not fit the network:", *problems]))
-    network.load_state_dict(state)
-    return network
-
-
 def seed_everything(seed: int) -> None:
     """Seed Python, NumPy and torch, and ask torch for reproducible kernels."""
     lightning.seed_everything(seed, verbose=False)
@@ -258,6 +229,7 @@ def _quiet() -> None:
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*")  # lightning's own call of torch
     warnings.filterwarnings("ignore", ".*Checkpoint directory.*exists and is not empty.*")
 
 

@@ -22,7 +22,10 @@ def counts(diagonal: list[int], images: int = 6) -> np.ndarray:
 @pytest.fixture
 def runs(tmp_path):
     for run, diagonal in (("attention_1-0.5_seed0", [10, 8, 8]), ("max_1-0.5_seed0", [10, 5, 5])):
-        for stage, metrics in (("03_train_safn", {"val_mAP": 0.5}), ("07_evaluate", {"val_miou_multi": diagonal[1] / 10})):
+        for stage, metrics in (
+            ("03_train_safn", {"val_mAP": 0.5}),
+            ("07_evaluate", {"val_miou_multi": diagonal[1] / 10}),
+        ):
             work = records.begin(tmp_path, stage, run, {"seed": 0, "runs": str(tmp_path)})
             if stage == "07_evaluate":
                 save_counts(work.folder / "counts_multi.npz", counts(diagonal))

@@ -21,7 +21,14 @@ def test_train_aug_is_train_and_sbd_without_val():
 
 def test_wrong_counts_lists_every_deviation():
     problems = voc.wrong_counts({"train": ["a", "a"], "val": ["v"], "train_aug": ["v"]})
-    for text in ("train: 2 ids, the official list has 1464", "val: 1 ids", "train_aug: 1 ids", "repeated", "share 1", "1 ids of train"):
+    for text in (
+        "train: 2 ids, the official list has 1464",
+        "val: 1 ids",
+        "train_aug: 1 ids",
+        "repeated",
+        "share 1",
+        "1 ids of train",
+    ):
         assert any(text in line for line in problems), (text, problems)
 
 
