@@ -1,0 +1,118 @@
+"""Networks and data small enough to train in a second; not a test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+from safn import backbones
+from safn.data import EpochSampler, save_mask
+
+CLASSES = ["cat", "dog", "train"]
+
+
+def backbone(channels: int = 6, stride: int = 8) -> backbones.Backbone:
+    """One convolution in the place of VGG16."""
+
+    def build(weights: str, purpose: str) -> nn.Module:
+        return nn.Sequential(nn.Conv2d(3, channels, stride, stride), nn.ReLU())
+
+    return backbones.Backbone(build, channels, stride, backbones.IMAGENET)
+
+
+class Net(nn.Module):
+    """A classifier with the two parts that training asks for, and dropout, which needs the random state."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.ReLU())
+        self.head = nn.Sequential(nn.Dropout(0.5), nn.Conv2d(4, len(CLASSES), 1))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(self.backbone(images)).mean((2, 3))
+
+
+class Samples(Dataset):
+    """Random images and labels that depend on the index alone; ``spoilt`` = (epoch, index) of an image of NaN."""
+
+    def __init__(self, length: int = 8, spoilt: tuple[int, int] | None = None) -> None:
+        self.length, self.spoilt = length, spoilt
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, key):
+        epoch, index = key if isinstance(key, tuple) else (None, key)
+        rng = np.random.default_rng(index)
+        image = torch.from_numpy(rng.standard_normal((3, 8, 8), np.float32))
+        if (epoch, index) == self.spoilt:
+            image[0, 0, 0] = float("nan")
+        label = torch.tensor([index % 2, (index + 1) % 2, index % 3 == 0], dtype=torch.float32)
+        mask = torch.from_numpy(rng.integers(0, 3, (8, 8)))
+        return {"id": f"image_{index}", "image": image, "label": label, "mask": mask}
+
+
+def training_batches(samples: Samples, seed: int = 0) -> DataLoader:
+    return DataLoader(samples, 2, sampler=EpochSampler(len(samples), seed))
+
+
+def plain_batches(samples: Samples) -> DataLoader:
+    return DataLoader(samples, 1)
+
+
+SETTINGS = {
+    "seed": 0,
+    "learning_rate": 0.1,
+    "momentum": 0.9,
+    "weight_decay": 5e-4,
+    "schedule": "poly",
+    "power": 0.9,
+    "new_layer_factor": 10,
+}
+
+
+def train(folder: Path, epochs: int = 3, seed: int = 0, **options):
+    """Train ``Net`` on ``Samples`` in ``folder``; returns the log and the network."""
+    from safn import training
+
+    training.seed_everything(seed)
+    module = training.Classifier(Net(), {**SETTINGS, "seed": seed, "learning_rate": 0.02})
+    samples = options.pop("samples", Samples())
+    folder.mkdir(parents=True, exist_ok=True)
+    log = training.fit(
+        module,
+        training_batches(samples, seed),
+        plain_batches(Samples()),
+        folder=folder,
+        epochs=epochs,
+        accelerator="cpu",
+        **options,
+    )
+    return log, module.network
+
+
+def voc(root: Path, count: int = 8, width: int = 40, height: int = 32) -> Path:
+    """A data root of ``count`` photos, each with a rectangle of one of three classes."""
+    base = root / "VOCdevkit" / "VOC2012"
+    for name in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+        (base / name).mkdir(parents=True)
+    ids, rows = [f"photo_{k}" for k in range(count)], ["id," + ",".join(CLASSES)]
+    for k, image_id in enumerate(ids):
+        rng, c = np.random.default_rng(k), k % 3
+        image, mask = rng.integers(0, 90, (height, width, 3), np.uint8), np.zeros((height, width), np.uint8)
+        top, left = rng.integers(2, 10, 2)
+        image[top : top + 16, left : left + 16, c] = 240
+        mask[top : top + 16, left : left + 16] = c + 1
+        mask[:2] = 255
+        Image.fromarray(image).save(base / "JPEGImages" / f"{image_id}.jpg", quality=95)
+        save_mask(base / "SegmentationClass" / f"{image_id}.png", mask)
+        rows.append(f"{image_id}," + ",".join(str(int(c == n)) for n in range(3)))
+    (root / "image_labels.csv").write_text("\n".join(rows) + "\n")
+    for split, part in {"train": ids, "train_aug": ids[: count // 2], "val": ids[count // 2 :]}.items():
+        (base / "ImageSets" / "Segmentation" / f"{split}.txt").write_text("\n".join(part) + "\n")
+    return root
