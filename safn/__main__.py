@@ -1,10 +1,14 @@
-"""Commands: ``python -m safn verify DIR`` names every problem of a data folder before any work starts."""
+"""Commands: ``python -m safn verify DIR`` names every problem of a data folder before any work starts;
+``python -m safn voc DIR --download`` makes one from VOC 2012 and SBD; ``python -m safn export RUNS FILE`` writes the
+records of all stages into one file."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
+from safn import results, voc
 from safn.data import DataError, VOCFolder
 
 
@@ -14,8 +18,19 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     checker = commands.add_parser("verify", help="print every problem of a data folder in the VOC layout")
     checker.add_argument("folder", help="holds VOCdevkit/VOC2012 and image_labels.csv")
+    maker = commands.add_parser("voc", help="complete a download of VOC 2012 and SBD to the layout")
+    maker.add_argument("folder", help="what torchvision calls root; SBD in its folder sbd")
+    maker.add_argument("--download", action="store_true", help="fetch both archives first")
+    exporter = commands.add_parser("export", help="write the records of all stages into one JSON file")
+    exporter.add_argument("runs", help="runs/<profile>")
+    exporter.add_argument("file")
+    given = parser.parse_args(arguments)
     try:
-        return verify(parser.parse_args(arguments).folder)
+        if given.command == "voc":
+            return voc.prepare(given.folder, given.download) or verify(given.folder)
+        if given.command == "export":
+            return results.export(given.runs, Path(given.file)) or 0
+        return verify(given.folder)
     except (DataError, OSError, UnicodeDecodeError) as error:
         print(f"python -m safn: {error}", file=sys.stderr)
         return 1
