@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from safn.data import VOCFolder, load_mask
+from safn.maps import save_maps
+from safn.metrics import CONVENTIONS, ConfusionMatrix
+from safn.pseudo import harmonic_mean, of_image, pseudo_ground_truth, sweep, write_folder
+from safn.saliency import save_saliency
+
+quick = settings(max_examples=60, deadline=None, derandomize=True)
+SHARES = st.integers(0, 20).map(lambda k: k / 20)
+MAPS = arrays(np.float32, (3, 3, 4), elements=SHARES)
+SALIENCY = arrays(np.float32, (3, 4), elements=SHARES)
+LABELS = arrays(np.int64, 3, elements=st.integers(0, 1))
+BETWEEN = st.integers(0, 19).map(lambda k: k / 20 + 0.0213)  # no confidence lies exactly on a threshold
+
+
+def eq5(m: float, s: float) -> float:
+    return 0.0 if m == 0 or s == 0 else 2 / (1 / m + 1 / s)
+
+
+def algorithm1(maps, saliency, labels, gamma, high, both) -> np.ndarray:
+    """Algorithm 1 and the two ignore rules, pixel by pixel."""
+    result = np.zeros(saliency.shape, int)
+    for place in np.ndindex(*saliency.shape):
+        classes = [c for c in range(len(maps)) if labels[c]]
+        h = {c: eq5(float(maps[c][place]), float(saliency[place])) for c in classes}
+        if classes and max(h.values()) >= gamma:
+            result[place] = 1 + max(classes, key=lambda c: maps[c][place])
+        if sum(v > both for v in h.values()) >= 2 or (result[place] == 0 and saliency[place] > high):
+            result[place] = 255
+    return result
+
+
+def test_eq5_by_hand():
+    maps = np.array([[[0.5, 1, 0, 0.2, 1]]])
+    saliency = np.array([[0.5, 0.5, 0.7, 0, 1]])
+    np.testing.assert_allclose(harmonic_mean(maps, saliency), [[[0.5, 2 / 3, 0, 0, 1]]], rtol=1e-6)
+
+
+@quick
+@given(MAPS, SALIENCY)
+def test_eq5_is_the_harmonic_mean_and_0_where_either_is_0(maps, saliency):
+    expected = [[[eq5(float(m), float(s)) for m, s in zip(*rows)] for rows in zip(one, saliency)] for one in maps]
+    np.testing.assert_allclose(harmonic_mean(maps, saliency), expected, rtol=1e-5)
+
+
+@quick
+@given(MAPS, SALIENCY, LABELS, BETWEEN, BETWEEN, BETWEEN)
+def test_pseudo_ground_truth_is_algorithm_1(maps, saliency, labels, gamma, high, both):
+    made = pseudo_ground_truth(maps, saliency, labels, gamma, high, both)
+    assert made.dtype == np.uint8
+    assert made.tolist() == algorithm1(maps, saliency, labels, gamma, high, both).tolist()
+
+
+@quick
+@given(MAPS, SALIENCY, LABELS, BETWEEN)
+def test_only_given_classes_appear_and_a_threshold_of_1_switches_its_rule_off(maps, saliency, labels, gamma):
+    made = pseudo_ground_truth(maps, saliency, labels, gamma, ignore_saliency=1, ignore_confidence=1)
+    assert set(np.unique(made)) <= {0, *(np.flatnonzero(labels) + 1)}
+    assert not made[saliency == 0].any()
+
+
+def test_the_order_of_the_rules_by_hand():
+    maps = np.array([[[0.9, 0.1, 0.95, 0.95, 0.0, 0.6]], [[0.1, 0.1, 0.99, 0.80, 0.0, 0.7]]])
+    saliency = np.array([[0.9, 0.9, 0.95, 0.95, 0.4, 0.1]])
+    # class 1; salient but no class: ignored; both classes sure: ignored; one sure: it; nothing; H = 0.175 < 0.2
+    made = pseudo_ground_truth(maps, saliency, [1, 1], gamma=0.2, ignore_saliency=0.5, ignore_confidence=0.9)
+    assert made.tolist() == [[1, 255, 255, 1, 0, 0]]
+
+
+@pytest.mark.parametrize("combine", ["harmonic", "maps", "saliency"])
+@pytest.mark.parametrize("value", [0.0, np.nan, -np.inf, np.inf])
+def test_maps_without_information_never_make_the_image_foreground(combine, value):
+    made = pseudo_ground_truth(np.full((2, 3, 3), value), np.full((3, 3), 0.4), [1, 1], combine=combine)
+    assert not made.any()
+
+
+def test_an_image_without_a_label_is_background_and_ignored_where_salient():
+    made = pseudo_ground_truth(np.ones((2, 1, 3)), np.array([[0.1, 0.5, 0.6]]), [0, 0])
+    assert made.tolist() == [[0, 0, 255]]
+
+
+def test_controls_use_one_source_for_the_confidence():
+    maps, saliency = np.array([[[0.3, 0.1, 0.0, 0.3]]]), np.array([[0.1, 0.3, 0.3, 0.3]])
+
+    def made(combine):
+        return pseudo_ground_truth(maps, saliency, [1], gamma=0.25, combine=combine).tolist()[0]
+
+    assert made("maps") == [1, 0, 0, 1] and made("saliency") == [0, 1, 0, 1] and made("harmonic") == [0, 0, 0, 1]
+
+
+@pytest.fixture
+def made_of(tiny_voc, tmp_path):
+    """The tiny folder, its training ids, maps (at half size) and saliency (at another size) of each."""
+    folder, rng = VOCFolder(tiny_voc), np.random.default_rng(0)
+    for name in ("maps", "saliency"):
+        (tmp_path / name).mkdir()
+    for image_id in folder.ids("train_aug"):
+        save_maps(tmp_path / "maps" / f"{image_id}.npz", rng.random((3, 16, 20)), folder.label(image_id))
+        save_saliency(tmp_path / "saliency" / f"{image_id}.png", rng.random((10, 10)))
+    return folder, folder.ids("train_aug"), tmp_path / "maps", tmp_path / "saliency"
+
+
+def test_masks_are_written_at_the_size_of_the_photo(made_of, tmp_path):
+    folder, ids, *sources = made_of
+    out = tmp_path / "out"
+    out.mkdir()
+    write_folder(folder, ids, *sources, out, gamma=0.4, ignore_saliency=0.6)
+    assert sorted(p.name for p in out.iterdir()) == [f"{i}.png" for i in ids]
+    for image_id in ids:
+        mask = load_mask(out / f"{image_id}.png")
+        assert mask.shape == (32, 40) and len(np.unique(mask)) > 1
+        assert (mask == of_image(folder, image_id, *sources, gamma=0.4, ignore_saliency=0.6)).all()
+
+
+def test_the_sweep_scores_what_its_thresholds_make(made_of):
+    folder, ids, *sources = made_of
+    folder.mask_path("a0").unlink()
+    table = sweep(folder, ids, *sources)
+    assert len(table) == 32 and not table.duplicated(["gamma", "ignore_saliency", "ignore_confidence"]).any()
+    row = table.iloc[10]
+    matrix = ConfusionMatrix(4)
+    for image_id in ids[1:]:
+        rules = row[["gamma", "ignore_saliency", "ignore_confidence"]].to_dict()
+        matrix.update(of_image(folder, image_id, *sources, **rules), folder.mask(image_id))
+    assert [row[c] for c in CONVENTIONS] == pytest.approx([100 * matrix.miou(c) for c in CONVENTIONS], abs=1e-3)
+    assert row["ignored (%)"] == pytest.approx(100 * matrix.ignored_share(), abs=1e-3) and row["ignored (%)"] > 0
