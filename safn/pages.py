@@ -10,10 +10,31 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from safn import results
 from safn.records import RECORD
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMED = re.compile(r"(?<!\[)`((safn|profiles)/([\w-]+)\.(py|yaml)(?:::([\w.]+))?)`")
+
+
+def recorded(folder: Path = ROOT / "results") -> str:
+    """A section in MyST for each exported file of ``folder``: what was measured on what, one column a run."""
+    sections = []
+    for path in sorted(folder.glob("*.json")):
+        if path.name == "expected.json":
+            continue
+        records = {(r["stage"], r["run"]): r for r in json.loads(path.read_text())}
+        data, trained = records["00_data", "default"], records[min(key for key in records if key[0] == "03_train_safn")]
+        head = (
+            f"{data['metrics']['train_images']} training and {data['metrics']['val_images']} validation images "
+            f"(fingerprint `{data['data']}`), commit `{trained['commit']}`, {trained['machine']}."
+        )
+        table = results.recorded(path)
+        rows = [[str(name), *row] for name, row in zip(table.index, table.fillna("-").to_numpy())]
+        caption = f"Profile {path.stem}: every run, from the classifier to the segmentation (mIoU and mAP in percent)"
+        shown = _table(caption, f"recorded-{path.stem}", ["", *table.columns], rows)
+        sections.append(f"## Profile {path.stem}\n\n{head}\n\n{shown}")
+    return "\n".join(sections) or "No run is recorded yet.\n"
 
 
 def provenance(runs: Path, jobs: Iterable[tuple[str, str]] | None = None) -> str:
