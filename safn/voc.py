@@ -25,14 +25,10 @@ def prepare(root: Path | str, download: bool = False) -> None:
         DataError: listing every count that is not the official one, and every missing file.
     """
     root = Path(root)
-    VOCSegmentation(str(root), year="2012", image_set="trainval", download=download)
-    # train_noval is what others made of SBD; the list here is computed from SBD's own
-    sbd = {
-        s: SBDataset(str(root / "sbd"), s, "segmentation", download=download and s == "train") for s in ("train", "val")
-    }
+    if download:
+        fetch(root)
     base, masks = root / "VOCdevkit" / "VOC2012", root / "sbd" / "cls"
-    lists = {s: read_list(base / "ImageSets" / "Segmentation" / f"{s}.txt") for s in ("train", "val")}
-    extra = [Path(path).stem for dataset in sbd.values() for path in dataset.images]
+    lists, extra = official_lists(root)
     lists["train_aug"] = train_aug(lists["train"], lists["val"], extra)
     problems = wrong_counts(lists)
     problems += [f"{path} is missing" for path in missing_files(base, masks, lists)]
@@ -42,6 +38,34 @@ def prepare(root: Path | str, download: bool = False) -> None:
     write_masks(base, masks, lists)
     # last: a list that is there means that all it lists is there
     (base / "ImageSets" / "Segmentation" / "train_aug.txt").write_text("\n".join(lists["train_aug"]) + "\n")
+
+
+def fetch(root: Path) -> None:
+    """Both archives, checked and unpacked by torchvision; may be repeated.
+
+    Raises:
+        DataError: SBD was unpacked in part, over which torchvision cannot unpack it again.
+    """
+    VOCSegmentation(str(root), year="2012", image_set="trainval", download=True)
+    sbd = root / "sbd"
+    if (sbd / "val.txt").exists():  # what torchvision moves into place last: SBD is complete
+        return
+    if parts := [name for name in ("cls", "img", "inst", "train.txt") if (sbd / name).exists()]:
+        raise DataError(f"{sbd} was unpacked in part: remove {', '.join(parts)} in it, then repeat")
+    SBDataset(str(sbd), "train", "segmentation", download=True)
+
+
+def official_lists(root: Path) -> tuple[dict[str, list[str]], list[str]]:
+    """VOC's train and val, and the ids of SBD (its own lists; train_noval is what others made of them).
+
+    Raises:
+        DataError: naming every list that is missing.
+    """
+    paths = {s: root / "VOCdevkit" / "VOC2012" / "ImageSets" / "Segmentation" / f"{s}.txt" for s in ("train", "val")}
+    sbd = [root / "sbd" / f"{s}.txt" for s in ("train", "val")]
+    if problems := [f"{path} is missing" for path in [*paths.values(), *sbd] if not path.is_file()]:
+        raise DataError("\n  - ".join([f"{root}: the download is incomplete (download=True fetches it):", *problems]))
+    return {s: read_list(path) for s, path in paths.items()}, [i for path in sbd for i in read_list(path)]
 
 
 def read_list(path: Path) -> list[str]:

@@ -3,10 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from scipy.io import savemat
 
 from safn import voc
-from safn.data import VOC_CLASSES, DataError, load_mask
+from safn.data import VOC_CLASSES, DataError, VOCFolder, load_mask
 
 
 def annotation(path, *names):
@@ -73,3 +74,68 @@ def test_missing_files_are_named(tmp_path):
         "JPEGImages/a.jpg", "Annotations/a.xml", "SegmentationClass/a.png",
         "JPEGImages/c.jpg", "Annotations/c.xml", "cls/c.mat",
     }  # fmt: skip
+
+
+# The whole of it, on archives of three photos: a in train, b in val, c in SBD only
+
+
+@pytest.fixture
+def archives(tmp_path, monkeypatch):
+    base = tmp_path / "VOCdevkit" / "VOC2012"
+    for name in ("JPEGImages", "Annotations", "SegmentationClass", "ImageSets/Segmentation"):
+        (base / name).mkdir(parents=True)
+    for name, ids in {"train": "a", "val": "b", "trainval": "a\nb"}.items():
+        (base / "ImageSets" / "Segmentation" / f"{name}.txt").write_text(ids + "\n")
+    for i in "abc":
+        Image.new("RGB", (4, 3)).save(base / "JPEGImages" / f"{i}.jpg")
+        annotation(base / "Annotations" / f"{i}.xml", "cat")
+    for i in "ab":
+        Image.new("P", (4, 3)).save(base / "SegmentationClass" / f"{i}.png")
+    monkeypatch.setattr(voc, "COUNTS", {"train": 1, "val": 1, "train_aug": 2})
+    return tmp_path
+
+
+def sbd(folder):
+    for name in ("cls", "img", "inst"):
+        (folder / name).mkdir(parents=True)
+    for name, ids in {"train": "a\nb\n", "val": "c\n"}.items():
+        (folder / f"{name}.txt").write_text(ids)
+    for i in "abc":
+        savemat(folder / "cls" / f"{i}.mat", {"GTcls": {"Segmentation": np.full((3, 4), 8, np.uint8)}})
+
+
+def test_prepared_archives_are_a_sound_folder_and_may_be_prepared_again(archives):
+    sbd(archives / "sbd")
+    for _ in range(2):
+        voc.prepare(archives)
+        folder = VOCFolder(archives)
+        assert folder.verify() == [] and folder.ids("train_aug") == ["a", "c"]
+        assert (folder.mask("c") == 8).all() and (folder.mask("a") == 0).all()
+
+
+def test_a_download_may_be_repeated_and_half_an_archive_is_told(archives, monkeypatch):
+    def unpack(url, root, filename, md5):
+        if "benchmark" in filename:
+            sbd(archives / "sbd" / "benchmark_RELEASE" / "dataset")
+
+    for module in ("sbd", "voc"):
+        monkeypatch.setattr(f"torchvision.datasets.{module}.download_and_extract_archive", unpack)
+    for _ in range(2):
+        voc.prepare(archives, download=True)
+    assert VOCFolder(archives).verify() == []
+    (archives / "sbd" / "val.txt").unlink()
+    with pytest.raises(DataError, match="unpacked in part: remove cls, img, inst, train.txt"):
+        voc.prepare(archives, download=True)
+
+
+def test_every_missing_list_and_every_missing_file_is_named(archives):
+    (archives / "VOCdevkit" / "VOC2012" / "ImageSets" / "Segmentation" / "val.txt").unlink()
+    with pytest.raises(DataError, match=r"(?s)val.txt is missing.*sbd.train.txt is missing.*sbd.val.txt is missing"):
+        voc.prepare(archives)
+    (archives / "VOCdevkit" / "VOC2012" / "ImageSets" / "Segmentation" / "val.txt").write_text("b\n")
+    sbd(archives / "sbd")
+    (archives / "VOCdevkit" / "VOC2012" / "JPEGImages" / "c.jpg").unlink()
+    (archives / "sbd" / "cls" / "c.mat").unlink()
+    with pytest.raises(DataError, match=r"(?s)c.jpg is missing.*c.mat is missing"):
+        voc.prepare(archives)
+    assert not (archives / "image_labels.csv").exists()
