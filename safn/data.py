@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,10 +37,12 @@ def palette() -> list[int]:
 
 
 def save_mask(path: Path, mask: np.ndarray) -> None:
-    """Write a uint8 ``(H, W)`` mask as an indexed PNG with VOC's palette."""
+    """Write a uint8 ``(H, W)`` mask as an indexed PNG with VOC's palette; the file appears only when complete."""
     image = Image.fromarray(mask.astype(np.uint8))
     image.putpalette(palette())
-    image.save(path, optimize=False)
+    partial = path.with_name(path.name + ".partial")
+    image.save(partial, "png", optimize=False)
+    os.replace(partial, path)
 
 
 def load_mask(path: Path) -> np.ndarray:

@@ -228,7 +228,11 @@ def predict(
             save_mask(folder / f"{image_id}.png", probabilities.argmax(0))
             busy += time.time() - begun
             if refined is not None:
-                pending[pool.submit(_crf_prediction, path, probabilities.astype(np.float16))] = image_id
+                try:
+                    pending[pool.submit(_crf_prediction, path, probabilities.astype(np.float16))] = image_id
+                except concurrent.futures.BrokenExecutor:  # a process has died: name the image
+                    _collect(pending, refined, concurrent.futures.ALL_COMPLETED)
+                    raise
                 if len(pending) > 2 * processes:  # bounds the memory
                     _collect(pending, refined, concurrent.futures.FIRST_COMPLETED)
         _collect(pending, refined, concurrent.futures.ALL_COMPLETED)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 import tiny
@@ -8,7 +10,16 @@ from numpy.lib.stride_tricks import sliding_window_view
 from torch import nn
 
 from safn import backbones
-from safn.network import SAFN, PlainClassifier, ScaleAttention, aggregate, classification_loss, rescale
+from safn.network import (
+    SAFN,
+    PlainClassifier,
+    ScaleAttention,
+    aggregate,
+    classification_loss,
+    load_network,
+    rescale,
+    save_network,
+)
 
 SCALES = (1, 0.75, 0.5)
 
@@ -169,3 +180,52 @@ def test_plain_classifier_is_a_linear_classifier_of_averaged_features():
         pooled = network.backbone(images).numpy().mean((2, 3))
         expected = pooled @ network.head.weight.numpy()[:, :, 0, 0].T + network.head.bias.numpy()
         np.testing.assert_allclose(network(images).numpy(), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_malicious_checkpoint_is_not_executed(tmp_path):
+    trace, path = tmp_path / "trace", tmp_path / "model.ckpt"
+    torch.save({"backbone.0.weight": tiny.Payload(trace)}, path)
+    with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
+        load_network(tiny.Net(), path)
+    assert not trace.exists()
+    torch.load(path, weights_only=False)
+    assert trace.exists()  # the payload works where nothing blocks it
+
+
+def test_a_checkpoint_of_three_scales_does_not_fit_two(tmp_path):
+    path = tmp_path / "model.ckpt"
+    save_network(SAFN("tiny", 3, (1, 0.75, 0.5)), path)
+    with pytest.raises(ValueError) as error:
+        load_network(SAFN("tiny", 3, (1, 0.5)), path)
+    message = str(error.value)
+    assert "attention.conv1.weight: (512, 9, 3, 3) in the file, (512, 6, 3, 3) in the network" in message
+    assert "attention.conv2.bias: (3,) in the file, (2,) in the network" in message
+    assert "head" not in message and str(path) in message
+
+
+def test_missing_and_unexpected_tensors_are_named(tmp_path):
+    path = tmp_path / "model.ckpt"
+    save_network(SAFN("tiny", 3, aggregation="avg"), path)
+    with pytest.raises(ValueError, match="attention.conv1.weight: missing in the file"):
+        load_network(SAFN("tiny", 3), path)
+    save_network(SAFN("tiny", 3), path)
+    with pytest.raises(ValueError, match="attention.conv1.weight: not in the network"):
+        load_network(SAFN("tiny", 3, aggregation="avg"), path)
+
+
+def test_saving_is_atomic_and_loading_restores(tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    path, network = tmp_path / "model.ckpt", tiny.Net()
+    save_network(network, path)
+    before = path.read_bytes()
+
+    def full(state, partial):
+        partial.write_bytes(b"half")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="No space"):
+        save_network(tiny.Net(), path)
+    assert path.read_bytes() == before
+    restored = load_network(tiny.Net(), path)
+    assert all(torch.equal(t, network.state_dict()[n]) for n, t in restored.state_dict().items())

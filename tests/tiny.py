@@ -1,4 +1,4 @@
-"""Networks and data small enough to train in a second; not a test."""
+"""Networks and samples small enough to train in a second; not a test."""
 
 from __future__ import annotations
 
@@ -6,14 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from safn import backbones
-from safn.data import EpochSampler, save_mask
-
-CLASSES = ["cat", "dog", "train"]
+from safn.data import EpochSampler
 
 
 def backbone(channels: int = 6, stride: int = 8) -> backbones.Backbone:
@@ -31,7 +28,7 @@ class Net(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.backbone = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.ReLU())
-        self.head = nn.Sequential(nn.Dropout(0.5), nn.Conv2d(4, len(CLASSES), 1))
+        self.head = nn.Sequential(nn.Dropout(0.5), nn.Conv2d(4, 3, 1))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.head(self.backbone(images)).mean((2, 3))
@@ -65,6 +62,16 @@ def plain_batches(samples: Samples) -> DataLoader:
     return DataLoader(samples, 1)
 
 
+class Payload:
+    """Unpickling it makes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
 SETTINGS = {
     "seed": 0,
     "learning_rate": 0.1,
@@ -94,25 +101,3 @@ def train(folder: Path, epochs: int = 3, seed: int = 0, **options):
         **options,
     )
     return log, module.network
-
-
-def voc(root: Path, count: int = 8, width: int = 40, height: int = 32) -> Path:
-    """A data root of ``count`` photos, each with a rectangle of one of three classes."""
-    base = root / "VOCdevkit" / "VOC2012"
-    for name in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
-        (base / name).mkdir(parents=True)
-    ids, rows = [f"photo_{k}" for k in range(count)], ["id," + ",".join(CLASSES)]
-    for k, image_id in enumerate(ids):
-        rng, c = np.random.default_rng(k), k % 3
-        image, mask = rng.integers(0, 90, (height, width, 3), np.uint8), np.zeros((height, width), np.uint8)
-        top, left = rng.integers(2, 10, 2)
-        image[top : top + 16, left : left + 16, c] = 240
-        mask[top : top + 16, left : left + 16] = c + 1
-        mask[:2] = 255
-        Image.fromarray(image).save(base / "JPEGImages" / f"{image_id}.jpg", quality=95)
-        save_mask(base / "SegmentationClass" / f"{image_id}.png", mask)
-        rows.append(f"{image_id}," + ",".join(str(int(c == n)) for n in range(3)))
-    (root / "image_labels.csv").write_text("\n".join(rows) + "\n")
-    for split, part in {"train": ids, "train_aug": ids[: count // 2], "val": ids[count // 2 :]}.items():
-        (base / "ImageSets" / "Segmentation" / f"{split}.txt").write_text("\n".join(part) + "\n")
-    return root

@@ -1,0 +1,311 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from PIL import Image
+from torch import nn
+
+from safn import backbones, inference
+from safn.data import DataError, PlainSet, VOCFolder, load_mask
+from safn.inference import dense_crf, multi_scale_maximum, predict
+from safn.maps import load_maps
+from safn.network import SAFN, save_network
+from safn.records import Input
+from safn.segmentation import DeepLab
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    monkeypatch.setitem(backbones.BACKBONES, "tiny", tiny.backbone())
+
+
+def softmax(x: np.ndarray) -> np.ndarray:
+    e = np.exp(x - x.max(0))
+    return e / e.sum(0)
+
+
+def enlarge(x: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Bilinear, half-pixel centres, edges repeated: ``(K, h, w)`` -> ``(K, height, width)``."""
+
+    def matrix(small: int, large: int) -> np.ndarray:
+        at = np.clip((np.arange(large) + 0.5) * small / large - 0.5, 0, small - 1)
+        low, rows = np.floor(at).astype(int), np.arange(large)
+        weights = np.zeros((large, small))
+        weights[rows, low] += 1 - (at - low)
+        weights[rows, np.minimum(low + 1, small - 1)] += at - low
+        return weights
+
+    return np.einsum("Hh,khw,Ww->kHW", matrix(x.shape[1], height), x, matrix(x.shape[2], width))
+
+
+class Lookup:
+    """Logits of a view by its width, and for mirrored views, which are brighter on the left, others."""
+
+    def __init__(self, table: dict[tuple[int, bool], np.ndarray]) -> None:
+        self.table = table
+
+    def __call__(self, view: torch.Tensor) -> torch.Tensor:
+        mirrored = bool(view[..., 0].mean() > view[..., -1].mean())
+        return torch.tensor(self.table[view.shape[-1], mirrored], dtype=torch.float32)[None]
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_multi_scale_maximum_by_numpy(flip):
+    rng = np.random.default_rng(0)
+    sizes = {32: (3, 4), 64: (5, 8), 96: (7, 12)}
+    table = {(w, m): rng.normal(0, 3, (4, *s)) for w, s in sizes.items() for m in (False, True)}
+    ramp = torch.linspace(0, 1, 64).expand(1, 3, 64, 64)
+    views = []
+    for (_, mirrored), logits in table.items():
+        if mirrored and not flip:
+            continue
+        views.append(softmax(enlarge(logits[:, :, ::-1] if mirrored else logits, 64, 64)))
+    expected = np.max(views, 0)
+    expected /= expected.sum(0)
+    found = multi_scale_maximum(Lookup(table), ramp, (0.5, 1, 1.5), flip)
+    assert found.dtype == torch.float32 and found.shape == (4, 64, 64)
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)
+    assert abs(expected - np.mean(views, 0)).max() > 0.1  # the average would be something else
+
+
+@pytest.fixture
+def scene() -> tuple[np.ndarray, np.ndarray]:
+    """A photo of four regions and noisy probabilities of 21 classes, of which four occur."""
+    rng = np.random.default_rng(0)
+    truth = np.zeros((48, 60), int)
+    truth[8:40, 10:30], truth[20:44, 34:54], truth[2:12, 40:58] = 3, 12, 15
+    colours = rng.integers(40, 215, (21, 3))
+    image = np.clip(colours[truth] + rng.normal(0, 6, (48, 60, 3)), 0, 255).astype(np.uint8)
+    logits = np.full((21, 48, 60), -14.0)
+    for c in (0, 3, 12, 15):
+        logits[c] = rng.normal(0, 1, truth.shape) + 1.5 * (truth == c)
+    return image, softmax(logits).astype(np.float32)
+
+
+def full_crf(image: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """All classes, with the parameters of Sec. IV-A written out."""
+    dcrf = pytest.importorskip("pydensecrf.densecrf")
+    k, height, width = probabilities.shape
+    field = dcrf.DenseCRF2D(width, height, k)
+    field.setUnaryEnergy(np.ascontiguousarray(-np.log(probabilities).reshape(k, -1), np.float32))
+    field.addPairwiseGaussian(sxy=1, compat=3)
+    field.addPairwiseBilateral(sxy=67, srgb=3, rgbim=image, compat=4)
+    return np.array(field.inference(10)).reshape(k, height, width)
+
+
+def test_crf_without_the_absent_classes_equals_that_of_all_classes(scene):
+    image, probabilities = scene
+    expected, found = full_crf(image, probabilities), dense_crf(image, probabilities)
+    assert (found.argmax(0) == expected.argmax(0)).mean() >= 0.999
+    assert (found.argmax(0) != probabilities.argmax(0)).mean() > 0.05  # it refined
+    assert found.dtype == np.float32 and found.shape == (21, 48, 60)
+    np.testing.assert_allclose(found.sum(0), 1, atol=1e-3)
+    assert not found[[c for c in range(21) if c not in (0, 3, 12, 15)]].any()
+
+
+def test_crf_parameters_and_read_only_photos_are_taken(scene):
+    image, probabilities = scene
+    image.setflags(write=False)
+    weak = dense_crf(image, probabilities, bi_w=0, pos_w=0)
+    assert (weak.argmax(0) == probabilities.argmax(0)).all()  # nothing pairwise: the input's own maximum
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lambda image: image.astype(np.float32), r"image is float32 \(48, 60, 3\)"),
+        (lambda image: image[..., 0], r"image is uint8 \(48, 60\)"),
+        (
+            lambda image: image.transpose(1, 0, 2),
+            r"image is uint8 \(60, 48, 3\), probabilities are of shape \(21, 48, 60\)",
+        ),
+    ],
+)
+def test_crf_refuses_what_is_no_raw_photo(scene, change, text):
+    pytest.importorskip("pydensecrf.densecrf")
+    image, probabilities = scene
+    with pytest.raises(ValueError, match=text + ".*valid: uint8"):
+        dense_crf(change(image), probabilities)
+
+
+def test_without_pydensecrf_the_error_says_what_to_install(scene, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pydensecrf.densecrf", None)
+    with pytest.raises(ImportError, match=r"pip install pydensecrf2==1\.1"):
+        dense_crf(*scene)
+
+
+class Brightest(nn.Module):
+    """Class c + 1 where colour c is high, background elsewhere; counts what it sees."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale, self.seen = nn.Parameter(torch.tensor(40.0)), 0
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.seen += 1
+        red_green_blue = images * torch.tensor((0.229, 0.224, 0.225))[:, None, None]
+        red_green_blue = red_green_blue + torch.tensor((0.485, 0.456, 0.406))[:, None, None]
+        return self.scale * torch.cat([torch.full_like(images[:, :1], 0.5), red_green_blue], 1)
+
+
+@pytest.fixture
+def photos(tmp_path) -> dict[str, Path]:
+    """Three photos of 41x33: left half in the photo's own colour, right half dark."""
+    paths = {}
+    for c, image_id in enumerate("abc"):
+        image = np.full((33, 41, 3), 10, np.uint8)
+        image[:, :20, c] = 250
+        paths[image_id] = tmp_path / f"{image_id}.png"
+        Image.fromarray(image).save(paths[image_id])
+    return paths
+
+
+def true_mask(c: int) -> np.ndarray:
+    mask = np.zeros((33, 41), np.uint8)
+    mask[:, :20] = c + 1
+    return mask
+
+
+def test_predictions_are_indexed_pngs_of_the_size_of_the_photo_and_those_there_are_kept(photos, tmp_path):
+    folder, network = tmp_path / "out", Brightest()
+    folder.mkdir()
+    (folder / "b.png").write_bytes(b"mine")
+    seconds = predict(network, backbones.IMAGENET, photos, folder)
+    assert (folder / "b.png").read_bytes() == b"mine" and network.seen == 2
+    for c, image_id in ((0, "a"), (2, "c")):
+        np.testing.assert_array_equal(load_mask(folder / f"{image_id}.png"), true_mask(c))
+    with Image.open(folder / "a.png") as image:
+        assert (image.mode, image.size) == ("P", (41, 33))
+        assert image.getpalette()[:12] == [0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0]  # VOC's first four
+    assert 0 < seconds[0] <= seconds[1]
+
+
+def test_a_kill_while_a_prediction_is_written_leaves_none_that_the_next_run_would_keep(photos, tmp_path, monkeypatch):
+    def killed(image, file, *_, **__):
+        Path(file).write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    folder = tmp_path / "out"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Image.Image, "save", killed)
+        predict(Brightest(), backbones.IMAGENET, photos, folder)
+    predict(Brightest(), backbones.IMAGENET, photos, folder)
+    assert sorted(p.name for p in folder.iterdir()) == ["a.png", "b.png", "c.png"]
+    np.testing.assert_array_equal(load_mask(folder / "a.png"), true_mask(0))
+
+
+class Deleting(Brightest):
+    """Deletes the photo it has just seen for the second time: the CRF of that photo cannot read it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+
+    def forward(self, images):
+        if self.seen == 1:
+            self.path.unlink()
+        return super().forward(images)
+
+
+def test_the_crf_writes_its_own_folder_and_its_failure_names_the_image(photos, tmp_path):
+    pytest.importorskip("pydensecrf.densecrf")
+    plain, refined = tmp_path / "plain", tmp_path / "refined"
+    two = {i: photos[i] for i in "ab"}
+    with pytest.raises(DataError, match=r"CRF of image b failed: FileNotFoundError"):
+        predict(Deleting(photos["b"]), backbones.IMAGENET, two, plain, refined=refined, processes=1)
+    assert [p.name for p in sorted(plain.iterdir())] == ["a.png", "b.png"]
+    np.testing.assert_array_equal(load_mask(refined / "a.png"), true_mask(0))
+    assert not (refined / "b.png").exists()
+
+
+def test_a_crf_worker_that_dies_names_an_image_also_while_more_are_submitted(photos, tmp_path, monkeypatch):
+    (tmp_path / "dying.py").write_text("import os\n\n\ndef die(path, probabilities):\n    os._exit(1)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    import dying
+
+    monkeypatch.setattr(inference, "_crf_prediction", dying.die)
+
+    class Waiting(Brightest):
+        """Sees the third image only once the worker of the first has died."""
+
+        def forward(self, images):
+            if self.seen == 1:
+                pool[0]._executor_manager_thread.join(60)
+            return super().forward(images)
+
+    pool, real = [], inference.concurrent.futures.ProcessPoolExecutor
+    monkeypatch.setattr(
+        inference.concurrent.futures, "ProcessPoolExecutor", lambda *a: pool.append(real(*a)) or pool[-1]
+    )
+    with pytest.raises(DataError, match=r"CRF of image a failed: BrokenProcessPool"):
+        predict(Waiting(), backbones.IMAGENET, photos, tmp_path / "plain", refined=tmp_path / "refined", processes=1)
+
+
+def stage(folder: Path, network: nn.Module, **parameters) -> Input:
+    save_network(network, folder / "model.ckpt")
+    return Input(folder, {"parameters": {"backbone": "tiny", "seed": 0, **parameters}})
+
+
+def test_networks_are_rebuilt_from_their_records(tmp_path):
+    images = torch.rand(1, 3, 64, 64)
+    safn = SAFN("tiny", 3, (1, 0.5), "max").eval()
+    loaded = inference.load_safn(stage(tmp_path, safn, scales=[1, 0.5], aggregation="max"), 3)
+    assert torch.equal(loaded(images), safn(images)) and not loaded.training
+    deeplab = DeepLab("tiny", "largefov", 4, head_width=8).eval()
+    loaded = inference.load_deeplab(stage(tmp_path, deeplab, head="largefov", head_width=8), 4)
+    assert torch.equal(loaded(images), deeplab(images)) and not loaded.training
+
+
+def test_maps_are_written_for_present_classes_and_empty_ones_counted(tiny_voc, tmp_path):
+    folder = VOCFolder(tiny_voc)
+    torch.manual_seed(0)
+    network = SAFN("tiny", 3, (1,)).eval()
+    with torch.no_grad():
+        network.head[4].bias.copy_(torch.tensor([1.0, -100, 1]))  # class 1 has no positive value anywhere
+    samples = PlainSet(folder, folder.ids("train"), backbones.IMAGENET)
+    dogs = sum(int(folder.label(i)[1]) for i in samples.ids)
+    assert inference.write_maps(network, samples, tmp_path / "maps") == dogs > 0
+    for k, image_id in enumerate(samples.ids):
+        images = samples[k]["image"][None]
+        with torch.no_grad():
+            both = [network.features(images).numpy(), network.features(images.flip(3)).numpy()[..., ::-1]]
+        mean, found = np.mean(both, 0)[0], load_maps(tmp_path / "maps" / f"{image_id}.npz", 3)
+        for c, present in enumerate(folder.label(image_id)):
+            expected = np.zeros_like(mean[c]) if c == 1 or not present else mean[c].clip(0) / mean[c].max()
+            np.testing.assert_allclose(found[c], expected, atol=0.5 / 255 + 1e-5)
+
+
+def test_predicted_labels_replace_the_given_ones_when_asked(tiny_voc, tmp_path):
+    folder = VOCFolder(tiny_voc)
+    network = SAFN("tiny", 3, (1,)).eval()
+    with torch.no_grad():
+        network.head[4].bias.copy_(torch.tensor([-100.0, -100, 100]))
+    samples = PlainSet(folder, ["a0"], backbones.IMAGENET)
+    inference.write_maps(network, samples, tmp_path, predicted=True)
+    with np.load(tmp_path / "a0.npz") as file:
+        assert file["classes"].tolist() == [2] and folder.label("a0").tolist() == [1, 0, 0]
+    assert inference.predicted_labels(torch.tensor([[-0.1, 0.0, 0.1]])).tolist() == [[0, 0, 1]]
+
+
+def test_attention_statistics_by_numpy(tiny_voc):
+    folder = VOCFolder(tiny_voc)
+    torch.manual_seed(0)
+    network = SAFN("tiny", 3, (1, 0.5), attention_start="random").eval()
+    network.attention.conv2.weight.data *= 50
+    samples, weights = PlainSet(folder, folder.ids("train"), backbones.IMAGENET), []
+    for k in range(len(samples)):
+        with torch.no_grad():
+            network(samples[k]["image"][None])
+        weights.append(network.scale_weights[0].flatten(1).numpy())
+    found = inference.attention_statistics(network, samples)
+    assert list(found.index) == ["1", "0.5"]
+    np.testing.assert_allclose(found["mean"], np.mean(weights, (0, 2)), rtol=1e-4)
+    np.testing.assert_allclose(found["spread between pixels"], np.std(weights, 2, ddof=1).mean(0), rtol=1e-3)
+    np.testing.assert_allclose(found["spread between images"], np.mean(weights, 2).std(0), rtol=1e-2)
+    assert (found["spread between pixels"] > 1e-4).all()
+    assert inference.attention_statistics(SAFN("tiny", 3, (1,)), samples).empty
