@@ -60,14 +60,15 @@ def parameter_groups(
 
 
 class _Module(lightning.LightningModule):
-    """What both trainings share: SGD, the schedule a step, reseeding an epoch, and the check of the loss."""
+    """What both trainings share: SGD, the schedule a step, reseeding a step, and the check of the loss."""
 
     def __init__(self, network: nn.Module, settings: dict[str, Any]) -> None:
         super().__init__()
         self.network, self.settings = network.to(memory_format=torch.channels_last), settings
 
-    def on_train_epoch_start(self) -> None:
-        torch.manual_seed(hash((self.settings["seed"], self.current_epoch)))  # dropout, the same after a resume
+    def on_train_batch_start(self, batch: dict, index: int) -> None:
+        # dropout, the same after a resume: lightning draws numbers before the first batch of a run, not of each epoch
+        torch.manual_seed(hash((self.settings["seed"], self.current_epoch, index)))
 
     def configure_optimizers(self):
         s = self.settings
