@@ -240,7 +240,8 @@ def predict(
 
 
 def _collect(pending: dict, folder: Path, when: str) -> None:
-    for future in concurrent.futures.wait(pending, return_when=when).done:
+    done = concurrent.futures.wait(pending, return_when=when).done
+    for future in [f for f in pending if f in done]:  # in the order of the images
         image_id = pending.pop(future)
         try:
             save_mask(folder / f"{image_id}.png", future.result())
