@@ -75,7 +75,7 @@ bench: $(INSTALLED)
 sync: $(INSTALLED)
 	@$(RUN) -m jupytext --quiet --sync notebooks/*.py
 	@$(RUN) -m ruff format --quiet notebooks
-	@$(RUN) -m nbstripout --extra-keys 'metadata.papermill cell.metadata.papermill metadata.widgets' notebooks/*.ipynb
+	@$(RUN) -m nbstripout --keep-id --extra-keys 'metadata.papermill cell.metadata.papermill metadata.widgets' notebooks/*.ipynb
 	@$(RUN) -m jupytext --quiet --sync notebooks/*.ipynb
 
 clean:

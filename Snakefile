@@ -33,7 +33,7 @@ for job in JOBS:
         output:
             record(*job.name),
         params:
-            json.dumps({"runs": str(RUNS), **job.parameters}),
+            json.dumps({"runs": str(RUNS), **job.parameters}, sort_keys=True),  # the order of a profile is no change
             partial=RUNS / "executed" / job.stage / f"{job.run}.partial.ipynb",
         log:
             RUNS / "executed" / job.stage / f"{job.run}.ipynb",

@@ -36,12 +36,8 @@ from safn import data, figures, records, settings
 # %% tags=["parameters"]
 # parameters
 runs = "../runs/emoji"  # folder of the outputs of all stages
-experiments = [
-    "attention_1-0.75-0.5_seed0",
-    "max_1-0.75-0.5_seed0",
-    "avg_1-0.75-0.5_seed0",
-    "attention_1_seed0",
-]  # the first is the main experiment
+experiments = ["attention_1-0.75-0.5_seed0", "max_1-0.75-0.5_seed0", "avg_1-0.75-0.5_seed0"]  # the main one first
+baseline = "attention_1_seed0"  # the run of one scale, Fig. 6 (c); empty: the column is left out
 examples = 6  # rows of each figure
 
 # %%
@@ -50,7 +46,8 @@ p = settings.read(globals())
 # %%
 source, folder, train, val = data.of_stage(p.runs)
 plain = records.need(p.runs, "02_baseline")
-maps = {run: records.need(p.runs, "04_localization_maps", run) for run in p.experiments}
+shown = [*p.experiments, *([p.baseline] if p.baseline else [])]
+maps = {run: records.need(p.runs, "04_localization_maps", run) for run in shown}
 main, end = p.experiments[0], records.need(p.runs, "07_evaluate", p.experiments[0])
 stage = records.begin(p.runs, "10_figures", "default", p, [source, plain, end, *maps.values()])
 
@@ -68,21 +65,20 @@ figures.figure4(folder, val, end.folder / last, p.examples)
 # average and the attention, each from the network that was trained so, (h) true mask. Small objects first.
 
 # %%
-aggregated = {run.split("_")[0]: m.folder / "train" for run, m in maps.items() if run.count("-") == main.count("-")}
+aggregated = {run.split("_")[0]: maps[run].folder / "train" for run in p.experiments}
 figures.figure5(folder, train, records.need(p.runs, "03_train_safn", main), maps[main], aggregated, p.examples)
 
 # %% [markdown]
 # ## Figure 6: from the plain classifier to SAFN
-# (a) image, (b) the plain classifier with Grad-CAM, (c) our baseline (one scale) where the run has it, (d) SAFN.
+# (a) image, (b) the plain classifier with Grad-CAM, (c) our baseline, one scale, where the run has it, (d) SAFN.
 
 # %%
-baseline = next((m.folder / "train" for run, m in maps.items() if run.split("_")[1] == "1"), None)
 columns = {
-    "plain + Grad-CAM": plain.folder / "train",
-    "baseline": baseline,
-    "SAFN": maps[main].folder / "train",
+    "(b) plain + Grad-CAM": plain.folder / "train",
+    **({"(c) baseline": maps[p.baseline].folder / "train"} if p.baseline else {}),
+    "(d) SAFN": maps[main].folder / "train",
 }
-figures.map_gallery(folder, train, {k: v for k, v in columns.items() if v}, rows=p.examples)
+figures.map_gallery(folder, train, columns, rows=p.examples)
 
 # %%
 stage.finish({})

@@ -91,15 +91,19 @@ def jobs(profile: dict[str, Any]) -> list[Job]:
         plan += supervised(f"masks_seed{seed}", seed)
     ends = [job.name for job in plan if job.stage == "07_evaluate"]
     scales = parse_run(main)["scales"]
+    same_scales = [run for run in runs if parse_run(run)["scales"] == scales]
+    single = next((run for run in runs if len(parse_run(run)["scales"]) == 1), "")
     compared = {
-        "08_aggregation": [run for run in runs if parse_run(run)["scales"] == scales],
+        "08_aggregation": same_scales,
         "09_scales": [run for run in runs if parse_run(run)["aggregation"] == "attention"],
-        "10_figures": runs,
+        "10_figures": [run for run in same_scales if parse_run(run)["seed"] == seed],
         "11_comparison": [run for _, run in ends],
     }
     for stage, experiments in compared.items():
-        after = [(CHAIN[-1], run) for run in experiments]
-        plan.append(Job(stage, "default", {"experiments": experiments}, (data, ("02_baseline", "default"), *after)))
+        drawn = {"baseline": single} if stage == "10_figures" else {}
+        after = [(CHAIN[-1], run) for run in [*experiments, *filter(None, drawn.values())]]
+        parameters = {"experiments": experiments, **drawn}
+        plan.append(Job(stage, "default", parameters, (data, ("02_baseline", "default"), *after)))
     return [Job(j.stage, j.run, {**(profile["stages"].get(j.stage) or {}), **j.parameters}, j.after) for j in plan]
 
 

@@ -120,7 +120,10 @@ class Stage:
         return self.final.with_name(self.final.name + ".partial")
 
     def finish(self, metrics: dict[str, Any] | None = None, **extra: Any) -> Input:
-        """Write the record and give the folder its final name. ``seconds`` sums over interrupted attempts."""
+        """Write the record and give the folder its final name.
+
+        ``seconds`` is the time of the last attempt; ``resumed`` counts the interrupted ones before it.
+        """
         begun = json.loads((self.folder / ".begun").read_text())
         (self.folder / ".begun").unlink()
         record = {

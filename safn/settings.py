@@ -124,6 +124,7 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     "data_folder": _text,
     "saliency_folder": _text,
     "experiments": _names,
+    "baseline": _text,
     "scales": parse_scales,
     "test_scales": parse_scales,
     "aggregation": _one_of(*AGGREGATIONS),

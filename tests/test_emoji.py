@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from safn import emoji
+from safn.data import VOC_CLASSES, VOCFolder
+
+
+def installed() -> bool:
+    try:
+        emoji._font()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+drawn = pytest.mark.skipif(not installed(), reason="the OpenMoji font is not installed: requirements-weights.txt")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    root = tmp_path_factory.mktemp("emoji")
+    emoji.generate(root, 20, 20, 64, seed=3)
+    return root
+
+
+def digest(root) -> dict[str, str]:
+    files = sorted(p for p in root.rglob("*") if p.is_file())
+    return {p.relative_to(root).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+
+
+@drawn
+def test_the_folder_is_sound_and_complete(made):
+    folder = VOCFolder(made)
+    assert folder.verify() == [] and folder.classes == VOC_CLASSES
+    assert len(folder.ids("train")) == 20 == len(folder.ids("val")) and folder.ids("train") == folder.ids("train_aug")
+    assert not set(folder.ids("train")) & set(folder.ids("val"))
+    assert all(folder.image(i).size == (64, 64) for i in folder.ids("val"))
+
+
+@drawn
+def test_labels_and_object_sizes_are_those_of_the_masks(made):
+    folder, objects = VOCFolder(made), pd.read_csv(made / "objects.csv")
+    rows = {(i, c): size for i, c, size in objects.itertuples(index=False)}
+    expected = {}
+    for image_id in folder.labels:
+        mask = folder.mask(image_id)
+        present = [c for c in range(20) if (mask == c + 1).any()]
+        assert np.flatnonzero(folder.label(image_id)).tolist() == present
+        expected |= {(image_id, VOC_CLASSES[c]): pytest.approx((mask == c + 1).mean(), abs=1e-5) for c in present}
+    assert rows == expected and len(rows) >= 40
+    assert np.isin(255, np.stack([folder.mask(i) for i in folder.labels]))  # objects have void borders
+
+
+@drawn
+def test_the_same_arguments_give_the_same_bytes_and_another_seed_others(made, tmp_path):
+    emoji.generate(tmp_path / "a", 20, 20, 64, seed=3)
+    assert digest(tmp_path / "a") == digest(made)
+    first, other = (np.asarray(emoji.scene("train", 0, 64, seed)[0]) for seed in (3, 4))
+    assert (first != other).any()
+
+
+@drawn
+def test_a_longer_set_begins_with_the_shorter_one(made, tmp_path):
+    emoji.generate(tmp_path, 21, 20, 64, seed=3)
+    short, long = digest(made), digest(tmp_path)
+    photos = [name for name in short if name.endswith((".jpg", ".png"))]
+    assert len(photos) == 80 and all(short[name] == long[name] for name in photos)
+
+
+@drawn
+def test_small_and_large_objects_both_occur():
+    shares = []
+    for index in range(40):
+        mask = emoji.scene("train", index, 64, 0)[1]
+        shares += [(mask == c).mean() for c in range(1, 21) if (mask == c).any()]
+    assert min(shares) >= 0.004 and min(shares) < 0.05 and max(shares) > 0.3
+
+
+@drawn
+def test_every_glyph_is_in_the_font():
+    for glyph in [g for glyphs in emoji.GLYPHS.values() for g in glyphs.split()] + emoji.DISTRACTORS.split():
+        assert emoji.render(glyph).getchannel("A").getextrema()[1] == 255, glyph
+
+
+def test_classes_are_those_of_voc_and_distractors_are_none_of_them():
+    assert list(emoji.GLYPHS) == VOC_CLASSES
+    every = [g for glyphs in emoji.GLYPHS.values() for g in glyphs.split()]
+    assert len(set(every)) == len(every) and not set(every) & set(emoji.DISTRACTORS.split())
+
+
+@pytest.mark.parametrize("name", VOC_CLASSES)
+def test_of_three_glyphs_or_more_a_third_is_kept_for_validation(name):
+    every, train, val = emoji.GLYPHS[name].split(), set(emoji.glyphs(name, "train")), set(emoji.glyphs(name, "val"))
+    assert train and val == set(every) and len(set(every) - train) == len(every) // 3
+
+
+def test_wrong_arguments_are_listed_at_once_and_nothing_is_written(tmp_path):
+    with pytest.raises(ValueError, match="train is 19, at least 20 is needed; val is 0, .*; size is 31, at least 32"):
+        emoji.generate(tmp_path / "a", 19, 0, 31)
+    assert not (tmp_path / "a").exists()
+
+
+@drawn
+def test_a_glyph_the_font_lacks_is_an_error():
+    with pytest.raises(ValueError, match="no glyph ' '"):
+        emoji.render(" ")
+
+
+def test_a_font_that_is_not_installed_is_told_with_the_remedy(monkeypatch):
+    monkeypatch.setattr(emoji, "files", lambda name: None)
+    emoji._font.cache_clear()
+    with pytest.raises(FileNotFoundError, match="requirements-weights.txt"):
+        emoji._font()
+    emoji._font.cache_clear()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_what_is_pasted_lies_mostly_inside(seed):
+    rng = np.random.default_rng(seed)
+    image, glyph = Image.new("RGB", (50, 50)), Image.new("RGBA", (30, 20), (255, 0, 0, 255))
+    shape = emoji._paste(image, glyph, rng)
+    assert (np.asarray(image)[..., 0] == 255).tolist() == shape.tolist()
+    assert 0.6 * 600 <= shape.sum() <= 600

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from safn import figures
+from safn.data import VOCFolder, save_mask
+from safn.maps import save_maps
+from safn.saliency import save_saliency
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    assert plt.get_fignums() == []  # an open figure would be shown twice in a notebook
+
+
+def shown(figure) -> list[list[np.ndarray]]:
+    """The pictures of a gallery, a list a row."""
+    pictures = [axis.images[0].get_array() for axis in figure.axes]
+    columns = figure.axes[0].get_gridspec().ncols
+    return [pictures[k : k + columns] for k in range(0, len(pictures), columns)]
+
+
+def titles(figure) -> list[str]:
+    return [axis.get_title() for axis in figure.axes if axis.get_title()]
+
+
+def legend(figure) -> list[str]:
+    return [text.get_text() for text in figure.legends[0].get_texts()] if figure.legends else []
+
+
+def test_masks_are_drawn_in_vocs_colours():
+    assert figures.colours(np.array([[0, 1, 15, 255]], np.uint8)).tolist() == [
+        [[0, 0, 0], [128, 0, 0], [192, 128, 128], [224, 224, 192]]
+    ]
+
+
+def test_heat_is_brighter_where_the_map_is_and_as_large_as_the_photo():
+    values = np.zeros((4, 5))
+    values[:, 3:] = 1
+    laid = figures.heat(Image.new("RGB", (40, 32), (100, 100, 100)), values)
+    assert laid.shape == (32, 40, 3) and laid.dtype == np.uint8
+    assert laid[:, 35:].mean() > laid[:, :20].mean() + 50
+
+
+def test_a_gallery_names_the_classes_that_occur():
+    row = {"photo": np.zeros((4, 4, 3), np.uint8), "mask": np.array([[0, 2], [255, 0]], np.uint8)}
+    figure = figures.gallery([row, row], ["cat", "dog", "car"])
+    assert titles(figure) == ["photo", "mask"] and legend(figure) == ["dog", "ignored"] and len(figure.axes) == 4
+    assert legend(figures.gallery([{"photo": row["photo"]}], ["cat"])) == []
+
+
+def test_curves_draw_the_columns_that_are_there():
+    log = pd.DataFrame({"epoch": [1, 2, 3], "loss": [3.0, 2.0, 1.0], "val_mAP": [None, 0.5, 0.6]})
+    figure = figures.curves(log, {"loss": ["loss"], "mAP": ["val_mAP", "absent"]})
+    lines = [axis.lines[0].get_xydata().tolist() for axis in figure.axes]
+    assert lines == [[[1, 3], [2, 2], [3, 1]], [[2, 0.5], [3, 0.6]]] and len(figure.axes[1].lines) == 1
+    assert [axis.get_ylabel() for axis in figure.axes] == ["loss", "mAP"]
+
+
+def test_bars_have_the_heights_of_the_table():
+    table = pd.DataFrame({"val": [10.0, 20.0], "test": [30.0, 40.0]}, index=["max", "avg"])
+    axis = figures.bars(table, "mIoU (%)", table / 10).axes[0]
+    assert sorted(patch.get_height() for patch in axis.patches) == [10, 20, 30, 40]
+    assert [t.get_text() for t in axis.get_xticklabels()] == ["max", "avg"] and axis.get_ylabel() == "mIoU (%)"
+
+
+def test_the_sweep_marks_the_best_threshold():
+    axis = figures.sweep({"SAFN": np.array([0.1, 0.5, 0.2]), "plain": np.array([0.1, 0.2, 0.3])}).axes[0]
+    assert [text.get_text() for text in axis.texts] == ["50.0 at 0.50", "30.0 at 1.00"]
+
+
+def test_examples_are_spaced_not_chosen():
+    ids = [f"{k}" for k in range(11)]
+    assert figures.spaced(ids, 3) == ["0", "5", "10"] and figures.spaced(ids[:2], 5) == ["0", "1"]
+
+
+def test_percent_rounds():
+    assert figures.percent({"a": 0.12345, "b": 1}, 2)["%"].to_dict() == {"a": 12.35, "b": 100}
+
+
+def test_the_largest_class_is_the_labelled_one_that_covers_most():
+    mask = np.array([[1, 2, 2, 3, 3, 3]])
+    assert (
+        figures.largest_class(mask, np.array([1, 1, 0])) == 1 and figures.largest_class(mask, np.array([1, 1, 1])) == 2
+    )
+
+
+@pytest.fixture
+def made(tiny_voc, tmp_path):
+    """The tiny folder, its ids and the folders of the stages."""
+    folder = VOCFolder(tiny_voc)
+    paths = {name: tmp_path / name for name in ("maps", "saliency", "masks")}
+    for path in paths.values():
+        path.mkdir()
+    for k, image_id in enumerate(folder.ids("train_aug")):
+        maps = np.zeros((3, 8, 10))
+        maps[k % 3, 2:5, 1:4] = 1
+        save_maps(paths["maps"] / f"{image_id}.npz", maps, folder.label(image_id))
+        save_saliency(paths["saliency"] / f"{image_id}.png", np.full((32, 40), 0.6))
+        save_mask(paths["masks"] / f"{image_id}.png", np.where(folder.mask(image_id) == 255, 0, folder.mask(image_id)))
+    return folder, folder.ids("train_aug"), paths
+
+
+def test_galleries_show_each_stage_of_the_same_image(made):
+    folder, ids, p = made
+    figure = figures.pseudo_gallery(folder, ids, p["maps"], p["saliency"], p["masks"], 2)
+    assert titles(figure) == ["image", "localization map", "saliency map", "pseudo ground truth", "true mask"]
+    rows = shown(figure)
+    assert len(rows) == 2 and (rows[0][0] == np.asarray(folder.image("a0"))).all()
+    assert (rows[1][2] == 153).all() and (rows[1][4] == figures.colours(folder.mask("a4"))).all()
+
+    figure = figures.map_gallery(folder, ids, {"SAFN": p["maps"]}, 1)
+    photo, laid, _ = shown(figure)[0]
+    assert titles(figure) == ["image", "SAFN", "true mask"] and laid[12:16, 8:12].mean() > laid[25:].mean() + 50
+
+    masks = shown(figures.mask_gallery(folder, ids, {"pseudo": p["masks"]}, 3))
+    assert len(masks) == 3 and all((row[1][row[2].sum(2) == 0] == 0).all() for row in masks)
+    assert titles(figures.figure4(folder, ids, p["masks"], 2)) == ["(a) image", "(b) true mask", "(c) ours"]
+
+
+def test_images_with_one_class_come_from_small_to_large(made):
+    folder, _, _ = made
+    for k, side in ((0, 9), (1, 3), (2, 6)):
+        mask = np.zeros((32, 40), np.uint8)
+        mask[:side, :side] = k + 1
+        save_mask(folder.base / "SegmentationClass" / f"a{k}.png", mask)
+    assert figures.by_object_size(folder, ["a0", "a1", "a2", "a3"], 3)[:1] == [("a1", 1)]
+    picked = figures.by_object_size(folder, ["a0", "a1", "a2", "a3"], 9)
+    assert "a3" not in dict(picked) and [i for i, _ in picked] == sorted(dict(picked), key=["a1", "a2", "a0"].index)
