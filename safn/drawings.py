@@ -25,7 +25,7 @@ HEAT = "magma"
 
 def _sheet(width: float, height: float) -> tuple[Figure, Axes]:
     """A white card of ``width`` x ``height`` inches with axes in inches: legible on light and dark pages."""
-    figure = Figure((width, height), facecolor="none")
+    figure = Figure((width, height), facecolor="none", layout="none")  # whatever style plots have
     axes = figure.add_axes((0, 0, 1, 1), frameon=False)
     axes.set(xlim=(0, width), ylim=(0, height), xticks=[], yticks=[])
     edge = 0.03

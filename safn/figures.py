@@ -266,5 +266,5 @@ def by_object_size(folder: VOCFolder, ids: list[str], count: int) -> list[tuple[
     single = [i for i in ids if folder.mask_path(i) and folder.label(i).sum() == 1][:400]
     shares = {i: float((folder.mask(i) == folder.label(i).argmax() + 1).mean()) for i in single}
     ordered = sorted(single, key=shares.get)
-    picked = [ordered[int(k)] for k in np.linspace(0.05, 0.95, min(count, len(ordered))) * (len(ordered) - 1)]
+    picked = [ordered[round(k)] for k in np.linspace(0.05, 0.95, min(count, len(ordered))) * (len(ordered) - 1)]
     return [(i, int(folder.label(i).argmax())) for i in picked]
