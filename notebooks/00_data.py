@@ -23,7 +23,7 @@
 # |---|---|
 # | **Reads** | nothing (embedded emoji data), or a folder in VOC layout |
 # | **Writes** | `runs/<profile>/00_data/default`: the lists `train.txt`, `val.txt`, the generated data, `record.json` |
-# | **Command** | `papermill 00_data.ipynb out.ipynb -p data ../../voc12` |
+# | **Command** | `papermill 00_data.ipynb out.ipynb -p data_folder ../../voc12` |
 # | **Expected** | no problem found; about 1.5 labels an image |
 # | **Time** | half a minute on 2 cores (emoji, or 2,374 photographs) |
 #
@@ -38,7 +38,7 @@ import numpy as np
 import pandas as pd
 from IPython.display import display
 
-from safn import data, emoji, figures, records, settings
+from safn import data, emoji, expected, figures, records, settings
 
 # %% tags=["parameters"]
 # parameters
@@ -101,5 +101,5 @@ metrics = {
     "val_images": len(lists["val"]),
     "labels_an_image": float(labels["train"].sum(1).mean()),
 }
-stage.finish(metrics, root="." if root == stage.folder else str(root), data=content)
-pd.DataFrame(records.departures("00_data", metrics, content))
+done = stage.finish(metrics, root="." if root == stage.folder else str(root), data=content)
+expected.compare(done, done)

@@ -24,7 +24,7 @@
 # |---|---|
 # | **Reads** | `00_data` |
 # | **Writes** | `01_saliency/default`: `<id>.png`, 8-bit grey, one for each training image |
-# | **Command** | `papermill 01_saliency.ipynb out.ipynb -p saliency /my/maps` |
+# | **Command** | `papermill 01_saliency.ipynb out.ipynb -p saliency_folder /my/maps` |
 # | **Expected** | crisp maps of single objects, weaker on small and on crowded ones |
 # | **Time** | about 0.15 s an image on 2 cores |
 
@@ -37,7 +37,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from safn import data, figures, records, saliency, scoring, settings
+from safn import data, expected, figures, records, saliency, scoring, settings
 
 # %% tags=["parameters"]
 # parameters
@@ -91,5 +91,5 @@ figures.gallery(
 # ## Check
 
 # %%
-stage.finish(scores, detector=p.saliency_folder or "U2-Net-p")
-pd.DataFrame(records.departures("01_saliency", scores, source.record["data"]))
+done = stage.finish(scores, detector=Path(p.saliency_folder).name or "U2-Net-p")
+expected.compare(done, source)

@@ -30,10 +30,9 @@
 # | **Time** | about 1 minute on 2 cores (emoji) |
 
 # %%
-import pandas as pd
 from IPython.display import display
 
-from safn import backbones, data, figures, inference, metrics, network, records, scoring, settings, training
+from safn import backbones, data, expected, figures, inference, metrics, network, records, scoring, settings, training
 
 # %% tags=["parameters"]
 # parameters
@@ -104,5 +103,5 @@ scores = {
     "classifier_only_val_miou": alone.miou(),
     **{f"map_iou {k}": v for k, v in metrics.iou_by_size(sweep.counts).items()},
 }
-stage.finish(scores, init=p.weights)
-pd.DataFrame(records.departures("02_baseline", scores, source.record["data"]))
+done = stage.finish(scores, init=p.weights)
+expected.compare(done, source)

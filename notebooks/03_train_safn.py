@@ -34,9 +34,7 @@
 # `run` is named after aggregation, scales and seed, so that the runs of an ablation lie side by side.
 
 # %%
-import pandas as pd
-
-from safn import SAFN, backbones, data, figures, inference, records, settings, training
+from safn import SAFN, backbones, data, expected, figures, inference, records, settings, training
 
 # %% tags=["parameters"]
 # parameters
@@ -103,5 +101,5 @@ figures.attention_gallery(network, samples, rows=5)
 scores = {"val_mAP": log.val_mAP.iloc[-1], "loss": log.loss.iloc[-1]}
 scores |= {f"weight {s}": row["mean"] for s, row in attention.iterrows()}
 scores |= {f"weight spread {s}": row["spread between pixels"] for s, row in attention.iterrows()}
-stage.finish(scores, init=p.weights)
-pd.DataFrame(records.departures("03_train_safn", scores, source.record["data"]))
+done = stage.finish(scores, init=p.weights)
+expected.compare(done, source)

@@ -30,10 +30,9 @@
 # | **Time** | half a minute on 2 cores (emoji), 10 minutes for the VOC subset |
 
 # %%
-import pandas as pd
 from IPython.display import display
 
-from safn import backbones, data, figures, inference, metrics, records, scoring, settings
+from safn import backbones, data, expected, figures, inference, metrics, records, scoring, settings
 
 # %% tags=["parameters"]
 # parameters
@@ -102,5 +101,5 @@ scores = {
     **{f"map_iou {k}": v for k, v in by_size.items()},
 }
 scoring.save_counts(stage.folder / "counts.npz", sweep.counts)
-stage.finish(scores, init=model.record["init"])
-pd.DataFrame(records.departures("04_localization_maps", scores, source.record["data"]))
+done = stage.finish(scores, init=model.record["init"])
+expected.compare(done, source)

@@ -32,9 +32,7 @@
 # Controls: `-p combine maps` and `-p combine saliency` leave one of the two out.
 
 # %%
-import pandas as pd
-
-from safn import data, figures, pseudo, records, scoring, settings
+from safn import data, expected, figures, pseudo, records, scoring, settings
 
 # %% tags=["parameters"]
 # parameters
@@ -95,5 +93,5 @@ scores = {
     "ignored_share": conventions["share of ignored pixels"],
 }
 scoring.save_counts(stage.folder / "counts.npz", counts)
-stage.finish(scores, init=maps.record["init"], detector=saliency.record["detector"])
-pd.DataFrame(records.departures("05_pseudo_ground_truth", scores, source.record["data"]))
+done = stage.finish(scores, init=maps.record["init"], detector=saliency.record["detector"])
+expected.compare(done, source)

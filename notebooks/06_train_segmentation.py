@@ -30,9 +30,7 @@
 # `-p label_source masks -p run masks_seed0` trains on the true masks instead: the **fully supervised upper bound**.
 
 # %%
-import pandas as pd
-
-from safn import DeepLab, backbones, data, figures, inference, records, settings, training
+from safn import DeepLab, backbones, data, expected, figures, inference, records, settings, training
 
 # %% tags=["parameters"]
 # parameters
@@ -90,5 +88,5 @@ figures.mask_gallery(folder, shown, {"learned": stage.folder / "examples", **tra
 
 # %%
 scores = {"loss": log.loss.iloc[-1]}
-stage.finish(scores, init=p.weights, detector=labels.record.get("detector"), supervision=p.label_source)
-pd.DataFrame(records.departures("06_train_segmentation", scores, source.record["data"]))
+done = stage.finish(scores, init=p.weights, detector=labels.record.get("detector"), supervision=p.label_source)
+expected.compare(done, source)

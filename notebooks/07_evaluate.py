@@ -34,7 +34,7 @@
 import pandas as pd
 from IPython.display import display
 
-from safn import backbones, data, figures, inference, metrics, records, scoring, settings
+from safn import backbones, data, expected, figures, inference, metrics, records, scoring, settings
 
 # %% tags=["parameters"]
 # parameters
@@ -111,11 +111,11 @@ figures.mask_gallery(folder, val, {names[q]: stage.folder / q for q in protocols
 scores = {f"val_miou_{q}": matrices[q].miou() for q in protocols}
 scores |= {f"seconds_{q}": seconds[q] for q in protocols}  # crf: network and CRF side by side
 scores |= {f"val_iou_{protocols[-1]} {k}": v for k, v in by_size.iloc[:, -1].items()}
-stage.finish(
+done = stage.finish(
     scores,
     init=model.record["init"],
     detector=model.record.get("detector"),
     supervision=model.record["supervision"],
     per_class={q: dict(zip(classes, matrices[q].iou())) for q in protocols},
 )
-pd.DataFrame(records.departures("07_evaluate", scores, source.record["data"]))
+expected.compare(done, source)

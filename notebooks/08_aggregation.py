@@ -32,7 +32,7 @@
 import pandas as pd
 from IPython.display import display
 
-from safn import data, figures, published, records, results, settings
+from safn import data, expected, figures, published, records, results, settings
 
 # %% tags=["parameters"]
 # parameters
@@ -88,5 +88,5 @@ by_size
 
 # %%
 scores = {f"val_miou_multi {run}": value for run, value in zip(table["run"], table["val_miou_multi"], strict=True)}
-stage.finish(scores)
-pd.DataFrame(records.departures("08_aggregation", scores, source.record["data"]))
+done = stage.finish(scores)
+expected.compare(done, source)

@@ -31,7 +31,7 @@
 import pandas as pd
 from IPython.display import display
 
-from safn import data, figures, published, records, results, scoring, settings
+from safn import data, expected, figures, published, records, results, scoring, settings
 from safn.metrics import iou_by_size
 
 # %% tags=["parameters"]
@@ -92,5 +92,5 @@ by_size
 
 # %%
 scores = {f"val_miou_multi {run}": value for run, value in zip(table["run"], table["val_miou_multi"], strict=True)}
-stage.finish(scores)
-pd.DataFrame(records.departures("09_scales", scores, source.record["data"]))
+done = stage.finish(scores)
+expected.compare(done, source)

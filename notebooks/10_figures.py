@@ -29,9 +29,7 @@
 # | **Time** | half a minute |
 
 # %%
-import pandas as pd
-
-from safn import data, figures, records, settings
+from safn import data, expected, figures, records, settings
 
 # %% tags=["parameters"]
 # parameters
@@ -81,5 +79,5 @@ columns = {
 figures.map_gallery(folder, train, columns, rows=p.examples)
 
 # %%
-stage.finish({})
-pd.DataFrame(records.departures("10_figures", {}, source.record["data"]))
+done = stage.finish({})
+expected.compare(done, source)

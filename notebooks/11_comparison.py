@@ -32,7 +32,7 @@
 import pandas as pd
 from IPython.display import display
 
-from safn import data, figures, published, records, results, settings
+from safn import data, expected, figures, published, records, results, settings
 
 # %% tags=["parameters"]
 # parameters
@@ -104,5 +104,5 @@ beside
 # %%
 scores = {f"val_miou_{k}": main[f"val_miou_{k}"] for k in per_class}
 scores["gain_over_classifier_alone"] = main["val_miou_multi"] - main["classifier_only_val_miou"]
-stage.finish(scores)
-pd.DataFrame(records.departures("11_comparison", scores, source.record["data"]))
+done = stage.finish(scores)
+expected.compare(done, source)

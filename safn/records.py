@@ -220,27 +220,3 @@ def _make(runs: Path, stage: str, run: str) -> None:
     papermill.execute_notebook(str(notebook), str(executed), given, cwd=str(NOTEBOOKS), progress_bar=False)
     if not (folder / RECORD).exists():
         raise StageError(f"{folder} is missing, and the defaults of {stage} do not make it: {remedy}")
-
-
-def departures(stage: str, metrics: dict[str, float], data: str) -> list[dict[str, Any]]:
-    """Metrics beside the range that recorded runs on the same data lead one to expect.
-
-    Ranges stand in ``results/expected.json``: data fingerprint -> stage -> metric -> [low, high].
-
-    Returns:
-        one row a metric: name, value, low, high, verdict.
-    """
-    path = NOTEBOOKS.parent / "results" / "expected.json"
-    expected = json.loads(path.read_text()) if path.exists() else {}
-    ranges = expected.get(data, {}).get(stage, {})
-    rows = []
-    for name, value in metrics.items():
-        low, high = ranges.get(name, (None, None))
-        inside = None if low is None else bool(low <= value <= high)
-        verdict = {
-            None: "no range recorded for this data",
-            True: "as expected",
-            False: f"{stage} departs here",
-        }
-        rows.append({"metric": name, "value": value, "low": low, "high": high, "verdict": verdict[inside]})
-    return rows

@@ -156,18 +156,3 @@ def test_json_appears_complete_or_not_at_all(tmp_path, monkeypatch):
     with pytest.raises(TypeError):
         records.write_json(path, {"b": object()})
     assert "a" in json.loads(path.read_text())
-
-
-def test_departures_compare_with_the_recorded_ranges(tmp_path, monkeypatch):
-    (tmp_path / "results").mkdir()
-    monkeypatch.setattr(records, "NOTEBOOKS", tmp_path / "notebooks")
-    expected = {"f00": {"03_train_safn": {"val_mAP": [0.5, 0.7], "x": [0, 1]}}}
-    (tmp_path / "results" / "expected.json").write_text(json.dumps(expected))
-    rows = records.departures("03_train_safn", {"val_mAP": 0.7, "x": 1.01, "new": 3}, "f00")
-    assert [r["verdict"] for r in rows] == [
-        "as expected",
-        "03_train_safn departs here",
-        "no range recorded for this data",
-    ]
-    assert (rows[0]["low"], rows[0]["high"]) == (0.5, 0.7)
-    assert [r["low"] for r in records.departures("03_train_safn", {"val_mAP": 0.6}, "other")] == [None]

@@ -1,0 +1,99 @@
+"""What recorded runs lead one to expect of each stage, and which stage departs from it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from safn.records import RECORD, Input, write_json
+
+PATH = Path(__file__).resolve().parent.parent / "results" / "expected.json"
+# parameters that change where, how fast or with which random numbers a stage runs, not what it measures
+FREE = {
+    "runs", "data_folder", "saliency_folder", "seed", "workers", "threads", "accelerator", "crf_processes", "examples",
+}  # fmt: skip
+# half the width of a range around the recorded mean: a share in 0..1, unless its name begins with one of these
+MARGIN = 0.03
+MARGINS = {"map_threshold": 0.15, "saliency_threshold": 0.1, "weight": 0.15, "map_iou": 0.06, "val_iou": 0.06}
+UNPREDICTABLE = ("seconds", "empty_maps")
+
+
+def data_name(source: Input) -> str:
+    """The data of stage 00: how the emoji scenes were made (their bytes depend on the version of Pillow), or the
+    fingerprint of the photographs."""
+    p = source.record["parameters"]
+    if p["data_folder"]:
+        return source.record["data"]
+    limit = f", {p['limit']} of each" if p["limit"] else ""
+    return f"emoji: {p['train_images']} + {p['val_images']} of {p['image_size']} pixels, seed {p['seed']}{limit}"
+
+
+def _identity(record: dict[str, Any], data: str) -> dict[str, Any]:
+    """What two runs of a stage must share to be measured against each other."""
+    given = {k: v for k, v in record["parameters"].items() if k not in FREE}
+    text = json.dumps({"stage": record["stage"], "run": record["run"], "data": data, "parameters": given})
+    return json.loads(re.sub(r"_seed\d+", "", text))
+
+
+def compare(done: Input, source: Input) -> pd.DataFrame:
+    """Each metric of a finished stage beside the range that recorded runs lead one to expect.
+
+    Ranges hold for the same data, run and parameters, with the defaults in all stages before; for others none is known.
+
+    Args:
+        done: the stage.
+        source: stage 00.
+
+    Returns:
+        one row a metric: metric, value, low, high, verdict.
+    """
+    entries = json.loads(PATH.read_text()) if PATH.exists() else []
+    identity = _identity(done.record, data_name(source))
+    ranges = next((e["ranges"] for e in entries if {k: e[k] for k in identity} == identity), {})
+    rows = []
+    for name, value in done.record["metrics"].items():
+        low, high = ranges.get(name, (None, None))
+        if low is None:
+            verdict = "no range recorded" if ranges else "no range recorded for these parameters and data"
+        else:
+            inside = value is not None and low <= value <= high
+            verdict = "as expected" if inside else f"{done.record['stage']} departs here"
+        rows.append({"metric": name, "value": value, "low": low, "high": high, "verdict": verdict})
+    return pd.DataFrame(rows, columns=["metric", "value", "low", "high", "verdict"])
+
+
+def record_ranges(runs: Iterable[Path | str], path: Path = PATH) -> int:
+    """Write the ranges of all complete stages below ``runs/<profile>`` folders into ``path``, beside those of other
+    data that it holds; runs that differ in the seed alone share one. Returns how many were written."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for folder in map(Path, runs):
+        source = json.loads((folder / "00_data" / "default" / RECORD).read_text())
+        data = data_name(Input(folder / "00_data" / "default", source))
+        for record in sorted(folder.glob(f"[0-9][0-9]_*/*/{RECORD}")):
+            stage = json.loads(record.read_text())
+            groups.setdefault(json.dumps(_identity(stage, data), sort_keys=True), []).append(stage["metrics"])
+    entries = []
+    for identity, metrics in groups.items():
+        names = [n for n in metrics[0] if not n.startswith(UNPREDICTABLE) and metrics[0][n] is not None]
+        ranges = {name: _range(name, [m[name] for m in metrics if m.get(name) is not None]) for name in names}
+        entries.append({**json.loads(identity), "recorded": len(metrics), "ranges": ranges})
+    before = json.loads(path.read_text()) if path.exists() else []
+    made = {entry["data"] for entry in entries}
+    write_json(path, [entry for entry in before if entry["data"] not in made] + entries)
+    return len(entries)
+
+
+def _range(name: str, values: list[float]) -> tuple[float, float]:
+    """Counts must be equal; a loss may differ by a fifth; a share by its margin, or three standard deviations."""
+    mean = float(np.mean(values))
+    if all(isinstance(value, int) for value in values):
+        return min(values), max(values)
+    margin = 0.2 * mean if name == "loss" else next((m for n, m in MARGINS.items() if name.startswith(n)), MARGIN)
+    margin = max(margin, 3 * float(np.std(values, ddof=1)) if len(values) > 2 else 0)
+    return round(mean - margin, 4), round(mean + margin, 4)
