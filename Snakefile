@@ -40,7 +40,8 @@ for job in JOBS:
         threads: min(profile["threads"], workflow.cores)
         shell:
             # papermill's output is not atomic; a failed notebook is kept under its final name as well
-            "failed=0; OMP_NUM_THREADS={threads} {sys.executable} -m papermill --no-progress-bar --cwd {HERE}/notebooks"
+            # PASSIVE: threads that wait spinning make a step several times slower where cores are shared
+            "failed=0; OMP_NUM_THREADS={threads} OMP_WAIT_POLICY=PASSIVE {sys.executable} -m papermill --no-progress-bar --cwd {HERE}/notebooks"
             " {input.notebook} {params.partial} -y {params[0]:q} > {params.partial}.txt 2>&1 || failed=1;"
             " mv {params.partial} {log}; if [ $failed = 1 ]; then cat {params.partial}.txt >&2; exit 1; fi;"
             " rm {params.partial}.txt"
