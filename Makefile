@@ -1,6 +1,7 @@
 # `make` lists what there is. Works with GNU make 3.81 or later.
 PROFILE = emoji
 DATA =
+RUNS = runs/$(shell basename '$(PROFILE)' .yaml)
 JOBS = all
 FLAGS =
 VENV = .venv
@@ -9,7 +10,7 @@ PYTHON =
 RUN = $(VENV)/bin/python
 # another place of this folder is another installation: the editable package knows its path
 INSTALLED = $(VENV)/.safn-$(shell pwd | cksum | cut -d ' ' -f 1)
-BOOK = runs/$(PROFILE)/book/_build/html/index.html
+BOOK = $(RUNS)/book/_build/html/index.html
 
 # the snakemake of Python 3.10 does not know these words
 QUIET = $(shell $(RUN) -c 'import sys; print("--quiet host reason" if sys.version_info >= (3, 11) else "")' 2>/dev/null)
@@ -19,15 +20,17 @@ export PIP_USER = 0
 export PYDEVD_DISABLE_FILE_VALIDATION = 1
 unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE
 
-.PHONY: help book test lab bench sync clean
+.PHONY: help book test faults lab bench sync clean
 
 help:
 	@echo 'make book    run what has not run yet of every stage, and build the book'
 	@echo '             PROFILE=voc-subset    a file in profiles/, emoji unless given'
 	@echo '             DATA=../shared/voc12  the folder with the photographs, where the profile needs one'
+	@echo '             RUNS=elsewhere/emoji  the folder of its runs, runs/<profile> unless given'
 	@echo '             JOBS=2                cores to use, all unless given'
 	@echo '             FLAGS=--dry-run       more for snakemake'
 	@echo 'make test    check the code and run all tests (FLAGS="-k maps": some of them)'
+	@echo 'make faults  provoke every fault of the page "What can go wrong", and write down what happens'
 	@echo 'make lab     open the notebooks in JupyterLab'
 	@echo 'make bench   measure speed, ours beside the alternatives'
 	@echo 'make sync    bring notebooks and their paired text together, without outputs'
@@ -55,15 +58,19 @@ endef
 export ALONE
 
 book: $(INSTALLED)
-	@mkdir -p runs
-	@$(RUN) -c "$$ALONE" runs/.lock -m snakemake --nolock --rerun-incomplete --cores $(JOBS) \
-		$(QUIET) $(FLAGS) --config profile='$(PROFILE)' $(if $(DATA),data='$(DATA)')
-	@if [ -f '$(BOOK)' ]; then echo "The book: $$(pwd)/$(BOOK)"; fi
+	@mkdir -p '$(RUNS)'
+	@$(RUN) -c "$$ALONE" "$$(dirname '$(RUNS)')/.lock" -m snakemake --nolock --rerun-incomplete --cores $(JOBS) \
+		$(QUIET) $(FLAGS) --config profile='$(PROFILE)' runs='$(RUNS)' $(if $(DATA),data='$(DATA)')
+	@if [ -f '$(BOOK)' ]; then echo "The book: $$(cd '$(RUNS)' && pwd)/book/_build/html/index.html"; fi
 
 test: $(INSTALLED)
 	@$(RUN) -m ruff check --quiet .
 	@$(RUN) -m ruff format --quiet --check . || { echo 'Not formatted: run $(RUN) -m ruff format' >&2; exit 1; }
 	@$(RUN) -m pytest -q $(FLAGS)
+
+faults: $(INSTALLED)
+	@mkdir -p results
+	@$(RUN) -m pytest -q -m fault --faults results/faults.csv $(FLAGS)
 
 lab: $(INSTALLED)
 	$(RUN) -m jupyterlab --notebook-dir=notebooks $(if $(filter 0,$(shell id -u)),--allow-root) $(FLAGS)
@@ -79,7 +86,7 @@ sync: $(INSTALLED)
 	@$(RUN) -m jupytext --quiet --sync notebooks/*.ipynb
 
 clean:
-	rm -rf 'runs/$(PROFILE)'
+	rm -rf '$(RUNS)'
 
 # --no-compile: Python compiles what is used when it is used, which halves the time.
 # --no-warn-conflicts: of the packages with weights only the files are read, their requirements do not count.

@@ -29,7 +29,6 @@
 # | **Time** | about 0.15 s an image on 2 cores |
 
 # %%
-import shutil
 import sys
 from pathlib import Path
 
@@ -43,6 +42,7 @@ from safn import data, expected, figures, records, saliency, scoring, settings
 # parameters
 runs = "../runs/emoji"  # folder of the outputs of all stages
 saliency_folder = ""  # folder of <id>.png maps made elsewhere; empty: U2-Net-p
+missing_saliency = "error"  # images without a map in that folder: error, skip, or map-only (their own maps alone)
 threads = 0  # processor threads of the detector (0: all)
 
 # %%
@@ -51,17 +51,15 @@ p = settings.read(globals())
 # %%
 source, folder, train, _ = data.of_stage(p.runs)
 stage = records.begin(p.runs, "01_saliency", "default", p, [source])
-todo = [i for i in train if not (stage.folder / f"{i}.png").exists()]
 if p.saliency_folder:
-    absent = saliency.missing(Path(p.saliency_folder), train)
-    if absent:
-        raise data.DataError(f"{p.saliency_folder}: {len(absent)} of {len(train)} maps missing, first {absent[:5]}")
-    for image_id in todo:
-        shutil.copyfile(Path(p.saliency_folder) / f"{image_id}.png", stage.folder / f"{image_id}.png")
+    without = saliency.copy_maps(Path(p.saliency_folder), train, stage.folder, p.missing_saliency)
 else:
-    detector = saliency.U2NetP(p.threads)
+    without, detector = [], saliency.U2NetP(p.threads)
+    todo = [i for i in train if not (stage.folder / f"{i}.png").exists()]
     for image_id in tqdm(todo, "saliency", mininterval=2, file=sys.stdout):
         saliency.save_saliency(stage.folder / f"{image_id}.png", detector(folder.image(image_id)))
+made = [i for i in train if i not in set(without)]
+print(f"{len(made)} maps, {len(without)} images without one")
 
 # %% [markdown]
 # ## How good are they?
@@ -69,11 +67,11 @@ else:
 # of the classes is salient without being foreground, so neither can be perfect.
 
 # %%
-scores = scoring.score_saliency(folder, train, stage.folder)
+scores = scoring.score_saliency(folder, made, stage.folder)
 pd.Series(scores).round(3).to_frame("value")
 
 # %%
-shown = [i for i in train if folder.mask_path(i)][:4]
+shown = [i for i in made if folder.mask_path(i)][:4]
 figures.gallery(
     [
         {

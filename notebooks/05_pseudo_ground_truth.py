@@ -53,7 +53,11 @@ saliency = records.need(p.runs, "01_saliency")
 maps = records.need(p.runs, "04_localization_maps", p.run)
 stage = records.begin(p.runs, "05_pseudo_ground_truth", name, p, [source, saliency, maps])
 rules = {k: getattr(p, k) for k in ("gamma", "ignore_saliency", "ignore_confidence", "combine")}
-pseudo.write_folder(folder, train, maps.folder / "train", saliency.folder, stage.folder, **rules)
+absent = saliency.record["parameters"].get("missing_saliency", "error")  # what becomes of images without saliency
+left_out = pseudo.write_folder(folder, train, maps.folder / "train", saliency.folder, stage.folder, absent, **rules)
+train = [i for i in train if i not in set(left_out)]
+salient = [i for i in train if (saliency.folder / f"{i}.png").exists()]
+print(f"{len(train)} masks, {len(left_out)} images left out, {len(train) - len(salient)} made of their maps alone")
 
 # %% [markdown]
 # ## How good is it?
@@ -77,10 +81,10 @@ figures.percent(conventions)
 # supervised.
 
 # %%
-pseudo.sweep(folder, train, maps.folder / "train", saliency.folder, p.combine)
+pseudo.sweep(folder, salient, maps.folder / "train", saliency.folder, p.combine)
 
 # %%
-figures.pseudo_gallery(folder, train, maps.folder / "train", saliency.folder, stage.folder, rows=5)
+figures.pseudo_gallery(folder, salient, maps.folder / "train", saliency.folder, stage.folder, rows=5)
 
 # %% [markdown]
 # ## Check
@@ -93,5 +97,5 @@ scores = {
     "ignored_share": conventions["share of ignored pixels"],
 }
 scoring.save_counts(stage.folder / "counts.npz", counts)
-done = stage.finish(scores, init=maps.record["init"], detector=saliency.record["detector"])
+done = stage.finish(scores, init=maps.record["init"], detector=saliency.record["detector"], left_out=left_out)
 expected.compare(done, source)

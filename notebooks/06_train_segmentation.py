@@ -28,9 +28,10 @@
 # | **Time** | 1 minute on 2 cores (emoji), 40 minutes for the VOC subset |
 #
 # `-p label_source masks -p run masks_seed0` trains on the true masks instead: the **fully supervised upper bound**.
+# A run `<run>@<backbone>-<head>` is another network on the same pseudo ground truth (Table 2).
 
 # %%
-from safn import DeepLab, backbones, data, expected, figures, inference, records, settings, training
+from safn import DeepLab, backbones, data, expected, figures, inference, plan, records, settings, training
 
 # %% tags=["parameters"]
 # parameters
@@ -64,11 +65,13 @@ p = settings.read(globals())
 
 # %%
 source, folder, train, _ = data.of_stage(p.runs)
-labels = source if p.label_source == "masks" else records.need(p.runs, "05_pseudo_ground_truth", p.run)
+made = plan.pseudo_run(p.run, p.backbone, p.head)
+labels = source if p.label_source == "masks" else records.need(p.runs, "05_pseudo_ground_truth", made)
 stage = records.begin(p.runs, "06_train_segmentation", p.run, p, [source, labels])
 training.seed_everything(p.seed)
 network = DeepLab(p.backbone, p.head, len(folder.classes) + 1, p.weights, p.head_width, p.freeze)
 masks = None if p.label_source == "masks" else labels.folder
+train = [i for i in train if i not in labels.record.get("left_out", ())]
 log = training.train_segmenter(network, p, folder, train, masks, stage.folder)
 figures.curves(log, {"cross-entropy": ["loss"], "learning rate (head)": ["learning_rate"]})
 

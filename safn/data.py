@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import os
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision.transforms.v2 import functional as F
 
-from safn.records import Input, need
+from safn.records import Input, need, write_file
 
 VOID = 255
 VOC_CLASSES = [
@@ -38,11 +38,10 @@ def palette() -> list[int]:
 
 def save_mask(path: Path, mask: np.ndarray) -> None:
     """Write a uint8 ``(H, W)`` mask as an indexed PNG with VOC's palette; the file appears only when complete."""
-    image = Image.fromarray(mask.astype(np.uint8))
+    image, buffer = Image.fromarray(mask.astype(np.uint8)), io.BytesIO()
     image.putpalette(palette())
-    partial = path.with_name(path.name + ".partial")
-    image.save(partial, "png", optimize=False)
-    os.replace(partial, path)
+    image.save(buffer, "png", optimize=False)
+    write_file(path, buffer.getvalue())
 
 
 def load_mask(path: Path) -> np.ndarray:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from safn.records import write_file
 
 
 def localization_maps(features: Tensor, labels: Tensor) -> Tensor:
@@ -34,9 +37,11 @@ def localization_maps(features: Tensor, labels: Tensor) -> Tensor:
 
 
 def save_maps(path: Path, maps: np.ndarray, labels: np.ndarray) -> None:
-    """Write the maps ``(N, h, w)`` of the present classes as 8-bit values with their class indices."""
-    present = np.flatnonzero(labels)
-    np.savez_compressed(path, classes=present.astype(np.int16), maps=np.rint(maps[present] * 255).astype(np.uint8))
+    """Write the maps ``(N, h, w)`` of the present classes as 8-bit values with their class indices; the file appears only
+    when complete."""
+    present, buffer = np.flatnonzero(labels), io.BytesIO()
+    np.savez_compressed(buffer, classes=present.astype(np.int16), maps=np.rint(maps[present] * 255).astype(np.uint8))
+    write_file(path, buffer.getvalue())
 
 
 def load_maps(path: Path, num_classes: int, size: tuple[int, int] | None = None) -> np.ndarray:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import os
+import io
+import pickle
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from safn import backbones, maps
+from safn.records import write_file
 
 
 class ScaleAttention(nn.Module):
@@ -147,9 +150,26 @@ class PlainClassifier(nn.Module):
 
 def save_network(network: nn.Module, path: Path) -> None:
     """Write the state dict; the file appears only when complete."""
-    partial = path.with_name(path.name + ".partial")
-    torch.save(network.state_dict(), partial)
-    os.replace(partial, path)
+    save_tensors(network.state_dict(), path)
+
+
+def save_tensors(value: Any, path: Path) -> None:
+    """``torch.save`` to a file that appears only when complete."""
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    write_file(path, buffer.getvalue())
+
+
+def load_tensors(path: Path) -> Any:
+    """``torch.load`` of tensors, numbers and texts alone.
+
+    Raises:
+        ValueError: the file holds something else, which could run code.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:  # whose own message says how to load it all the same
+        raise ValueError(f"{path} holds more than tensors, which could run code: it is not loaded") from None
 
 
 def load_network(network: nn.Module, path: Path) -> nn.Module:
@@ -158,7 +178,7 @@ def load_network(network: nn.Module, path: Path) -> nn.Module:
     Raises:
         ValueError: names each tensor that is missing, unexpected or of another shape, with both shapes.
     """
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    state = load_tensors(path)
     own = network.state_dict()
     problems = [f"{k}: missing in the file" for k in own if k not in state]
     problems += [f"{k}: not in the network" for k in state if k not in own]

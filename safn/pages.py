@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import csv
 import itertools
 import json
 import re
@@ -21,9 +22,10 @@ def recorded(folder: Path = ROOT / "results") -> str:
     """A section in MyST for each exported file of ``folder``: what was measured on what, one column a run."""
     sections = []
     for path in sorted(folder.glob("*.json")):
-        if path.name == "expected.json":
+        exported = json.loads(path.read_text())
+        if not isinstance(exported, list):  # expected ranges, or a measurement
             continue
-        records = {(r["stage"], r["run"]): r for r in json.loads(path.read_text())}
+        records = {(r["stage"], r["run"]): r for r in exported}
         data, trained = records["00_data", "default"], records[min(key for key in records if key[0] == "03_train_safn")]
         head = (
             f"{data['metrics']['train_images']} training and {data['metrics']['val_images']} validation images "
@@ -35,6 +37,16 @@ def recorded(folder: Path = ROOT / "results") -> str:
         shown = _table(caption, f"recorded-{path.stem}", ["", *table.columns], rows)
         sections.append(f"## Profile {path.stem}\n\n{head}\n\n{shown}")
     return "\n".join(sections) or "No run is recorded yet.\n"
+
+
+def faults(path: Path = ROOT / "results" / "faults.csv") -> str:
+    """A table in MyST of what ``make faults`` provoked: how, what happened, and what was lost."""
+    if not path.exists():
+        return "No fault has been provoked yet: `make faults` does.\n"
+    with path.open(newline="", encoding="utf-8") as file:
+        head, *rows = csv.reader(file)
+    rows = [[re.sub(r"([|<*$])", r"\\\1", cell) for cell in row] for row in rows]  # messages are no markup
+    return _table(f"{len(rows)} faults, each provoked by a test, and what happened", "faults", head, rows)
 
 
 def provenance(runs: Path, jobs: Iterable[tuple[str, str]] | None = None) -> str:

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from safn.data import VOID, VOCFolder, save_mask
 from safn.maps import load_maps
 from safn.metrics import CONVENTIONS, ConfusionMatrix
-from safn.saliency import load_saliency
+from safn.saliency import load_saliency, without_map
 
 
 def harmonic_mean(maps: np.ndarray, saliency: np.ndarray) -> np.ndarray:
@@ -41,7 +41,7 @@ COMBINE = {
 
 def pseudo_ground_truth(
     maps: np.ndarray,
-    saliency: np.ndarray,
+    saliency: np.ndarray | None,
     labels: np.ndarray,
     gamma: float = 0.2,
     ignore_saliency: float = 0.5,
@@ -56,7 +56,7 @@ def pseudo_ground_truth(
 
     Args:
         maps: M, ``(N, H, W)`` in 0..1, not finite counts as 0.
-        saliency: S, ``(H, W)`` in 0..1.
+        saliency: S, ``(H, W)`` in 0..1; ``None``: the maps alone, and no pixel is ignored by rule (i).
         labels: ``(N,)``, 0 or 1; an image without a label is all background (rule (i) still applies).
         combine: ``harmonic`` (Eq. 5), or as controls ``maps`` or ``saliency`` alone.
 
@@ -65,6 +65,8 @@ def pseudo_ground_truth(
     """
     maps = np.nan_to_num(np.asarray(maps, np.float32), nan=0, posinf=0, neginf=0)
     present = np.flatnonzero(np.asarray(labels))
+    if saliency is None:
+        saliency, combine = np.zeros(maps.shape[1:]), "maps"
     saliency = np.asarray(saliency, np.float32)
     result = np.zeros(saliency.shape, np.uint8)
     if len(present):
@@ -78,18 +80,37 @@ def pseudo_ground_truth(
 
 
 def write_folder(
-    folder: VOCFolder, ids: list[str], maps: Path, saliency: Path, out: Path, **rules: float | str
-) -> None:
-    """Write ``out/<id>.png`` for each id from ``maps/<id>.npz`` and ``saliency/<id>.png`` at the size of the photo."""
-    for image_id in tqdm(ids, "pseudo ground truth", mininterval=2, file=sys.stdout):
-        save_mask(out / f"{image_id}.png", of_image(folder, image_id, maps, saliency, **rules))
+    folder: VOCFolder,
+    ids: list[str],
+    maps: Path,
+    saliency: Path,
+    out: Path,
+    absent: str = "error",
+    **rules: float | str,
+) -> list[str]:
+    """Write ``out/<id>.png`` for each id from ``maps/<id>.npz`` and ``saliency/<id>.png`` at the size of the photo.
+
+    ``absent``: an image without saliency is an ``error``, left out (``skip``), or made of its maps alone (``map-only``).
+
+    Returns:
+        the ids that were left out.
+
+    Raises:
+        DataError: saliency maps are missing and ``absent`` is ``error``; says how many.
+    """
+    without = set(without_map(saliency, ids, absent))
+    left_out = [i for i in ids if i in without and absent == "skip"]
+    for image_id in tqdm([i for i in ids if i not in left_out], "pseudo ground truth", mininterval=2, file=sys.stdout):
+        source = None if image_id in without else saliency
+        save_mask(out / f"{image_id}.png", of_image(folder, image_id, maps, source, **rules))
+    return left_out
 
 
-def of_image(folder: VOCFolder, image_id: str, maps: Path, saliency: Path, **rules: float | str) -> np.ndarray:
-    """Pseudo ground truth of one image, uint8 ``(H, W)``."""
+def of_image(folder: VOCFolder, image_id: str, maps: Path, saliency: Path | None, **rules: float | str) -> np.ndarray:
+    """Pseudo ground truth of one image, uint8 ``(H, W)``; ``saliency`` ``None``: of its maps alone."""
     width, height = folder.image(image_id).size
     values = load_maps(maps / f"{image_id}.npz", len(folder.classes), (height, width))
-    shown = load_saliency(saliency / f"{image_id}.png", (height, width))
+    shown = None if saliency is None else load_saliency(saliency / f"{image_id}.png", (height, width))
     return pseudo_ground_truth(values, shown, folder.label(image_id), **rules)
 
 

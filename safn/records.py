@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 RECORD = "record.json"
+BEGUN = ".begun"  # what a stage at work was begun with
 PACKAGES = ("torch", "torchvision", "timm", "lightning", "numpy", "pillow", "onnxruntime", "pydensecrf2")
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 
@@ -32,7 +33,7 @@ class StageError(RuntimeError):
 def fingerprint(folder: Path) -> str:
     """SHA-256 over the names and contents of all files below ``folder`` except its record; 16 hex digits."""
     digest = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != RECORD):
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in (RECORD, BEGUN)):
         digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:16]
@@ -51,11 +52,24 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write ``value`` as JSON; the file appears under its name only when it is complete."""
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file that appears under its name only when it is complete, so that a kill leaves no half of it there.
+
+    Raises:
+        OSError: with the name of the file; a full disk says it of the write, not of the file.
+    """
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(_plain(value), indent=1) + "\n")
-    os.replace(partial, path)
+    try:
+        partial.write_bytes(content)
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as JSON with ``write_file``."""
+    write_file(path, (json.dumps(_plain(value), indent=1) + "\n").encode())
 
 
 def environment() -> dict[str, Any]:
@@ -124,8 +138,7 @@ class Stage:
 
         ``seconds`` is the time of the last attempt; ``resumed`` counts the interrupted ones before it.
         """
-        begun = json.loads((self.folder / ".begun").read_text())
-        (self.folder / ".begun").unlink()
+        begun = json.loads((self.folder / BEGUN).read_text())
         record = {
             "stage": self.final.parent.name,
             "run": self.final.name,
@@ -149,20 +162,38 @@ class Stage:
 
 
 def begin(runs: Path | str, stage: str, run: str, parameters: Any, inputs: list[Input] = ()) -> Stage:
-    """Open the partial folder of a stage. One left by a killed run with the same parameters and inputs is continued."""
+    """Open the partial folder of a stage. One left by a killed run with the same parameters and inputs is continued.
+
+    So is a complete folder of the same code without its record: a workflow that is killed before it has noticed the
+    end of a stage takes the record away and runs the stage again.
+    """
     values = _plain(vars(parameters) if hasattr(parameters, "__dict__") else parameters)
     work = Stage(Path(runs) / stage / run, values, list(inputs))
     identity = {"parameters": values, "inputs": {i.name: i.record["fingerprint"] for i in inputs}}
-    begun, attempts = work.folder / ".begun", 1
-    if begun.exists():
-        before = json.loads(begun.read_text())
-        if {k: before.get(k) for k in identity} == identity:
-            attempts = before["attempts"] + 1
+    begun, attempts, code = work.folder / BEGUN, 1, _code(stage)
+    if not work.folder.exists() and not (work.final / RECORD).exists():
+        before = _read(work.final / BEGUN)
+        if {k: before.get(k) for k in (*identity, "code")} == {**identity, "code": code}:
+            work.final.rename(work.folder)
+    before = _read(begun)
+    if {k: before.get(k) for k in identity} == identity:
+        attempts = before["attempts"] + 1
     if attempts == 1 and work.folder.exists():
+        begun.unlink(missing_ok=True)  # first: what is left of a folder half deleted must not be continued
         shutil.rmtree(work.folder)
     work.folder.mkdir(parents=True, exist_ok=True)
-    write_json(begun, {**identity, "attempts": attempts})
+    write_json(begun, {**identity, "code": code, "attempts": attempts})
     return work
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def _code(stage: str) -> str:
+    """SHA-256 over a stage's notebook and this package; 16 hex digits."""
+    paths = [NOTEBOOKS / f"{stage}.ipynb", *sorted(Path(__file__).parent.glob("*.py"))]
+    return hashlib.sha256(b"\0".join(path.read_bytes() for path in paths if path.exists())).hexdigest()[:16]
 
 
 def need(runs: Path | str, stage: str, run: str = "default") -> Input:
@@ -217,6 +248,11 @@ def _make(runs: Path, stage: str, run: str) -> None:
     print(f"{folder} is missing: running notebooks/{stage}.ipynb with its defaults first", flush=True)
     executed = runs / "executed" / stage / f"{run}.ipynb"
     executed.parent.mkdir(parents=True, exist_ok=True)
-    papermill.execute_notebook(str(notebook), str(executed), given, cwd=str(NOTEBOOKS), progress_bar=False)
+    partial = executed.with_suffix(".partial.ipynb")  # papermill's output is not atomic
+    try:
+        papermill.execute_notebook(str(notebook), str(partial), given, cwd=str(NOTEBOOKS), progress_bar=False)
+    finally:
+        if partial.exists():  # a failed notebook shows where
+            os.replace(partial, executed)
     if not (folder / RECORD).exists():
         raise StageError(f"{folder} is missing, and the defaults of {stage} do not make it: {remedy}")

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from safn.data import DataError
+from safn.records import write_file
+
 SHA256 = "309c8469258dda742793dce0ebea8e6dd393174f89934733ecc8b14c76f4ddd8"
 INPUT = 320
+ABSENT = ("error", "skip", "map-only")  # images without a map: refused, left out, or their localization map alone
 
 
 class U2NetP:
@@ -56,8 +61,10 @@ def _weights() -> bytes:
 
 
 def save_saliency(path: Path, saliency: np.ndarray) -> None:
-    """Write a map in 0..1 as 8-bit grey PNG."""
-    Image.fromarray(np.rint(saliency * 255).astype(np.uint8)).save(path)
+    """Write a map in 0..1 as 8-bit grey PNG; the file appears only when complete."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.rint(saliency * 255).astype(np.uint8)).save(buffer, "png")
+    write_file(path, buffer.getvalue())
 
 
 def load_saliency(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
@@ -72,3 +79,24 @@ def load_saliency(path: Path, size: tuple[int, int] | None = None) -> np.ndarray
 def missing(folder: Path, ids: list[str]) -> list[str]:
     """The ids that have no map in ``folder``."""
     return [image_id for image_id in ids if not (folder / f"{image_id}.png").exists()]
+
+
+def without_map(folder: Path, ids: list[str], absent: str = "error") -> list[str]:
+    """The ids that have no map in ``folder``, where ``absent``, one of ``ABSENT``, says that this may be.
+
+    Raises:
+        DataError: maps are missing and ``absent`` is ``error``, or all of them are; says how many.
+    """
+    without = missing(folder, ids)
+    if without and (absent == "error" or len(without) == len(ids)):
+        text = f"{len(without)} of {len(ids)} saliency maps are missing, first {', '.join(without[:5])}"
+        raise DataError(f"{folder}: {text}; complete the folder, or choose {' or '.join(ABSENT[1:])} by name")
+    return without
+
+
+def copy_maps(source: Path, ids: list[str], out: Path, absent: str = "error") -> list[str]:
+    """Copy maps made elsewhere, ``source/<id>.png``, into ``out``; returns the ids that have none (``without_map``)."""
+    without = without_map(source, ids, absent)
+    for image_id in (i for i in ids if i not in set(without)):
+        write_file(out / f"{image_id}.png", (source / f"{image_id}.png").read_bytes())
+    return without

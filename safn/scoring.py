@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,10 +10,12 @@ import numpy as np
 
 from safn.data import VOCFolder, load_mask
 from safn.maps import load_maps, maps_prediction
-from safn.metrics import VOID, ConfusionMatrix, iou_of
+from safn.metrics import VOID, ConfusionMatrix, mean_iou
+from safn.records import write_file
 from safn.saliency import load_saliency
 
 LEVELS = 256
+UNKNOWN = 0.3  # a usual background threshold, for maps that no mask can score
 
 
 @dataclass
@@ -24,8 +27,8 @@ class Sweep:
 
     @property
     def threshold(self) -> float:
-        """The best background threshold, in 0..1."""
-        return float(self.miou.argmax()) / (LEVELS - 1)
+        """The best background threshold, in 0..1; ``UNKNOWN`` where there are no masks."""
+        return UNKNOWN if np.isnan(self.miou).all() else float(self.miou.argmax()) / (LEVELS - 1)
 
 
 def sweep_maps(folder: VOCFolder, ids: list[str], maps: Path) -> Sweep:
@@ -52,9 +55,10 @@ def sweep_maps(folder: VOCFolder, ids: list[str], maps: Path) -> Sweep:
     matrices = np.zeros((LEVELS, n, n + 1), np.int64)
     matrices[:, :, 1:n] = reached.transpose(2, 0, 1)
     matrices[:, :, 0] = (histogram.sum((1, 2))[:, None] - reached.sum(1)).T
-    miou = np.nanmean(iou_of(matrices), 1)
+    miou = mean_iou(matrices)
     best = int(miou.argmax())
-    return Sweep(miou, np.stack([_counts_at(*one, best, n) for one in sparse]))
+    counts = [_counts_at(*one, best, n) for one in sparse]
+    return Sweep(miou, np.stack(counts) if counts else np.zeros((0, n, n + 1), np.int64))
 
 
 def _counts_at(cells: np.ndarray, pixels: np.ndarray, threshold: int, n: int) -> np.ndarray:
@@ -74,7 +78,8 @@ def score_masks(folder: VOCFolder, ids: list[str], predictions: Path) -> tuple[C
             counts.append(matrix.update(load_mask(predictions / f"{image_id}.png"), folder.mask(image_id)))
         except ValueError as error:
             raise ValueError(f"{image_id}: {error}") from error
-    return matrix, np.stack(counts)
+    n = matrix.n
+    return matrix, np.stack(counts) if counts else np.zeros((0, n, n + 1), np.int64)
 
 
 def at_threshold(folder: VOCFolder, ids: list[str], maps: Path, threshold: float) -> ConfusionMatrix:
@@ -88,7 +93,8 @@ def at_threshold(folder: VOCFolder, ids: list[str], maps: Path, threshold: float
 
 
 def score_saliency(folder: VOCFolder, ids: list[str], maps: Path) -> dict[str, float]:
-    """Mean absolute error against the union of all classes, and the best IoU of the foreground over 256 thresholds."""
+    """Mean absolute error against the union of all classes, and the best IoU of the foreground over 256 thresholds; NaN
+    where there are no masks."""
     histogram, error, images = np.zeros((2, LEVELS), np.int64), 0.0, 0
     for image_id in (i for i in ids if folder.mask_path(i) is not None):
         target = folder.mask(image_id)
@@ -98,19 +104,23 @@ def score_saliency(folder: VOCFolder, ids: list[str], maps: Path) -> dict[str, f
         images += 1
         cells = foreground * LEVELS + np.rint(values * (LEVELS - 1)).astype(np.int64)
         histogram += np.bincount(cells, minlength=2 * LEVELS).reshape(2, LEVELS)
+    if not images:
+        return dict.fromkeys(("saliency_mae", "saliency_iou", "saliency_threshold"), float("nan"))
     reached = histogram[:, ::-1].cumsum(1)[:, ::-1]
     iou = reached[1] / np.maximum(1, histogram[1].sum() + reached[0])
     best = int(iou.argmax())
     return {
-        "saliency_mae": error / max(1, images),
+        "saliency_mae": error / images,
         "saliency_iou": float(iou[best]),
         "saliency_threshold": best / (LEVELS - 1),
     }
 
 
 def save_counts(path: Path, counts: np.ndarray) -> None:
-    """Write the counts of each image, ``(images, n, n + 1)``."""
-    np.savez_compressed(path, counts=counts.astype(np.int32))
+    """Write the counts of each image, ``(images, n, n + 1)``; the file appears only when complete."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, counts=counts.astype(np.int32))
+    write_file(path, buffer.getvalue())
 
 
 def load_counts(path: Path) -> np.ndarray:

@@ -125,6 +125,7 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     "saliency_folder": _text,
     "experiments": _names,
     "baseline": _text,
+    "second": _text,
     "scales": parse_scales,
     "test_scales": parse_scales,
     "aggregation": _one_of(*AGGREGATIONS),
@@ -134,6 +135,7 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     "head_width": _COUNT,
     "label_source": _one_of("pseudo", "masks"),
     "combine": _one_of("harmonic", "maps", "saliency"),
+    "missing_saliency": _one_of("error", "skip", "map-only"),
     "schedule": _one_of("poly", "step"),
     "precision": _one_of("32-true", "bf16-mixed", "16-mixed"),
     "accelerator": _one_of("auto", "cpu", "gpu", "mps"),
@@ -167,6 +169,7 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     "freeze": _number(int, 0),
     "examples": _COUNT,
     "bootstrap": _COUNT,
+    "cost_steps": _SIZE_OR_0,
 }
 
 

@@ -13,13 +13,15 @@ import lightning
 import pandas as pd
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics.functional.classification import multilabel_average_precision
 
 from safn import backbones
 from safn.data import Augmentation, PlainSet, TrainingSet, VOCFolder, plain_loader, training_loader
-from safn.network import SAFN, classification_loss, save_network
+from safn.network import SAFN, classification_loss, load_network, load_tensors, save_network, save_tensors
+from safn.records import write_file
 from safn.segmentation import DeepLab
 
 VOID = 255
@@ -172,7 +174,12 @@ def fit(
     the network alone and ``last.ckpt`` is gone. ``iterations`` > 0 stops after so many steps.
     """
     _quiet()
-    checkpoint = folder / "last.ckpt"
+    checkpoint, trained = folder / "last.ckpt", folder / "model.ckpt"
+    if trained.exists():  # killed after the training, before the stage was complete
+        load_network(module.network, trained)
+        checkpoint.unlink(missing_ok=True)
+        log = pd.read_csv(folder / "log.csv", dtype=str).astype(float)  # read as numbers, some lose their last digit
+        return log.astype({"epoch": int, "step": int})
     history = History(folder / "log.csv")
     trainer = lightning.Trainer(
         accelerator=accelerator,
@@ -182,6 +189,7 @@ def fit(
         max_steps=iterations or -1,
         accumulate_grad_batches=accumulate,
         logger=False,
+        plugins=[WholeCheckpoints()],
         callbacks=[
             history,
             ModelCheckpoint(folder, filename="last", save_top_k=1, enable_version_counter=False),
@@ -195,9 +203,20 @@ def fit(
     if resume:
         print(f"continuing from {checkpoint}", flush=True)
     trainer.fit(module, train, validation, ckpt_path=resume, weights_only=True)
-    save_network(module.network, folder / "model.ckpt")
+    save_network(module.network, trained)
     checkpoint.unlink(missing_ok=True)
     return pd.DataFrame(history.rows)
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Checkpoints that appear only when complete. Lightning's own are written to the system's temporary folder and
+    moved, which is a copy where that is another file system: a kill or a full disk would truncate the last good one."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        save_tensors(checkpoint, Path(path))
+
+    def load_checkpoint(self, path: str | Path, map_location: Any = None, weights_only: bool | None = True) -> Any:
+        return load_tensors(Path(path))
 
 
 class History(lightning.Callback):
@@ -217,7 +236,7 @@ class History(lightning.Callback):
         rates = {g["name"]: g["lr"] for g in trainer.optimizers[0].param_groups}
         row = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step, **values}
         self.rows.append({**row, "learning_rate": max(rates.values())})
-        pd.DataFrame(self.rows).to_csv(self.path, index=False)
+        write_file(self.path, pd.DataFrame(self.rows).to_csv(index=False).encode())
 
 
 def seed_everything(seed: int) -> None:

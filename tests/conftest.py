@@ -1,8 +1,11 @@
-"""What all tests share: one thread (more slow tiny tensors down), no window for plots, real photographs."""
+"""What all tests share: one thread (more slow tiny tensors down), no window for plots, real photographs, and the list of
+provoked faults."""
 
 from __future__ import annotations
 
+import csv
 import os
+import re
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; the kernels of notebooks inherit it
@@ -15,6 +18,60 @@ from PIL import Image
 
 torch.set_num_threads(1)
 VOC12 = Path(__file__).resolve().parents[2] / "shared" / "voc12"
+
+
+def pytest_addoption(parser):
+    parser.addoption("--faults", type=Path, metavar="FILE", help="write the provoked faults and what happened to FILE")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "fault(case, fault, provoked): provokes a fault of book/faults.md for real")
+    if config.getoption("faults"):
+        config.pluginmanager.register(Faults(config.getoption("faults").absolute()))
+
+
+class Faults:
+    """Writes one row a fault, from what the tests marked ``fault`` tell the fixture ``happened``; a test that fails or
+    is skipped says so in its row."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.rows = path, {}
+
+    def pytest_runtest_logreport(self, report) -> None:
+        said = dict(report.user_properties)
+        if "fault" not in said or (report.passed and report.when != "call"):
+            return
+        case, fault, provoked = said["fault"]
+        before = self.rows.get((case, fault))
+        if report.passed:
+            row = before or [fault, provoked, *said["happened"]]
+        else:
+            row = [fault, provoked, report.outcome, "not known"]
+        self.rows[case, fault] = row
+
+    def pytest_sessionfinish(self) -> None:
+        with self.path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["fault", "how it was provoked", "what happened", "what was lost"])
+            writer.writerows(row for _, row in sorted(self.rows.items()))
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if marker := item.get_closest_marker("fault"):
+            item.user_properties.append(("fault", marker.args))
+
+
+@pytest.fixture
+def happened(request, tmp_path):
+    """Call it with what the user sees, a text or the error, and with what was lost."""
+
+    def say(seen: object, lost: str = "nothing") -> None:
+        text = re.sub(r"\s+", " ", str(seen)).replace(str(tmp_path), "...")
+        text = f"{type(seen).__name__}: {text}" if isinstance(seen, BaseException) else text
+        request.node.user_properties.append(("happened", (text if len(text) <= 240 else f"{text[:240]} ...", lost)))
+
+    return say
 
 
 @pytest.fixture(scope="session")

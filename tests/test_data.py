@@ -3,6 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from safn.data import (
@@ -129,14 +131,16 @@ def test_what_is_missing_is_named(tiny_voc, base):
             call()
 
 
+@pytest.mark.fault(1, "truncated photo", "a JPEG cut after 2, 50 and 95 % of its bytes")
 @pytest.mark.parametrize("share", [0.02, 0.5, 0.95])
-def test_a_truncated_photo_is_named_by_verify_and_on_reading(tiny_voc, base, share):
+def test_a_truncated_photo_is_named_by_verify_and_on_reading(tiny_voc, base, share, happened):
     path = base / "JPEGImages/a6.jpg"
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
-    problems(tiny_voc, "a6: photo a6 cannot be read")
+    (line,) = problems(tiny_voc, "a6: photo a6 cannot be read")
     with pytest.raises(DataError, match="photo a6 cannot be read"):
         VOCFolder(tiny_voc).image("a6")
+    happened(f"before any training: {line}")
 
 
 @pytest.mark.parametrize("share", [0.05, 0.6])
@@ -148,7 +152,8 @@ def test_a_truncated_mask_is_named(tiny_voc, base, share):
     assert "a6.png: the mask cannot be read" in line
 
 
-def test_wrong_masks_are_named_with_shape_mode_and_values(tiny_voc, base):
+@pytest.mark.fault(2, "mask of another size, in RGB, or with unknown ids", "three such masks written")
+def test_wrong_masks_are_named_with_shape_mode_and_values(tiny_voc, base, happened):
     folder = base / "SegmentationClass"
     Image.new("RGB", (40, 32)).save(folder / "a0.png")
     save_mask(folder / "a1.png", np.zeros((40, 32)))
@@ -156,6 +161,7 @@ def test_wrong_masks_are_named_with_shape_mode_and_values(tiny_voc, base):
     save_mask(folder / "a3.png", np.resize([0, 3, 255], (32, 40)))  # all valid
     lines = problems(tiny_voc, "a0: ", "a1: mask is 32x40, photo is 40x32", "a2: mask holds ids [4, 21, 254]")
     assert "mode RGB" in lines[0] and "valid are 0-3 and 255" in lines[2]
+    happened("; ".join(lines[1:]))
 
 
 def test_an_upright_photo_is_compared_with_its_mask(tiny_voc, base):
@@ -167,28 +173,35 @@ def test_an_upright_photo_is_compared_with_its_mask(tiny_voc, base):
     assert turned.size == (32, 40) and VOCFolder(tiny_voc).verify() == []
 
 
-def test_repeated_overlapping_and_unlabelled_ids_are_named(tiny_voc, base):
+@pytest.mark.fault(17, "id listed twice, id in training and in validation", "both written into the lists")
+def test_repeated_overlapping_and_unlabelled_ids_are_named(tiny_voc, base, happened):
     lists = base / "ImageSets/Segmentation"
     (lists / "train_aug.txt").write_text("a0\na1\na1\nzz\n")
     (lists / "val.txt").write_text("a5\na0\n")
-    problems(
+    lines = problems(
         tiny_voc,
         "train_aug.txt: a1 is listed more than once",
         "a0: in train_aug.txt and in val.txt",
         "zz: no valid row in image_labels.csv; the classes are cat, dog, car",
         "zz: photo zz cannot be read",
     )
+    happened("; ".join(lines[:2]))
 
 
-def test_an_empty_split_is_an_error(tiny_voc, base):
+@pytest.mark.fault(17, "empty split", "a list of empty lines")
+def test_an_empty_split_is_an_error(tiny_voc, base, happened):
     (base / "ImageSets/Segmentation/val.txt").write_text("\n\n")
     (line,) = VOCFolder(tiny_voc).verify()
     assert "val.txt is empty" in line
     with pytest.raises(DataError, match="val.txt is empty"):
         VOCFolder(tiny_voc).ids("val")
+    happened(line)
 
 
-def test_wrong_rows_of_the_label_table_are_named_with_the_classes(tiny_voc):
+@pytest.mark.fault(
+    3, "id without labels, row of the wrong length, value that is no label", "such rows in image_labels.csv"
+)
+def test_wrong_rows_of_the_label_table_are_named_with_the_classes(tiny_voc, happened):
     table = tiny_voc / "image_labels.csv"
     rows = table.read_text().splitlines()
     rows[1], rows[2], rows[3], rows[4] = "a0,1,0", "a1,0,1,0,1", "a2,0,0,2", "a3,1,,dog"
@@ -203,6 +216,8 @@ def test_wrong_rows_of_the_label_table_are_named_with_the_classes(tiny_voc):
     ]
     with pytest.raises(DataError, match="a0 has no valid row"):
         VOCFolder(tiny_voc).label("a0")
+    assert "a0: no valid row in image_labels.csv; the classes are cat, dog, car" in found
+    happened("; ".join(found[:2]))
 
 
 def test_labels_too_many_in_every_row_do_not_become_other_labels(tiny_voc):
@@ -301,8 +316,8 @@ def test_the_long_side_and_the_flip_are_drawn():
     assert (target == 1).sum() == 200
 
 
-@pytest.mark.parametrize("size", [(1, 50), (50, 1), (1, 1)])
-def test_photos_of_one_pixel_width_become_samples(tiny_voc, base, size):
+@pytest.mark.parametrize("size", [(1, 50), (50, 1), (1, 1), (6000, 4000)])
+def test_photos_of_one_pixel_width_and_of_6000_pixels_become_samples(tiny_voc, base, size):
     Image.new("RGB", size, (200, 0, 0)).save(base / "JPEGImages/a0.jpg")
     save_mask(base / "SegmentationClass/a0.png", np.ones(size[::-1]))
     folder = VOCFolder(tiny_voc)
@@ -351,6 +366,34 @@ def test_plain_samples_keep_order_and_shape(tiny_voc):
     assert loaded[0]["image"].shape == (1, 3, 16, 20) and loaded[1]["label"].tolist() == [[0, 1, 0]]
     whole = PlainSet(folder, ["a5"], UNIT)[0]["image"]
     assert np.allclose(whole.numpy().transpose(1, 2, 0) * 255, np.asarray(folder.image("a5")), atol=1e-3)
+
+
+quick = settings(max_examples=40, deadline=None, derandomize=True)
+SIDES = st.integers(1, 200)
+
+
+@quick
+@given(SIDES, SIDES, st.integers(0, 300))
+def test_resizing_reaches_the_long_side_and_keeps_the_ratio(width, height, long):
+    found = resize_long(Image.new("RGB", (width, height)), long).size
+    if not long:
+        assert found == (width, height)
+    else:
+        assert max(found) == long and min(found) >= 1
+        assert abs(min(found) - max(1, long * min(width, height) / max(width, height))) <= 0.5
+
+
+@quick
+@given(SIDES, SIDES, st.integers(32, 64), st.integers(1, 90), st.integers(0, 90), st.integers(0, 99))
+def test_every_crop_has_its_size_and_no_other_ids_than_its_mask(width, height, crop, low, more, seed):
+    rng = np.random.default_rng(seed)
+    mask = rng.choice(np.array([0, 1, 20, 255], np.uint8), (height, width))
+    photo = Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8))
+    image, target = Augmentation(crop, (low, low + more))(photo, mask, rng, (1, 2, 3))
+    assert image.size == (crop, crop) and target.shape == (crop, crop) and target.dtype == torch.uint8
+    assert set(np.unique(target)) <= {*np.unique(mask), 255}
+    values = UNIT(image)
+    assert values.shape == (3, crop, crop) and values.min() >= 0 and values.max() <= 1
 
 
 @pytest.mark.parametrize("size, long, result", [((40, 20), 10, (10, 5)), ((3, 300), 30, (1, 30)), ((7, 9), 0, (7, 9))])

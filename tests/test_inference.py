@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 from torch import nn
 
-from safn import backbones, inference
+from safn import backbones, inference, records
 from safn.data import DataError, PlainSet, VOCFolder, load_mask
 from safn.inference import dense_crf, multi_scale_maximum, predict
-from safn.maps import load_maps
+from safn.maps import load_maps, maps_prediction
 from safn.network import SAFN, save_network
 from safn.records import Input
 from safn.segmentation import DeepLab
@@ -133,10 +133,12 @@ def test_crf_refuses_what_is_no_raw_photo(scene, change, text):
         dense_crf(change(image), probabilities)
 
 
-def test_without_pydensecrf_the_error_says_what_to_install(scene, monkeypatch):
+@pytest.mark.fault(16, "the CRF is not installed", "its module hidden from the import")
+def test_without_pydensecrf_the_error_says_what_to_install(scene, monkeypatch, happened):
     monkeypatch.setitem(sys.modules, "pydensecrf.densecrf", None)
-    with pytest.raises(ImportError, match=r"pip install pydensecrf2==1\.1"):
+    with pytest.raises(ImportError, match=r"pip install pydensecrf2==1\.1") as error:
         dense_crf(*scene)
+    happened(error.value)
 
 
 class Brightest(nn.Module):
@@ -185,15 +187,10 @@ def test_predictions_are_indexed_pngs_of_the_size_of_the_photo_and_those_there_a
     assert 0 < seconds[0] <= seconds[1]
 
 
-def test_a_kill_while_a_prediction_is_written_leaves_none_that_the_next_run_would_keep(photos, tmp_path, monkeypatch):
-    def killed(image, file, *_, **__):
-        Path(file).write_bytes(b"half")
-        raise KeyboardInterrupt
-
+def test_a_kill_while_a_prediction_is_written_leaves_none_that_the_next_run_would_keep(photos, tmp_path):
     folder = tmp_path / "out"
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Image.Image, "save", killed)
-        predict(Brightest(), backbones.IMAGENET, photos, folder)
+    tiny.killed_while_writing(lambda: predict(Brightest(), backbones.IMAGENET, photos, folder))
+    assert [p.name for p in folder.iterdir()] == ["a.png.partial"]
     predict(Brightest(), backbones.IMAGENET, photos, folder)
     assert sorted(p.name for p in folder.iterdir()) == ["a.png", "b.png", "c.png"]
     np.testing.assert_array_equal(load_mask(folder / "a.png"), true_mask(0))
@@ -212,19 +209,23 @@ class Deleting(Brightest):
         return super().forward(images)
 
 
-def test_the_crf_writes_its_own_folder_and_its_failure_names_the_image(photos, tmp_path):
+@pytest.mark.fault(16, "the CRF fails on an image", "its photo deleted between network and CRF")
+def test_the_crf_writes_its_own_folder_and_its_failure_names_the_image(photos, tmp_path, happened):
     pytest.importorskip("pydensecrf.densecrf")
     plain, refined = tmp_path / "plain", tmp_path / "refined"
     two = {i: photos[i] for i in "ab"}
-    with pytest.raises(DataError, match=r"CRF of image b failed: FileNotFoundError"):
+    with pytest.raises(DataError, match=r"CRF of image b failed: FileNotFoundError") as error:
         predict(Deleting(photos["b"]), backbones.IMAGENET, two, plain, refined=refined, processes=1)
     assert [p.name for p in sorted(plain.iterdir())] == ["a.png", "b.png"]
     np.testing.assert_array_equal(load_mask(refined / "a.png"), true_mask(0))
     assert not (refined / "b.png").exists()
+    happened(error.value, "the CRF of that image; the masks before it are there")
 
 
-def test_a_crf_worker_that_dies_names_an_image_also_while_more_are_submitted(photos, tmp_path, monkeypatch):
-    (tmp_path / "dying.py").write_text("import os\n\n\ndef die(path, probabilities):\n    os._exit(1)\n")
+@pytest.mark.fault(16, "a process of the CRF dies", "SIGKILL to it while it works on an image")
+def test_a_crf_worker_that_dies_names_an_image_also_while_more_are_submitted(photos, tmp_path, monkeypatch, happened):
+    kill = "import os, signal\n\n\ndef die(path, probabilities):\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+    (tmp_path / "dying.py").write_text(kill)
     monkeypatch.syspath_prepend(tmp_path)
     import dying
 
@@ -242,8 +243,11 @@ def test_a_crf_worker_that_dies_names_an_image_also_while_more_are_submitted(pho
     monkeypatch.setattr(
         inference.concurrent.futures, "ProcessPoolExecutor", lambda *a: pool.append(real(*a)) or pool[-1]
     )
-    with pytest.raises(DataError, match=r"CRF of image a failed: BrokenProcessPool"):
-        predict(Waiting(), backbones.IMAGENET, photos, tmp_path / "plain", refined=tmp_path / "refined", processes=1)
+    plain, refined = tmp_path / "plain", tmp_path / "refined"
+    with pytest.raises(DataError, match=r"CRF of image a failed: BrokenProcessPool") as error:
+        predict(Waiting(), backbones.IMAGENET, photos, plain, refined=refined, processes=1)
+    assert not list(refined.iterdir()) and (plain / "a.png").exists()
+    happened(error.value, "the CRF of the images at work; the masks before are there")
 
 
 def stage(folder: Path, network: nn.Module, **parameters) -> Input:
@@ -280,6 +284,26 @@ def test_maps_are_written_for_present_classes_and_empty_ones_counted(tiny_voc, t
             np.testing.assert_allclose(found[c], expected, atol=0.5 / 255 + 1e-5)
 
 
+@pytest.mark.fault(
+    5, "activation map all zero, negative, constant or NaN", "the last layer of a class set to each of them"
+)
+@pytest.mark.parametrize("value", [3.0, 0.0, -3.0, float("nan")])
+def test_maps_that_locate_nothing_are_0_and_counted(tiny_voc, tmp_path, value, happened):
+    folder = VOCFolder(tiny_voc)
+    network = SAFN("tiny", 3, (1,)).eval()
+    with torch.no_grad():
+        network.head[4].weight[1] = 0
+        network.head[4].bias.copy_(torch.tensor([1.0, value, 1]))
+    samples = PlainSet(folder, folder.ids("train"), backbones.IMAGENET)
+    dogs = [i for i in samples.ids if folder.label(i)[1]]
+    assert inference.write_maps(network, samples, tmp_path / "maps") == len(dogs) > 0
+    for image_id in dogs:
+        maps = load_maps(tmp_path / "maps" / f"{image_id}.npz", 3)
+        assert not maps[1].any() and np.isfinite(maps).all()
+        assert not (maps_prediction(maps, 0.2) == 2).any()
+    happened("each is 0 and counted in `empty_maps`; no pixel gets its class", "that map")
+
+
 def test_predicted_labels_replace_the_given_ones_when_asked(tiny_voc, tmp_path):
     folder = VOCFolder(tiny_voc)
     network = SAFN("tiny", 3, (1,)).eval()
@@ -309,3 +333,55 @@ def test_attention_statistics_by_numpy(tiny_voc):
     np.testing.assert_allclose(found["spread between images"], np.mean(weights, 2).std(0), rtol=1e-2)
     assert (found["spread between pixels"] > 1e-4).all()
     assert inference.attention_statistics(SAFN("tiny", 3, (1,)), samples).empty
+
+
+@pytest.fixture
+def trained(tmp_path):
+    """A complete run of stage 06 of a tiny network with four outputs."""
+    work = records.begin(tmp_path / "runs", "06_train_segmentation", "a_1_seed0",
+                         {"backbone": "tiny", "head": "aspp", "head_width": 8})  # fmt: skip
+    torch.manual_seed(0)
+    save_network(DeepLab("tiny", "aspp", 4), work.folder / "model.ckpt")
+    return work.finish().folder
+
+
+def test_a_trained_run_predicts_a_folder_of_images(trained, photos, tmp_path):
+    images, out = tmp_path / "images", tmp_path / "out"
+    images.mkdir()
+    for k, path in enumerate(photos.values()):
+        Image.open(path).save(images / f"photo {k}.{('png', 'jpg', 'webp')[k]}")
+    made = inference.predict_folder(trained, images, out, (0.5, 1.0), accelerator="cpu")
+    assert made == out / "multi" and {p.name for p in made.iterdir()} == {f"photo_{k}.png" for k in range(3)}
+    network = inference.load_deeplab(Input(trained, {"parameters": {"backbone": "tiny", "head": "aspp",
+                                                                    "head_width": 8}}), 4)  # fmt: skip
+    photo = backbones.IMAGENET(Image.open(images / "photo 0.png").convert("RGB"))[None]
+    expected = multi_scale_maximum(network, photo, (0.5, 1)).numpy().argmax(0)
+    np.testing.assert_array_equal(load_mask(made / "photo_0.png"), expected)
+    only = inference.predict_folder(trained, images, tmp_path / "some", (1.0,), only=["photo_1"], accelerator="cpu")
+    assert [p.name for p in only.iterdir()] == ["photo_1.png"]
+
+
+def test_a_folder_is_predicted_only_where_everything_is_sound(trained, photos, tmp_path):
+    images, out = tmp_path / "images", tmp_path / "out"
+    images.mkdir()
+    Image.open(photos["a"]).save(images / "a.png")
+    Image.open(photos["b"]).save(images / "a.jpg")
+    (images / "b.png").write_bytes((images / "a.png").read_bytes()[:60])
+    with pytest.raises(DataError) as error:
+        inference.predict_folder(trained, images, out, only=["a", "b", "c"])
+    assert [line.split(":")[0] for line in str(error.value).split("\n  - ")[1:]] == ["c", "b"]
+    with pytest.raises(DataError, match="a.png: the same id as a.jpg"):
+        inference.predict_folder(trained, images, out)
+    assert not out.exists()
+    with pytest.raises(DataError, match=r"is no complete run: give a folder runs/<profile>/06_train_segmentation"):
+        inference.predict_folder(tmp_path / "runs", images, out)
+
+
+def test_masks_of_another_network_are_not_kept_as_if_they_were_this_one_s(trained, photos, tmp_path):
+    images, out = tmp_path / "images", tmp_path / "out"
+    images.mkdir()
+    Image.open(photos["a"]).save(images / "a.png")
+    inference.predict_folder(trained, images, out, (1.0,), accelerator="cpu")
+    inference.predict_folder(trained, images, out, (1.0,), accelerator="cpu")
+    with pytest.raises(DataError, match=r"holds masks of .*'scales': \[1.0\].*give another folder"):
+        inference.predict_folder(trained, images, out, (0.5,), accelerator="cpu")

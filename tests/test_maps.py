@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
 import numpy as np
 import pytest
+import tiny
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -78,6 +82,20 @@ def test_read_maps_are_resampled_between_pixel_centres(tmp_path):
     np.testing.assert_allclose(load_maps(tmp_path / "a.npz", 1, (2, 4))[0], [[0, 0.25, 0.75, 1]] * 2, atol=1e-6)
 
 
+@quick
+@given(arrays(np.float32, (3, 4, 5), elements=ODD), arrays(np.int64, 3, elements=st.integers(0, 1)),
+       st.one_of(st.none(), st.tuples(st.integers(1, 40), st.integers(1, 40))), st.integers(1, 100))  # fmt: skip
+def test_written_and_resampled_maps_stay_in_range_and_predict_given_classes_only(features, labels, size, percent):
+    maps = localization_maps(torch.tensor(features)[None], torch.tensor(labels)[None])[0].numpy()
+    with tempfile.TemporaryDirectory() as folder:
+        save_maps(Path(folder) / "a.npz", maps, labels)
+        read = load_maps(Path(folder) / "a.npz", 3, size)
+    assert read.shape == (3, *(size or (4, 5))) and np.isfinite(read).all()
+    assert read.min() >= 0 and read.max() <= 1 and not read[labels == 0].any()
+    made = maps_prediction(read, percent / 100)
+    assert made.shape == read.shape[1:] and set(np.unique(made)) <= {0, *(np.flatnonzero(labels) + 1)}
+
+
 @pytest.mark.parametrize("size", [None, (8, 9)])
 def test_an_image_without_a_label_has_zero_maps(tmp_path, size):
     save_maps(tmp_path / "a.npz", np.ones((3, 5, 6), np.float32), np.zeros(3))
@@ -93,6 +111,16 @@ def test_prediction_takes_the_largest_map_from_the_threshold_on():
         [0, 0, 0, 2]
     ]
     assert maps_prediction(maps, 0.2).dtype == np.uint8
+
+
+@pytest.mark.fault(10, "maps that would run code", "a pickle in maps.npz whose payload makes a file")
+def test_a_malicious_file_of_maps_is_not_executed(tmp_path, happened):
+    trace, path = tmp_path / "trace", tmp_path / "a.npz"
+    np.savez(path, classes=np.zeros(1, np.int16), maps=np.array([tiny.Payload(trace)], object))
+    with pytest.raises(ValueError, match="allow_pickle=False") as error:
+        load_maps(path, 1)
+    assert not trace.exists()
+    happened(error.value, "nothing: the payload left no trace")
 
 
 def test_grad_cam_of_a_linear_network_is_its_class_activation_map():

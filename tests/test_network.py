@@ -1,11 +1,13 @@
 from __future__ import annotations
 
-import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.lib.stride_tricks import sliding_window_view
 from torch import nn
 
@@ -173,6 +175,16 @@ def test_rescale():
     assert inner.std() < 0.2 and abs(inner.mean() - 0.5) < 0.01  # antialiased
 
 
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(st.integers(1, 90), st.integers(1, 90), st.floats(0.01, 2), st.integers(0, 99))
+def test_rescaled_images_have_their_size_and_stay_in_range(height, width, scale, seed):
+    images = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(seed))
+    found = rescale(images, scale)
+    expected = [side if scale == 1 else max(32, round(side * scale)) for side in (height, width)]
+    assert list(found.shape) == [1, 3, *expected] and found.isfinite().all()
+    assert images.min() - 1e-6 <= found.min() and found.max() <= images.max() + 1e-6
+
+
 def test_plain_classifier_is_a_linear_classifier_of_averaged_features():
     torch.manual_seed(0)
     network, images = PlainClassifier("tiny", 3), torch.rand(2, 3, 32, 32)
@@ -182,18 +194,21 @@ def test_plain_classifier_is_a_linear_classifier_of_averaged_features():
         np.testing.assert_allclose(network(images).numpy(), expected, rtol=1e-4, atol=1e-6)
 
 
-def test_a_malicious_checkpoint_is_not_executed(tmp_path):
+@pytest.mark.fault(10, "checkpoint that would run code", "a pickle in model.ckpt whose payload makes a file")
+def test_a_malicious_checkpoint_is_not_executed(tmp_path, happened):
     trace, path = tmp_path / "trace", tmp_path / "model.ckpt"
     torch.save({"backbone.0.weight": tiny.Payload(trace)}, path)
-    with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
+    with pytest.raises(ValueError, match="model.ckpt holds more than tensors, which could run code") as error:
         load_network(tiny.Net(), path)
     assert not trace.exists()
     function, arguments = tiny.Payload(trace).__reduce__()
     function(*arguments)
     assert trace.exists()  # what the payload would have done
+    happened(error.value, "nothing: the payload left no trace")
 
 
-def test_a_checkpoint_of_three_scales_does_not_fit_two(tmp_path):
+@pytest.mark.fault(12, "checkpoint for other scales", "weights of three scales into a network of two")
+def test_a_checkpoint_of_three_scales_does_not_fit_two(tmp_path, happened):
     path = tmp_path / "model.ckpt"
     save_network(SAFN("tiny", 3, (1, 0.75, 0.5)), path)
     with pytest.raises(ValueError) as error:
@@ -202,6 +217,7 @@ def test_a_checkpoint_of_three_scales_does_not_fit_two(tmp_path):
     assert "attention.conv1.weight: (512, 9, 3, 3) in the file, (512, 6, 3, 3) in the network" in message
     assert "attention.conv2.bias: (3,) in the file, (2,) in the network" in message
     assert "head" not in message and str(path) in message
+    happened(error.value)
 
 
 def test_missing_and_unexpected_tensors_are_named(tmp_path):
@@ -220,13 +236,14 @@ def test_saving_is_atomic_and_loading_restores(tmp_path, monkeypatch):
     save_network(network, path)
     before = path.read_bytes()
 
-    def full(state, partial):
-        partial.write_bytes(b"half")
-        raise OSError("No space left on device")
+    def full(partial, content):
+        with partial.open("wb") as file:
+            file.write(content[: len(content) // 2])
+        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(OSError, match="No space"):
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left on device: .*model.ckpt'"):
         save_network(tiny.Net(), path)
-    assert path.read_bytes() == before
+    assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["model.ckpt"]
     restored = load_network(tiny.Net(), path)
     assert all(torch.equal(t, network.state_dict()[n]) for n, t in restored.state_dict().items())

@@ -84,6 +84,11 @@ def test_provenance_traces_each_run_to_its_data_and_groups_environments(tmp_path
     assert "3 runs took 2 minutes" in text
 
 
+def test_measurements_beside_the_exported_runs_are_no_runs(tmp_path):
+    (tmp_path / "kills.json").write_text('{"kills": []}')
+    assert pages.recorded(tmp_path) == "No run is recorded yet.\n"
+
+
 def test_provenance_of_chosen_runs_leaves_the_others_out(tmp_path):
     write_record(tmp_path, "03_train_safn", "a")
     write_record(tmp_path, "03_train_safn", "old")

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from safn.data import VOCFolder, load_mask
-from safn.maps import save_maps
+from safn.data import DataError, VOCFolder, load_mask
+from safn.maps import load_maps, maps_prediction, save_maps
 from safn.metrics import CONVENTIONS, ConfusionMatrix
 from safn.pseudo import harmonic_mean, of_image, pseudo_ground_truth, sweep, write_folder
 from safn.saliency import save_saliency
@@ -66,6 +66,22 @@ def test_only_given_classes_appear_and_a_threshold_of_1_switches_its_rule_off(ma
     assert not made[saliency == 0].any()
 
 
+@quick
+@given(arrays(np.float32, (3, 3, 4), elements=st.one_of(st.floats(0, 1, width=32), st.sampled_from([np.nan, np.inf, -np.inf]))),
+       st.one_of(st.none(), SALIENCY), LABELS, SHARES, SHARES, SHARES,
+       st.sampled_from(["harmonic", "maps", "saliency"]))  # fmt: skip
+def test_every_mask_has_the_size_of_its_maps_and_the_given_ids_or_255(
+    maps, saliency, labels, gamma, high, both, combine
+):
+    made = pseudo_ground_truth(maps, saliency, labels, gamma, high, both, combine)
+    assert made.shape == (3, 4) and made.dtype == np.uint8
+    assert set(np.unique(made)) <= {0, 255, *(np.flatnonzero(labels) + 1)}
+    if not labels.any():
+        assert (made == 255).tolist() == (
+            np.zeros((3, 4)) if saliency is None else saliency > np.float32(high)
+        ).tolist()
+
+
 def test_the_order_of_the_rules_by_hand():
     maps = np.array([[[0.9, 0.1, 0.95, 0.95, 0.0, 0.6]], [[0.1, 0.1, 0.99, 0.80, 0.0, 0.7]]])
     saliency = np.array([[0.9, 0.9, 0.95, 0.95, 0.4, 0.1]])
@@ -117,6 +133,23 @@ def test_masks_are_written_at_the_size_of_the_photo(made_of, tmp_path):
         mask = load_mask(out / f"{image_id}.png")
         assert mask.shape == (32, 40) and len(np.unique(mask)) > 1
         assert (mask == of_image(folder, image_id, *sources, gamma=0.4, ignore_saliency=0.6)).all()
+
+
+def test_images_without_saliency_are_refused_left_out_or_made_of_their_maps_by_name(made_of, tmp_path):
+    folder, ids, maps, saliency = made_of
+    (saliency / "a3.png").unlink()
+    out = tmp_path / "out"
+    out.mkdir()
+    with pytest.raises(DataError, match="1 of 5 saliency maps are missing, first a3"):
+        write_folder(folder, ids, maps, saliency, out)
+    assert not list(out.iterdir())
+    assert write_folder(folder, ids, maps, saliency, out, "skip") == ["a3"]
+    assert sorted(p.stem for p in out.iterdir()) == ["a0", "a1", "a2", "a4"]
+    assert write_folder(folder, ids, maps, saliency, out, "map-only", gamma=0.4, ignore_confidence=0.95) == []
+    values = load_maps(maps / "a3.npz", 3, (32, 40))
+    alone = maps_prediction(values, 0.4)
+    alone[(values > 0.95).sum(0) > 1] = 255
+    assert (load_mask(out / "a3.png") == alone).all() and {0, 1, 2} <= set(np.unique(alone))
 
 
 def test_the_sweep_scores_what_its_thresholds_make(made_of):

@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import signal
-import warnings
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tiny
 import torch
 
 from safn import records
@@ -29,7 +32,7 @@ def test_the_final_name_appears_only_with_the_record(tmp_path):
     done = work.finish({"miou": np.float32(0.25), "each": np.array([1, np.nan])}, note="n")
     assert done.folder == final and not work.folder.exists()
     record = json.loads((final / "record.json").read_text())
-    assert sorted(p.name for p in final.iterdir()) == ["file.txt", "record.json"]
+    assert sorted(p.name for p in final.iterdir()) == [".begun", "file.txt", "record.json"]
     assert record["metrics"] == {"miou": 0.25, "each": [1, None]} and record["note"] == "n"
     assert (record["stage"], record["run"], record["seed"], record["resumed"]) == ("00_data", "default", 3, 0)
     assert (
@@ -52,14 +55,12 @@ def test_a_crash_while_finishing_leaves_nothing_under_the_final_name(tmp_path, m
 
 
 def test_a_killed_stage_is_continued_with_the_same_parameters_only(tmp_path):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 on forks of processes with threads
-        child = os.fork()
-    if not child:
+    def killed_stage():
         work = records.begin(tmp_path, "03_train_safn", "a", {"epochs": 2, "scales": (1, 0.5)})
         (work.folder / "last.ckpt").write_text("epoch 1")
         os.kill(os.getpid(), signal.SIGKILL)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+    tiny.killed(killed_stage)
     final = tmp_path / "03_train_safn" / "a"
     assert not final.exists()
 
@@ -67,6 +68,58 @@ def test_a_killed_stage_is_continued_with_the_same_parameters_only(tmp_path):
     assert (again.folder / "last.ckpt").read_text() == "epoch 1"
     assert again.finish().record["resumed"] == 1
     assert (final / "last.ckpt").read_text() == "epoch 1"
+
+
+@pytest.mark.parametrize("moment", ["fingerprint", "rmtree", "rename"])
+def test_a_stage_killed_while_it_finishes_keeps_its_work(tmp_path, moment):
+    """In front of the fingerprint, of the deletion of the older folder, and of the final name."""
+    made(tmp_path, "03_train_safn", "a", text="older", epochs=1)
+
+    def killed_stage():
+        work = records.begin(tmp_path, "03_train_safn", "a", {"epochs": 2})
+        (work.folder / "model.ckpt").write_text("trained")
+        die = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)  # noqa: E731
+        setattr({"fingerprint": records, "rmtree": shutil, "rename": Path}[moment], moment, die)
+        work.finish()
+
+    tiny.killed(killed_stage)
+    again = records.begin(tmp_path, "03_train_safn", "a", {"epochs": 2})
+    assert (again.folder / "model.ckpt").read_text() == "trained"
+    done = again.finish()
+    assert done.record["resumed"] == 1 and sorted(p.name for p in done.folder.iterdir()) == [
+        ".begun",
+        "model.ckpt",
+        "record.json",
+    ]
+
+
+@pytest.mark.parametrize("changed", ["nothing", "parameters", "notebook", "record is there"])
+def test_a_complete_stage_that_the_workflow_runs_again_keeps_its_work(tmp_path, monkeypatch, changed):
+    """Snakemake, killed before it has noticed the end of a job, deletes the record and runs the job again."""
+    monkeypatch.setattr(records, "NOTEBOOKS", tmp_path)
+    (tmp_path / "03_train_safn.ipynb").write_text("one")
+    first = made(tmp_path, "03_train_safn", "a", text="trained", epochs=2)
+    if changed != "record is there":
+        (first.folder / "record.json").unlink()
+    if changed == "notebook":
+        (tmp_path / "03_train_safn.ipynb").write_text("another")
+    again = records.begin(tmp_path, "03_train_safn", "a", {"epochs": 3 if changed == "parameters" else 2})
+    assert (again.folder / "file.txt").exists() == (changed == "nothing")
+    if changed == "nothing":
+        done = again.finish()
+        assert done.record["resumed"] == 1 and done.record["fingerprint"] == first.record["fingerprint"]
+
+
+def test_a_kill_while_an_older_folder_is_deleted_leaves_nothing_to_continue(tmp_path):
+    work = records.begin(tmp_path, "03_train_safn", "a", {"epochs": 2})
+    (work.folder / "model.ckpt").write_text("old")
+
+    def killed_stage():
+        shutil.rmtree = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+        records.begin(tmp_path, "03_train_safn", "a", {"epochs": 3})
+
+    tiny.killed(killed_stage)
+    assert not (records.begin(tmp_path, "03_train_safn", "a", {"epochs": 2}).folder / "model.ckpt").exists()
 
 
 @pytest.mark.parametrize("change", ["parameters", "input"])
@@ -107,7 +160,8 @@ def test_the_fingerprint_depends_on_names_and_contents_alone(tmp_path):
     assert len({same, changed, records.fingerprint(b)}) == 3
 
 
-def test_stale_input_is_refused_with_both_fingerprints(tmp_path):
+@pytest.mark.fault(13, "stale input of a stage", "the data made anew after the training")
+def test_stale_input_is_refused_with_both_fingerprints(tmp_path, happened):
     source = made(tmp_path)
     made(tmp_path, "03_train_safn", "a", inputs=[source])
     assert records.need(tmp_path, "03_train_safn", "a").record["inputs"] == {
@@ -119,6 +173,7 @@ def test_stale_input_is_refused_with_both_fingerprints(tmp_path):
         records.need(tmp_path, "03_train_safn", "a")
     for text in (source.record["fingerprint"], newer.record["fingerprint"], "00_data/default", "03_train_safn.ipynb"):
         assert text in str(error.value)
+    happened(re.sub(r"fingerprint \w+, which is now \w+", "fingerprint <old>, which is now <new>", str(error.value)))
 
 
 def test_an_input_made_again_to_the_same_bytes_is_not_stale(tmp_path):

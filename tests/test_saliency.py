@@ -4,10 +4,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tiny
 from PIL import Image, ImageDraw
 
 from safn import saliency
-from safn.saliency import U2NetP, load_saliency, missing, save_saliency
+from safn.data import DataError
+from safn.saliency import U2NetP, copy_maps, load_saliency, missing, save_saliency
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +53,34 @@ def test_maps_of_others_are_brought_to_size_and_grey(tmp_path):
 def test_missing_maps_are_listed_in_order(tmp_path):
     save_saliency(tmp_path / "b.png", np.zeros((2, 2)))
     assert missing(tmp_path, ["c", "b", "a"]) == ["c", "a"] and missing(tmp_path / "nowhere", ["b"]) == ["b"]
+
+
+@pytest.mark.fault(6, "saliency maps missing from a folder of one's own", "two of three maps not there")
+def test_missing_maps_are_an_error_unless_named(tmp_path, happened):
+    source, out = tmp_path / "source", tmp_path / "out"
+    for folder in (source, out):
+        folder.mkdir()
+    with pytest.raises(DataError, match="3 of 3 saliency maps are missing"):
+        copy_maps(source, list("abc"), out, "skip")  # none at all is another folder
+    save_saliency(source / "b.png", np.full((2, 2), 0.2))
+    with pytest.raises(
+        DataError, match="2 of 3 saliency maps are missing, first a, c; complete .* skip or map-only"
+    ) as error:
+        copy_maps(source, list("abc"), out)
+    assert not list(out.iterdir())
+    for absent in ("skip", "map-only"):
+        assert copy_maps(source, list("abc"), out, absent) == ["a", "c"]
+        assert [p.name for p in out.iterdir()] == ["b.png"] and load_saliency(out / "b.png") == pytest.approx(0.2)
+    happened(error.value)
+
+
+def test_a_kill_while_a_map_is_written_leaves_none_that_the_next_run_would_keep(tmp_path):
+    values = np.random.default_rng(0).random((40, 40))
+    tiny.killed_while_writing(lambda: save_saliency(tmp_path / "a.png", values))
+    assert missing(tmp_path, ["a"]) == ["a"] and (tmp_path / "a.png.partial").exists()
+    save_saliency(tmp_path / "b.png", values)
+    tiny.killed_while_writing(lambda: copy_maps(tmp_path, ["b"], tmp_path))
+    assert np.abs(load_saliency(tmp_path / "b.png") - values).max() < 0.01  # the older one
 
 
 def test_weights_that_are_not_installed_are_told_with_the_remedy(monkeypatch):

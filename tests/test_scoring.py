@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import tiny
 
 from safn import scoring
 from safn.data import VOCFolder, save_mask
@@ -116,3 +117,24 @@ def test_saliency_is_compared_with_all_classes_together(scored, tmp_path):
         error[:10] = target[:10] > 0
         each.append(error[target != 255].mean())
     assert score["saliency_mae"] == pytest.approx(np.mean(each), abs=1e-6)
+
+
+def test_a_kill_while_counts_are_written_leaves_the_older_ones(tmp_path):
+    counts = np.arange(24).reshape(2, 3, 4)
+    scoring.save_counts(tmp_path / "a.npz", counts)
+    tiny.killed_while_writing(lambda: scoring.save_counts(tmp_path / "a.npz", counts * 0))
+    assert (scoring.load_counts(tmp_path / "a.npz") == counts).all()
+
+
+def test_without_masks_every_score_is_unknown_and_nothing_fails(scored, tmp_path):
+    folder, ids, maps = scored
+    for image_id in ids:
+        save_mask(tmp_path / f"{image_id}.png", np.zeros((32, 40)))
+        save_saliency(tmp_path / f"{image_id}.png", np.zeros((32, 40)))
+        folder.mask_path(image_id).unlink()
+    sweep = scoring.sweep_maps(folder, ids, maps)
+    assert np.isnan(sweep.miou).all() and sweep.counts.shape == (0, 4, 5) and sweep.threshold == 0.3
+    assert np.isnan(scoring.at_threshold(folder, ids, maps, sweep.threshold).miou())
+    matrix, counts = scoring.score_masks(folder, ids, tmp_path)
+    assert np.isnan(matrix.miou("drop")) and counts.shape == (0, 4, 5)
+    assert all(np.isnan(v) for v in scoring.score_saliency(folder, ids, tmp_path).values())

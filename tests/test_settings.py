@@ -118,13 +118,15 @@ def test_each_wrong_value_is_refused_with_what_is_valid(name):
     assert f"valid: {CHECKS[name].valid}" in str(error.value)
 
 
-def test_all_wrong_values_are_listed_at_once():
+@pytest.mark.fault(11, "wrong settings", "19 at once, such as scales=[0] and gamma=1.5")
+def test_all_wrong_values_are_listed_at_once(happened):
     with pytest.raises(SettingsError) as error:
         check({**WRONG, "epochz": 3, "power": 0.9})
     lines = str(error.value).splitlines()
     assert lines[0] == f"{len(WRONG) + 1} wrong parameters, nothing was done:"
     assert [line.split(":")[0] for line in lines[1:]] == [f"  - {name}" for name in (*WRONG, "epochz")]
     assert "did you mean 'epochs'?" in lines[-1]
+    happened(error.value)
 
 
 CELL = '# parameters\nscales = "[1, 0.75, 0.5]"  # sizes\nepochs = 8\nseed = 0\nrun = ""\n'

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import os
-import pickle
+import random
+import re
 import signal
-import subprocess
-import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import disk
 import numpy as np
 import pandas as pd
 import pytest
@@ -20,8 +21,6 @@ from safn.data import Augmentation, TrainingSet, VOCFolder, save_mask, training_
 from safn.network import SAFN, load_network
 from safn.segmentation import DeepLab
 from safn.training import Classifier, Segmenter, learning_rate, parameter_groups
-
-TESTS = Path(__file__).parent
 
 
 @pytest.fixture(autouse=True)
@@ -134,8 +133,9 @@ def test_a_batch_of_ignored_pixels_only_has_loss_0():
     assert loss.item() == 0 and not network.head.values.grad.any()
 
 
-def test_a_loss_of_nan_stops_with_the_ids_and_the_last_checkpoint_stays(tmp_path):
-    bad = {"samples": tiny.Samples(spoilt=(1, 5))}
+@pytest.mark.fault(9, "the loss is not a number", "a NaN in an image of the second epoch")
+def test_a_loss_of_nan_stops_with_the_ids_and_the_last_checkpoint_stays(tmp_path, happened):
+    bad = {"samples": tiny.Samples(spoilt=(1, 5))}  # in the second epoch
     with pytest.raises(FloatingPointError, match=r"loss is nan in epoch 1, step \d, images .*\bimage_5\b") as error:
         tiny.train(tmp_path, **bad)
     assert str(error.value).count("image_") == 2  # the batch, no more
@@ -144,35 +144,32 @@ def test_a_loss_of_nan_stops_with_the_ids_and_the_last_checkpoint_stays(tmp_path
     assert not (tmp_path / "model.ckpt").exists()
     log, network = tiny.train(tmp_path)  # with the image replaced, it goes on
     assert list(log["epoch"]) == [1, 2, 3]
+    happened(error.value, "the epoch at work; with the image replaced, it goes on from the last checkpoint")
 
 
-KILLED = """
-import os, signal, sys
-sys.path.insert(0, sys.argv[1])
-import tiny
-from pathlib import Path
-from fsspec.implementations.local import LocalFileOpener
+def killed_at_the_third_checkpoint(folder: Path) -> None:
+    """Train in this process, which dies when half of the checkpoint of epoch 3 is written."""
+    write, checkpoints = Path.write_bytes, []
 
-commit, commits = LocalFileOpener.commit, []
+    def killing(path: Path, content: bytes) -> None:
+        checkpoints.extend([path] if "last.ckpt" in path.name else [])
+        if len(checkpoints) == 3:
+            write(path, content[: len(content) // 2])
+            os.kill(os.getpid(), signal.SIGKILL)
+        write(path, content)
 
-def killing(file):
-    commits.append(file)
-    if len(commits) == 3:  # the checkpoint of epoch 3 is written, but not yet under its name
-        os.kill(os.getpid(), signal.SIGKILL)
-    commit(file)
-
-LocalFileOpener.commit = killing
-tiny.train(Path(sys.argv[2]))
-"""
+    Path.write_bytes = killing
+    tiny.train(folder)
 
 
-def test_resume_after_a_kill_equals_the_uninterrupted_run(tmp_path, capsys):
+@pytest.mark.fault(
+    7, "killed while a checkpoint is written", "SIGKILL when half of the third checkpoint is on the disk"
+)
+def test_resume_after_a_kill_equals_the_uninterrupted_run(tmp_path, capsys, happened):
     expected, whole = tiny.train(tmp_path / "whole")
     assert "continuing" not in capsys.readouterr().out
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(TESTS.parent)}
-    command = [sys.executable, "-c", KILLED, str(TESTS), str(tmp_path / "killed")]
-    child = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert child.returncode == -signal.SIGKILL, child.stderr
+    tiny.killed(lambda: killed_at_the_third_checkpoint(tmp_path / "killed"))
+    assert (tmp_path / "killed" / "last.ckpt.partial").exists()
     state = torch.load(tmp_path / "killed" / "last.ckpt", weights_only=True)
     assert state["epoch"] == 1 and state["global_step"] == 8
     log, resumed = tiny.train(tmp_path / "killed")
@@ -186,6 +183,84 @@ def test_resume_after_a_kill_equals_the_uninterrupted_run(tmp_path, capsys):
     np.testing.assert_allclose(on_disk[columns], expected[columns], atol=1e-6)
     assert not (tmp_path / "killed" / "last.ckpt").exists()
     load_network(tiny.Net(), tmp_path / "killed" / "model.ckpt")
+    assert not list((tmp_path / "killed").glob("*.partial"))
+    difference = max((t - resumed.state_dict()[n]).abs().max().item() for n, t in whole.state_dict().items())
+    happened(
+        f"the same command continues from the checkpoint before; losses and weights differ by {difference:g} from those "
+        "of the uninterrupted run",
+        "the epoch at work",
+    )
+
+
+@pytest.mark.fault(7, "killed at a random step", "SIGKILL from outside, three times, to a training with dropout")
+def test_resume_after_kills_at_random_steps_repeats_losses_weights_and_order(tmp_path, happened):
+    expected, whole = tiny.train_deeplab(tmp_path / "whole", tmp_path / "whole.txt")
+    folder, steps = tmp_path / "killed", tmp_path / "killed.txt"
+    steps.touch()
+    for _ in range(3):
+        wanted = len(steps.read_text().splitlines()) + random.randint(1, 3)
+        child = tiny.forked(lambda: tiny.train_deeplab(folder, steps, pause=0.05))
+        while len(steps.read_text().splitlines()) < wanted:
+            time.sleep(0.002)
+        time.sleep(random.random() * 0.05)
+        os.kill(child, signal.SIGKILL)
+        assert tiny.ended(child) == -signal.SIGKILL
+    log, resumed = tiny.train_deeplab(folder, steps)
+    pd.testing.assert_frame_equal(log, expected, check_exact=True)
+    for name, tensor in whole.state_dict().items():
+        torch.testing.assert_close(resumed.state_dict()[name], tensor, atol=1e-6, rtol=0)
+    whole_steps, all_steps = ((tmp_path / f"{n}.txt").read_text().splitlines() for n in ("whole", "killed"))
+    assert len(whole_steps) == 12 and set(all_steps) == set(
+        whole_steps
+    )  # loss and images of each step, also of those repeated
+    happened(
+        "every step has the loss, to the last digit, and the images of the uninterrupted run", "the epochs at work"
+    )
+
+
+def test_killed_between_training_and_the_end_of_its_stage_it_is_not_trained_again(tmp_path):
+    log, network = tiny.train(tmp_path)
+    (tmp_path / "last.ckpt").write_bytes(b"left by a kill right after model.ckpt")
+    again, restored = tiny.train(tmp_path, samples=tiny.Samples(spoilt=(0, 0)))  # any step would stop it
+    pd.testing.assert_frame_equal(again, log, check_exact=True)
+    assert all(torch.equal(t, restored.state_dict()[n]) for n, t in network.state_dict().items())
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["log.csv", "model.ckpt"]
+
+
+FULL = """
+import json, sys
+from pathlib import Path
+import disk, tiny, torch
+from safn import training
+
+folder, save = Path(sys.argv[1]), training.WholeCheckpoints.save_checkpoint
+
+def filling(*arguments, **options):
+    save(*arguments, **options)
+    disk.fill(folder, 4096)  # room for log.csv, not for another checkpoint
+
+training.WholeCheckpoints.save_checkpoint = filling
+try:
+    tiny.train(folder)
+except OSError as error:
+    said = str(error)
+state = torch.load(folder / "last.ckpt", weights_only=True)
+files = sorted(p.name for p in folder.iterdir())
+disk.free(folder)
+training.WholeCheckpoints.save_checkpoint = save
+log, _ = tiny.train(folder)
+print(json.dumps({"said": said, "epoch": state["epoch"], "files": files, "loss": list(log["loss"])}))
+"""
+
+
+@pytest.mark.fault(8, "disk full during a training", "a file system of 8 MB, filled after the first checkpoint")
+def test_a_full_disk_keeps_the_last_checkpoint_and_the_same_command_goes_on(tmp_path, happened):
+    expected, _ = tiny.train(tmp_path / "whole")
+    found = disk.run(FULL, tmp_path / "disk")
+    assert re.fullmatch(r"\[Errno \d+\] (No space left on device|File too large): '.*/disk/last.ckpt'", found["said"])
+    assert found["epoch"] == 0 and set(found["files"]) <= {"filler", "last.ckpt", "log.csv"}
+    np.testing.assert_allclose(found["loss"], expected["loss"], atol=1e-6, rtol=0)
+    happened(f"OSError: {found['said']}; the last checkpoint loads", "the epoch at work")
 
 
 def test_one_seed_gives_one_result_and_another_seed_another(tmp_path):
@@ -207,13 +282,17 @@ def test_batches_do_not_depend_on_the_network(tiny_voc):
         assert all(torch.equal(x, y) for (_, x), (_, y) in zip(other, seen[0]))
 
 
-def test_a_malicious_checkpoint_is_not_resumed(tmp_path):
+@pytest.mark.fault(
+    10, "checkpoint of an interrupted training that would run code", "a pickle in last.ckpt whose payload makes a file"
+)
+def test_a_malicious_checkpoint_is_not_resumed(tmp_path, happened):
     trace, folder = tmp_path / "trace", tmp_path / "run"
     folder.mkdir()
     torch.save({"state_dict": tiny.Payload(trace)}, folder / "last.ckpt")
-    with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
+    with pytest.raises(ValueError, match="last.ckpt holds more than tensors, which could run code") as error:
         tiny.train(folder)
     assert not trace.exists()
+    happened(error.value, "nothing: the payload left no trace")
 
 
 def test_mean_average_precision_over_the_classes_that_occur():
@@ -244,7 +323,7 @@ def test_the_classifier_trains_on_a_folder_and_logs_the_weight_of_each_scale(tmp
 def test_the_segmenter_takes_the_masks_it_is_given(tmp_path, tiny_voc):
     folder, p = VOCFolder(tiny_voc), parameters(epochs=1)
     ids, losses = folder.ids("train_aug"), []
-    void = tmp_path / "masks"
+    void = tmp_path / "void"
     void.mkdir()
     for i in ids:
         training_mask = np.full((32, 40), 255, np.uint8)
@@ -252,6 +331,8 @@ def test_the_segmenter_takes_the_masks_it_is_given(tmp_path, tiny_voc):
     for masks in (None, void):
         training.seed_everything(0)
         network = DeepLab("tiny", "largefov", 4, head_width=8)
-        log = training.train_segmenter(network, p, folder, ids, masks, tmp_path)
+        out = tmp_path / ("true" if masks is None else "given")
+        out.mkdir()
+        log = training.train_segmenter(network, p, folder, ids, masks, out)
         losses.append(log["loss"].iloc[0])
     assert losses[0] > 0.1 and losses[1] == 0

@@ -41,11 +41,13 @@ def test_the_official_lists_are_accepted_and_a_short_one_is_not(voc12):
     assert voc.wrong_counts(lists) == ["val: 1448 ids, the official list has 1449"]
 
 
-def test_labels_are_those_of_the_annotation_difficult_ones_too(tmp_path):
+@pytest.mark.fault(3, "unknown class", "an annotation of VOC that names a unicorn")
+def test_labels_are_those_of_the_annotation_difficult_ones_too(tmp_path, happened):
     labels = voc.xml_labels(annotation(tmp_path / "a.xml", "dog", "person", "dog"))
     assert [VOC_CLASSES[k] for k in np.flatnonzero(labels)] == ["dog", "person"]
-    with pytest.raises(DataError, match="unicorn"):
+    with pytest.raises(DataError, match="unicorn.*valid: aeroplane, bicycle") as error:
         voc.xml_labels(annotation(tmp_path / "b.xml", "unicorn"))
+    happened(error.value)
 
 
 def test_the_label_table_has_a_row_an_image(tmp_path):

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +67,44 @@ def plain_batches(samples: Samples) -> DataLoader:
     return DataLoader(samples, 1)
 
 
+def forked(work: Callable[[], None]) -> int:
+    """Do ``work`` in a fork of this process; returns its number."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 on forks of processes with threads
+        child = os.fork()
+    if not child:
+        try:
+            work()
+        finally:  # never back into pytest
+            os._exit(1)
+    return child
+
+
+def ended(child: int) -> int:
+    """Wait for a fork; returns its exit code, or minus the signal that ended it."""
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def killed(work: Callable[[], None]) -> None:
+    """Do ``work`` in a fork of this process, which it must end with SIGKILL."""
+    assert ended(forked(work)) == -signal.SIGKILL
+
+
+def killed_while_writing(work: Callable[[], None]) -> None:
+    """Do ``work`` in a fork that is killed when half of the first file is written."""
+
+    def half(path: Path, content: bytes) -> None:
+        with path.open("wb") as file:
+            file.write(content[: len(content) // 2])
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def writing() -> None:
+        Path.write_bytes = half
+        work()
+
+    killed(writing)
+
+
 class Payload:
     """Unpickling it makes a file."""
 
@@ -81,6 +124,30 @@ SETTINGS = {
     "power": 0.9,
     "new_layer_factor": 10,
 }
+
+
+def train_deeplab(folder: Path, steps: Path, pause: float = 0):
+    """Train DeepLab, which has dropout, in ``folder`` on 12 steps; returns the log and the network.
+
+    Each step adds a line to ``steps``: its number, the loss to the last digit, the images.
+    """
+    from safn import training
+    from safn.segmentation import DeepLab
+
+    class Told(training.Segmenter):
+        def training_step(self, batch, index):
+            loss = super().training_step(batch, index)
+            with steps.open("a") as file:
+                file.write(f"{self.global_step} {loss.item()!r} {' '.join(batch['id'])}\n")
+            time.sleep(pause)
+            return loss
+
+    backbones.BACKBONES.setdefault("tiny", backbone())
+    training.seed_everything(0)
+    module = Told(DeepLab("tiny", "largefov", 3, head_width=8), SETTINGS)
+    folder.mkdir(parents=True, exist_ok=True)
+    log = training.fit(module, training_batches(Samples()), folder=folder, epochs=3, accelerator="cpu")
+    return log, module.network
 
 
 def train(folder: Path, epochs: int = 3, seed: int = 0, **options):

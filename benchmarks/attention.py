@@ -1,0 +1,92 @@
+"""Is the scale attention alive? One setting at a time away from the default, on emoji scenes and on photographs.
+
+    python -m benchmarks.attention runs/emoji                       the emoji scenes of `make book`
+    python -m benchmarks.attention runs/voc-subset --limit 400      photographs, so many of them
+
+Writes one row a setting into results/attention.csv; a second call makes only the rows that are missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pandas as pd
+
+from safn import SAFN, backbones, data, expected, inference, records, scoring, training
+
+RESULTS = Path(__file__).resolve().parent.parent / "results" / "attention.csv"
+DEFAULT = {
+    "backbone": "efficientnet_lite0", "scales": (1, 0.75, 0.5), "aggregation": "attention", "attention_start": "zero",
+    "attention_factor": 0.1, "input_scaling": False, "momentum": 0.9, "learning_rate": 0.005, "new_layer_factor": 10,
+    "weight_decay": 5e-4, "schedule": "poly", "power": 0.9, "epochs": 5, "iterations": 0, "batch_size": 4, "crop": 128,
+    "freeze": 3, "precision": "32-true", "accelerator": "cpu", "workers": 0, "seed": 0,
+}  # fmt: skip
+SWEEP: list[dict[str, Any]] = [
+    {},
+    {"attention_factor": 1},
+    {"attention_factor": 10},
+    {"attention_factor": 10, "attention_start": "random"},
+    {"attention_start": "random"},
+    {"attention_factor": 10, "momentum": 0.0},
+    {"attention_factor": 10, "input_scaling": True},
+    {"crop": 96},
+    {"crop": 192},
+    {"aggregation": "avg"},
+    {"scales": (1,)},
+]
+
+
+def measure(stage: records.Input, folder: data.VOCFolder, train: list[str], val: list[str], change: dict) -> dict:
+    """Train one network and measure its weights, its mAP and its maps; one row of the table."""
+    p = SimpleNamespace(**{**DEFAULT, **change})
+    p.resize, p.size = (round(0.875 * p.crop), round(1.375 * p.crop)), p.crop
+    training.seed_everything(p.seed)
+    network = SAFN(p.backbone, len(folder.classes), p.scales, p.aggregation, "imagenet", p.attention_start, p.freeze)
+    if p.input_scaling:
+        network.attention.register_forward_pre_hook(lambda _, given: (given[0] / given[0].std(),))
+    started = time.time()
+    with tempfile.TemporaryDirectory() as out:
+        log = training.train_classifier(network, p, folder, train, val, Path(out))
+        samples = data.PlainSet(folder, train, backbones.BACKBONES[p.backbone].normalisation, p.size)
+        inference.on_device(network, "cpu")
+        inference.write_maps(network, samples, Path(out) / "maps", flip=False)
+        maps = scoring.sweep_maps(folder, train, Path(out) / "maps").miou.max()
+    samples.ids = val
+    statistics = inference.attention_statistics(network, samples)
+    row = {"data": expected.data_name(stage), "images": len(train), "change": _text(change), "seed": p.seed}
+    row |= {"val mAP (%)": 100 * log.val_mAP.iloc[-1], "map mIoU (%)": 100 * maps}
+    for scale, values in statistics.iterrows():
+        row |= {f"weight {scale}": values["mean"], f"spread {scale}": values["spread between pixels"]}
+    return {**row, "seconds": round(time.time() - started), "commit": records.environment()["commit"]}
+
+
+def _text(change: dict[str, Any]) -> str:
+    return ", ".join(f"{name} = {value}" for name, value in change.items()) or "default"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.attention", description=__doc__)
+    parser.add_argument("runs", help="runs/<profile>; its stage 00 names the data")
+    parser.add_argument("--limit", type=int, default=0, help="so many training and validation images (0: all)")
+    parser.add_argument("--crops", type=int, nargs="*", help="only these crops, with everything else at its default")
+    given = parser.parse_args()
+    stage, folder, *lists = data.of_stage(given.runs)
+    train, val = (ids[:: max(1, len(ids) // given.limit)][: given.limit] if given.limit else ids for ids in lists)
+    table = pd.read_csv(RESULTS, dtype={"seed": int}) if RESULTS.exists() else pd.DataFrame()
+    for change in [{"crop": crop} for crop in given.crops] if given.crops else SWEEP:
+        done = len(table) and ((table["data"] == expected.data_name(stage)) & (table["change"] == _text(change))).any()
+        if not done:
+            row = pd.DataFrame([measure(stage, folder, train, val, change)])
+            table = pd.concat([table, row], ignore_index=True)
+            RESULTS.parent.mkdir(exist_ok=True)
+            table.round(4).to_csv(RESULTS, index=False)
+            print(row.T.to_string(header=False), flush=True)
+
+
+if __name__ == "__main__":
+    main()
