@@ -15,7 +15,7 @@
 # ---
 
 # %% [markdown]
-# # Aggregation methods (Table 4)
+# # Aggregation methods (Tables 4 and 5)
 #
 # Attention against the maximum and the average over the same scales: everything else, the batches included, is the
 # same.
@@ -23,28 +23,31 @@
 # | | |
 # |---|---|
 # | **Reads** | `07_evaluate/<run>` and the stages before it, of each run in `experiments` |
-# | **Writes** | `08_aggregation/default`: `table4.csv` |
+# | **Writes** | `08_aggregation/default`: `table4.csv`, `table5.csv` |
 # | **Command** | `papermill 08_aggregation.ipynb out.ipynb` |
 # | **Expected** | differences smaller than what another seed changes: the paper's span is 0.4 points |
-# | **Time** | seconds; minutes for each run that is missing |
+# | **Time** | half a minute on 2 cores (emoji), of which Table 5 takes most; minutes for each run that is missing |
 
 # %%
+from types import SimpleNamespace
+
 import pandas as pd
 from IPython.display import display
 
-from safn import data, expected, figures, published, records, results, settings
+from safn import cost, data, expected, figures, published, records, results, settings
 
 # %% tags=["parameters"]
 # parameters
 runs = "../runs/emoji"  # folder of the outputs of all stages
 experiments = ["attention_1-0.75-0.5_seed0", "max_1-0.75-0.5_seed0", "avg_1-0.75-0.5_seed0"]  # runs to compare
 bootstrap = 1000  # resampled image sets
+cost_steps = 24  # training steps and maps timed for each aggregation, Table 5 (0: leave it out)
 
 # %%
 p = settings.read(globals())
 
 # %%
-source, *_ = data.of_stage(p.runs)
+source, folder, *_ = data.of_stage(p.runs)
 table, ends = results.collect(p.runs, p.experiments)
 stage = records.begin(p.runs, "08_aggregation", "default", p, [source, *ends])
 print(results.seeds_sentence(table))
@@ -82,6 +85,21 @@ results.differences(ends, "multi", p.bootstrap) if len(ends) > 1 else print("one
 by_size = results.by_size(ends, "multi")
 display(figures.bars(by_size, "foreground IoU (%)", width=10))
 by_size
+
+# %% [markdown]
+# ## What does it cost? (Table 5)
+# Milliseconds an image of a training step and of the extraction of the maps (medians; the three networks take turns,
+# with the crop and batch of this run, and ratios are those within a turn), and the memory that a training step has to
+# hold, counted: weights, gradients, momentum, images and what is kept for the backward pass. Published are those of a
+# GPU that is not named, its memory as the system showed it: **compare the ratios** to average pooling.
+
+# %%
+model = records.need(p.runs, "03_train_safn", p.experiments[0])
+trained = SimpleNamespace(**model.record["parameters"])
+measured = cost.measure(trained, len(folder.classes), p.cost_steps) if p.cost_steps else ()
+table5 = cost.beside(*measured) if measured else pd.DataFrame()
+table5.to_csv(stage.folder / "table5.csv")
+table5
 
 # %% [markdown]
 # ## Check

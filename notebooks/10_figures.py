@@ -36,6 +36,7 @@ from safn import data, expected, figures, records, settings
 runs = "../runs/emoji"  # folder of the outputs of all stages
 experiments = ["attention_1-0.75-0.5_seed0", "max_1-0.75-0.5_seed0", "avg_1-0.75-0.5_seed0"]  # the main one first
 baseline = "attention_1_seed0"  # the run of one scale, Fig. 6 (c); empty: the column is left out
+second = ""  # a run <run>@<backbone>-<head> of another segmentation network, Fig. 4 (d); empty: no such column
 examples = 6  # rows of each figure
 
 # %%
@@ -46,16 +47,18 @@ source, folder, train, val = data.of_stage(p.runs)
 plain = records.need(p.runs, "02_baseline")
 shown = [*p.experiments, *([p.baseline] if p.baseline else [])]
 maps = {run: records.need(p.runs, "04_localization_maps", run) for run in shown}
-main, end = p.experiments[0], records.need(p.runs, "07_evaluate", p.experiments[0])
-stage = records.begin(p.runs, "10_figures", "default", p, [source, plain, end, *maps.values()])
+main = p.experiments[0]
+ends = [records.need(p.runs, "07_evaluate", run) for run in (main, p.second) if run]
+stage = records.begin(p.runs, "10_figures", "default", p, [source, plain, *ends, *maps.values()])
 
 # %% [markdown]
 # ## Figure 4: segmentation of validation images
-# (a) image, (b) true mask, (c) ours. The paper has a column (d) for its second backbone; this run has one backbone.
+# (a) image, (b) true mask, (c) ours, (d) ours with the second segmentation network, where the profile has one (the
+# paper's: DeepLab-ASPP on ResNet).
 
 # %%
-last = "crf" if (end.folder / "crf").exists() else "multi"
-figures.figure4(folder, val, end.folder / last, p.examples)
+predictions = [end.folder / list(end.record["per_class"])[-1] for end in ends]  # of the last test protocol
+figures.figure4(folder, val, predictions[0], p.examples, *predictions[1:])
 
 # %% [markdown]
 # ## Figure 5: maps of small and of large objects

@@ -1,6 +1,4 @@
-"""Commands: ``python -m safn verify DIR`` names every problem of a data folder before any work starts;
-``python -m safn voc DIR --download`` makes one from VOC 2012 and SBD; ``python -m safn export RUNS FILE`` writes the
-records of all stages into one file."""
+"""Commands: ``python -m safn COMMAND --help``. Each checks what it is given, and says every problem, before it works."""
 
 from __future__ import annotations
 
@@ -8,32 +6,59 @@ import argparse
 import sys
 from pathlib import Path
 
-from safn import results, voc
+from safn import inference, photos, results, smoke, submission, voc
 from safn.data import DataError, VOCFolder
+from safn.settings import SettingsError, parse_scales
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m safn", description="Scale-Aware Feature Networks")
-    commands = parser.add_subparsers(dest="command", required=True)
-    checker = commands.add_parser("verify", help="print every problem of a data folder in the VOC layout")
-    checker.add_argument("folder", help="holds VOCdevkit/VOC2012 and image_labels.csv")
-    maker = commands.add_parser("voc", help="complete a download of VOC 2012 and SBD to the layout")
-    maker.add_argument("folder", help="what torchvision calls root; SBD in its folder sbd")
-    maker.add_argument("--download", action="store_true", help="fetch both archives first")
-    exporter = commands.add_parser("export", help="write the records of all stages into one JSON file")
-    exporter.add_argument("runs", help="runs/<profile>")
-    exporter.add_argument("file")
-    given = parser.parse_args(arguments)
+    given = _parser().parse_args(arguments)
     try:
-        if given.command == "voc":
-            return voc.prepare(given.folder, given.download) or verify(given.folder)
-        if given.command == "export":
-            return results.export(given.runs, Path(given.file)) or 0
-        return verify(given.folder)
-    except (DataError, OSError, UnicodeDecodeError) as error:
+        return given.call(given) or 0
+    except (DataError, SettingsError, OSError, UnicodeDecodeError) as error:
         print(f"python -m safn: {error}", file=sys.stderr)
         return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m safn", description="Scale-Aware Feature Networks")
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    def command(name: str, text: str, call, **positional: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=text)
+        for argument, said in positional.items():
+            added.add_argument(argument, help=said)
+        added.set_defaults(call=call)
+        return added
+
+    command("verify", "print every problem of a data folder in the VOC layout", lambda g: verify(g.folder),
+            folder="holds VOCdevkit/VOC2012 and image_labels.csv")  # fmt: skip
+    added = command("voc", "complete a download of VOC 2012 and SBD to the layout",
+                    lambda g: voc.prepare(g.folder, g.download) or verify(g.folder),
+                    folder="what torchvision calls root; SBD in its folder sbd")  # fmt: skip
+    added.add_argument("--download", action="store_true", help="fetch both archives first")
+    command("export", "write the records of all stages into one JSON file",
+            lambda g: results.export(g.runs, Path(g.file)), runs="runs/<profile>", file="to write")  # fmt: skip
+    added = command("photos", "lay your own images and their labels out as a data folder", _photos,
+                    images="folder of images", labels="CSV: id,<class>,..., a row of 0 and 1 an image",
+                    out="the data folder to make")  # fmt: skip
+    added.add_argument("--val-share", type=float, default=0.1, help="share kept for validation, 0.1 unless given")
+    added = command("predict", "masks of a folder of images by a trained run", _predict,
+                    run="runs/<profile>/06_train_segmentation/<run>", images="folder of images",
+                    out="for masks: multi/<id>.png, crf/<id>.png")  # fmt: skip
+    added.add_argument("--ids", help="a file of ids, to predict these images only")
+    added.add_argument("--crf", action="store_true", help="refine the masks with the dense CRF as well")
+    added.add_argument("--scales", default=inference.TEST_SCALES, type=parse_scales,
+                       help='of the multi-scale test, "[0.5,0.75,1,1.25,1.5]" unless given')  # fmt: skip
+    command("archive", "the tar.gz of test predictions for the VOC evaluation server", _archive,
+            predictions="folder of <id>.png", data="what torchvision calls root", out="such as safn.tar.gz")  # fmt: skip
+    added = command("smoke", "two real steps of every network of the paper's profile: memory, time, estimate",
+                    lambda g: smoke.run(g.profile, Path(g.out), g.steps))  # fmt: skip
+    added.add_argument("--profile", default="paper", help="a file in profiles/")
+    added.add_argument("--out", default=str(smoke.PATH), help="JSON file to write")
+    added.add_argument("--steps", type=int, default=2, help="training steps of each network")
+    return parser
 
 
 def verify(root: str) -> int:
@@ -49,6 +74,22 @@ def verify(root: str) -> int:
     ]
     print(f"no problem found: {', '.join(counts)}, {len(folder.classes)} classes")
     return 0
+
+
+def _photos(given: argparse.Namespace) -> None:
+    lists = photos.prepare(given.images, given.labels, given.out, given.val_share)
+    print(f"{given.out}: {', '.join(f'{split} {len(ids)} images' for split, ids in lists.items())}. Next:")
+    print(f"make book PROFILE=photos DATA={given.out}")
+
+
+def _predict(given: argparse.Namespace) -> None:
+    only = Path(given.ids).read_text().split() if given.ids else None
+    made = inference.predict_folder(given.run, given.images, given.out, given.scales, given.crf, only)
+    print(f"{made}: {len(list(made.glob('*.png')))} masks")
+
+
+def _archive(given: argparse.Namespace) -> None:
+    print(f"{given.out}: {submission.of_test_set(Path(given.predictions), Path(given.data), Path(given.out))} masks")
 
 
 if __name__ == "__main__":

@@ -72,7 +72,13 @@ def curves(log: pd.DataFrame, panels: dict[str, list[str]], x: str = "epoch") ->
 
 def gallery(rows: list[dict[str, np.ndarray]], classes: list[str], width: float = 9) -> Figure:
     """A row of pictures an entry: title -> RGB ``(H, W, 3)`` or class ids ``(H, W)``; a legend names the classes
-    that occur (255: ignored)."""
+    that occur (255: ignored). Without a picture it says so: nothing has a true mask in data without masks."""
+    rows = [row for row in rows if row]
+    if not rows:
+        figure = plt.figure(figsize=(width, 0.5))
+        figure.text(0.5, 0.5, "no image has a true mask: nothing to show", ha="center", va="center")
+        plt.close(figure)
+        return figure
     titles = list(rows[0])
     side = width / len(titles)
     heights = [max(v.shape[0] / v.shape[1] for v in row.values()) for row in rows]
@@ -142,15 +148,25 @@ def spaced(ids: list[str], count: int) -> list[str]:
     return [ids[int(k)] for k in np.linspace(0, len(ids) - 1, min(count, len(ids)))]
 
 
+def to_show(folder: VOCFolder, ids: list[str], count: int) -> list[str]:
+    """``count`` of the images with a true mask, or where there are no masks of all, evenly spaced."""
+    return spaced([i for i in ids if folder.mask_path(i)] or ids, count)
+
+
+def true_mask(folder: VOCFolder, image_id: str, title: str = "true mask") -> dict[str, np.ndarray]:
+    """The column of a gallery with the true mask; no column where there is none."""
+    return {title: folder.mask(image_id)} if folder.mask_path(image_id) else {}
+
+
 def map_gallery(folder: VOCFolder, ids: list[str], maps: dict[str, Path], rows: int) -> Figure:
     """Photo, the map of its largest class by each method, true mask."""
     lines = []
-    for image_id in spaced([i for i in ids if folder.mask_path(i) and folder.label(i).any()], rows):
-        photo, mask = folder.image(image_id), folder.mask(image_id)
-        c = largest_class(mask, folder.label(image_id))
+    for image_id in to_show(folder, [i for i in ids if folder.label(i).any()], rows):
+        photo, shown = folder.image(image_id), true_mask(folder, image_id)
+        c = largest_class(shown.get("true mask", np.zeros(1)), folder.label(image_id))
         values = {name: load_maps(path / f"{image_id}.npz", len(folder.classes))[c] for name, path in maps.items()}
         overlays = {name: heat(photo, value) for name, value in values.items()}
-        lines.append({"image": np.asarray(photo), **overlays, "true mask": mask})
+        lines.append({"image": np.asarray(photo), **overlays, **shown})
     return gallery(lines, folder.classes, 2.4 * len(lines[0]))
 
 
@@ -181,24 +197,24 @@ def attention_gallery(network: SAFN, samples: PlainSet, rows: int) -> Figure:
 def mask_gallery(folder: VOCFolder, ids: list[str], masks: dict[str, Path], rows: int) -> Figure:
     """Photo, the masks of each folder, true mask."""
     lines = []
-    for image_id in spaced([i for i in ids if folder.mask_path(i)], rows):
+    for image_id in to_show(folder, ids, rows):
         made = {name: load_mask(path / f"{image_id}.png") for name, path in masks.items()}
-        lines.append({"image": np.asarray(folder.image(image_id)), **made, "true mask": folder.mask(image_id)})
+        lines.append({"image": np.asarray(folder.image(image_id)), **made, **true_mask(folder, image_id)})
     return gallery(lines, folder.classes, 2.4 * len(lines[0]))
 
 
 def pseudo_gallery(folder: VOCFolder, ids: list[str], maps: Path, saliency: Path, masks: Path, rows: int) -> Figure:
     """Photo, localization map of its largest class, saliency, pseudo ground truth, true mask (Fig. 3)."""
     lines = []
-    for image_id in spaced([i for i in ids if folder.mask_path(i) and folder.label(i).any()], rows):
-        photo, mask = folder.image(image_id), folder.mask(image_id)
-        c = largest_class(mask, folder.label(image_id))
+    for image_id in to_show(folder, [i for i in ids if folder.label(i).any()], rows):
+        photo, true = folder.image(image_id), true_mask(folder, image_id)
+        c = largest_class(true.get("true mask", np.zeros(1)), folder.label(image_id))
         line = {
             "image": np.asarray(photo),
             "localization map": heat(photo, load_maps(maps / f"{image_id}.npz", len(folder.classes))[c]),
             "saliency map": grey(load_mask(saliency / f"{image_id}.png")),
             "pseudo ground truth": load_mask(masks / f"{image_id}.png"),
-            "true mask": mask,
+            **true,
         }
         lines.append(line)
     return gallery(lines, folder.classes, 11)
@@ -209,18 +225,18 @@ def percent(values: dict[str, Any], digits: int = 1) -> pd.DataFrame:
     return pd.DataFrame({"%": {name: round(100 * value, digits) for name, value in values.items()}})
 
 
-def figure4(folder: VOCFolder, ids: list[str], predictions: Path, rows: int) -> Figure:
-    """Photo, true mask, prediction, in the paper's order of columns."""
-    shown = spaced([i for i in ids if folder.mask_path(i)], rows)
+def figure4(folder: VOCFolder, ids: list[str], predictions: Path, rows: int, second: Path | None = None) -> Figure:
+    """Photo, true mask, prediction, and that of a ``second`` network, in the paper's order of columns."""
+    ours = {"(c) ours": predictions, **({"(d) ours, second network": second} if second else {})}
     lines = [
         {
             "(a) image": np.asarray(folder.image(i)),
-            "(b) true mask": folder.mask(i),
-            "(c) ours": load_mask(predictions / f"{i}.png"),
+            **true_mask(folder, i, "(b) true mask"),
+            **{title: load_mask(path / f"{i}.png") for title, path in ours.items()},
         }
-        for i in shown
+        for i in to_show(folder, ids, rows)
     ]
-    return gallery(lines, folder.classes, 7)
+    return gallery(lines, folder.classes, 7 + 2.3 * (second is not None))
 
 
 @torch.inference_mode()
@@ -247,10 +263,10 @@ def figure5(
             line[f"scale {scale:g}"] = heat(photo, localization_maps(features[None], labels)[0, c].numpy())
         for kind, path in aggregated.items():
             line[names[kind]] = heat(photo, load_maps(path / f"{image_id}.npz", len(folder.classes))[c])
-        lines.append({**line, "true mask": folder.mask(image_id)})
+        lines.append({**line, **true_mask(folder, image_id)})
     order = [
         "image",
-        *(k for k in lines[0] if k.startswith("scale")),
+        *(k for k in (lines or [{}])[0] if k.startswith("scale")),
         "maximum",
         "average",
         "SAFN",
@@ -258,12 +274,17 @@ def figure5(
     ]
     lines = [{k: line[k] for k in order if k in line} for line in lines]
     lettered = [{f"({'abcdefghijkl'[k]}) {t}": v for k, (t, v) in enumerate(line.items())} for line in lines]
-    return gallery(lettered, folder.classes, 1.45 * len(lettered[0]))
+    return gallery(lettered, folder.classes, 1.45 * len((lettered or [order])[0]))
 
 
 def by_object_size(folder: VOCFolder, ids: list[str], count: int) -> list[tuple[str, int]]:
-    """``count`` images with one class, from small to large (5th to 95th percentile of its share), with that class."""
+    """``count`` images with one class, from small to large (5th to 95th percentile of its share), with that class;
+    without masks nobody knows the sizes, and the images are evenly spaced."""
     single = [i for i in ids if folder.mask_path(i) and folder.label(i).sum() == 1][:400]
+    if not single:
+        return [
+            (i, int(folder.label(i).argmax())) for i in spaced([i for i in ids if folder.label(i).sum() == 1], count)
+        ]
     shares = {i: float((folder.mask(i) == folder.label(i).argmax() + 1).mean()) for i in single}
     ordered = sorted(single, key=shares.get)
     picked = [ordered[round(k)] for k in np.linspace(0.05, 0.95, min(count, len(ordered))) * (len(ordered) - 1)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import json
 import multiprocessing
 import os
 import sys
@@ -18,10 +19,12 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from safn.backbones import BACKBONES
 from safn.data import DataError, Normalisation, PlainSet, load_image, plain_loader, save_mask
 from safn.maps import grad_cam, localization_maps, save_maps
-from safn.network import SAFN, PlainClassifier, load_network, rescale
-from safn.records import Input
+from safn.network import SAFN, PlainClassifier, load_network, load_tensors, rescale
+from safn.photos import find_images, unreadable
+from safn.records import RECORD, Input, write_json
 from safn.segmentation import DeepLab
 
 CRF = {
@@ -32,6 +35,7 @@ CRF = {
     "pos_xy_std": 1,
     "iterations": 10,
 }  # Sec. IV-A
+TEST_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5)  # Sec. IV-A
 
 
 @torch.inference_mode()
@@ -237,6 +241,57 @@ def predict(
                     _collect(pending, refined, concurrent.futures.FIRST_COMPLETED)
         _collect(pending, refined, concurrent.futures.ALL_COMPLETED)
     return busy, time.time() - started
+
+
+def predict_folder(
+    run: Path | str,
+    images: Path | str,
+    out: Path | str,
+    scales: tuple[float, ...] = TEST_SCALES,
+    crf: bool = False,
+    only: list[str] | None = None,
+    accelerator: str = "auto",
+) -> Path:
+    """Masks of a folder of images by a trained run: ``out/multi/<id>.png``, and with the CRF ``out/crf/<id>.png``.
+
+    Masks that are there are kept, so a killed call goes on. ``out/network.json`` names the network they are of.
+
+    Args:
+        run: a complete folder of stage 06, such as ``runs/paper/06_train_segmentation/<run>``.
+        only: ids of the images that count; ``None``: all.
+
+    Returns:
+        the folder of the final masks.
+
+    Raises:
+        DataError: no trained run; every image that is missing or cannot be read; masks of another network in ``out``.
+    """
+    run, images, out = Path(run), Path(images), Path(out)
+    if not (run / RECORD).is_file():
+        raise DataError(f"{run} is no complete run: give a folder runs/<profile>/06_train_segmentation/<run>")
+    stage = Input(run, json.loads((run / RECORD).read_text()))
+    found, problems = find_images(images)
+    if only is not None:
+        problems = [f"{i}: no such image" for i in only if i not in found]
+        found = {i: found[i] for i in only if i in found}
+    problems += [f"{i}: {text}" for i, path in found.items() if (text := unreadable(path))]
+    network = {"run": run.name, "fingerprint": stage.record["fingerprint"], "scales": list(scales)}
+    made = out / "network.json"
+    if made.exists() and (before := json.loads(made.read_text())) != network:
+        problems.append(f"{out} holds masks of {before}, these would be of {network}: give another folder")
+    if problems:
+        raise DataError("\n  - ".join([f"{images}: {len(problems)} problems, nothing was predicted:", *problems]))
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(made, network)
+    deeplab = on_device(load_deeplab(stage, outputs_of(run / "model.ckpt")), accelerator)
+    normalisation = BACKBONES[stage.record["parameters"]["backbone"]].normalisation
+    predict(deeplab, normalisation, found, out / "multi", scales, refined=out / "crf" if crf else None)
+    return out / ("crf" if crf else "multi")
+
+
+def outputs_of(checkpoint: Path) -> int:
+    """How many classes, background included, a segmentation network tells apart: its last tensor is their bias."""
+    return len(list(load_tensors(checkpoint).values())[-1])
 
 
 def _collect(pending: dict, folder: Path, when: str) -> None:

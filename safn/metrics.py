@@ -45,12 +45,13 @@ class ConfusionMatrix:
         return iou_of(self.matrix, ignored)
 
     def miou(self, ignored: str = "wrong") -> float:
-        """Mean IoU over the classes, background included (the VOC measure), 0..1."""
-        return float(np.nanmean(self.iou(ignored)))
+        """Mean IoU over the classes, background included (the VOC measure), 0..1; NaN where nothing was counted."""
+        return float(mean_iou(self.matrix, ignored))
 
     def ignored_share(self) -> float:
-        """Share of the counted pixels that were predicted 255."""
-        return float(self.matrix[:, -1].sum() / max(1, self.matrix.sum()))
+        """Share of the counted pixels that were predicted 255; NaN where nothing was counted."""
+        counted = self.matrix.sum()
+        return float(self.matrix[:, -1].sum() / counted) if counted else float("nan")
 
 
 def iou_of(matrix: np.ndarray, ignored: str = "wrong") -> np.ndarray:
@@ -64,6 +65,14 @@ def iou_of(matrix: np.ndarray, ignored: str = "wrong") -> np.ndarray:
     hit = np.einsum("...ii->...i", square)
     union = square.sum(-1) + square.sum(-2) - hit + (extra if ignored == "wrong" else 0)
     return np.divide(hit, union, out=np.full_like(hit, np.nan), where=union > 0)
+
+
+def mean_iou(matrix: np.ndarray, ignored: str = "wrong") -> np.ndarray:
+    """Mean of ``iou_of`` over the classes that occur; NaN for a matrix without a pixel (there are no masks)."""
+    iou = iou_of(matrix, ignored)
+    there = ~np.isnan(iou)
+    return np.divide(np.where(there, iou, 0).sum(-1), there.sum(-1), out=np.full(iou.shape[:-1], np.nan),
+                     where=there.any(-1))  # fmt: skip
 
 
 def iou_by_size(matrices: np.ndarray) -> dict[str, float]:
@@ -97,16 +106,18 @@ def bootstrap(matrices: list[np.ndarray], draws: int = 1000, seed: int = 0, igno
         matrices: for each method ``(images, n, n + 1)`` over the same images.
 
     Returns:
-        float64 ``(draws, methods)`` in 0..1.
+        float64 ``(draws, methods)`` in 0..1, NaN where there are no images.
     """
     rng = np.random.default_rng(seed)
     images = len(matrices[0])
     if any(len(m) != images for m in matrices):
         raise ValueError("a paired bootstrap needs the same images for each method")
+    if not images:
+        return np.full((draws, len(matrices)), np.nan)
     weights = rng.multinomial(images, np.full(images, 1 / images), size=draws).astype(np.float64)
     flat = [m.reshape(images, -1).astype(np.float64) for m in matrices]
     shape = matrices[0].shape[1:]
-    return np.stack([np.nanmean(iou_of((weights @ f).reshape(draws, *shape), ignored), 1) for f in flat], 1)
+    return np.stack([mean_iou((weights @ f).reshape(draws, *shape), ignored) for f in flat], 1)
 
 
 def interval(counts: np.ndarray, draws: int = 1000) -> tuple[float, float]:

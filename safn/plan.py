@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import ast
+import json
+import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import yaml
 
-from safn.records import parse_run
+from safn.records import NOTEBOOKS, parse_run
 from safn.settings import SettingsError, check
 
 ROOT = Path(__file__).resolve().parent.parent
 KEYS = {"data_folder", "seeds", "experiments", "controls", "upper_bound", "threads", "stages"}
+OPTIONAL = {"segmentations"}
 CHAIN = (
     "03_train_safn",
     "04_localization_maps",
@@ -60,20 +66,30 @@ def load(path: Path | str, data_folder: str = "") -> dict[str, Any]:
         raise SettingsError(f"{path} is missing; profiles: {known}")
     profile = yaml.safe_load(path.read_text())
     profile["data_folder"] = data_folder or profile.get("data_folder", "")
-    problems = [f"{key}: {'unknown' if key in profile else 'missing'} key" for key in set(profile) ^ KEYS]
+    problems = [f"{key}: missing key" for key in KEYS - set(profile)]
+    problems += [f"{key}: unknown key" for key in set(profile) - KEYS - OPTIONAL]
     for experiment in profile.get("experiments", []):
         if not parse_run(f"{experiment}_seed0"):
             problems.append(f"experiments: {experiment!r} is not <aggregation>_<scale>-<scale>...")
     for stage, parameters in profile.get("stages", {}).items():
         if stage not in STAGES:
             problems.append(f"stages: {stage!r} is unknown; valid: {', '.join(STAGES)}")
-        try:
-            check(parameters or {})
-        except SettingsError as error:
-            problems.append(f"stages: {stage}: {error}")
+        problems += _problems(f"stages: {stage}", lambda given=parameters: check(given or {}))
+    for name, parameters in (profile.get("segmentations") or {}).items():
+        network = parameters.get("backbone", ""), parameters.get("head", "")
+        problems += _problems(f"segmentations: {name}", lambda given=parameters: check(given))
+        problems += _problems("segmentations", lambda run=f"run@{name}", of=network: pseudo_run(run, *of))
     if problems:
         raise SettingsError("\n  - ".join([f"{path}:", *problems]))
     return profile
+
+
+def _problems(where: str, call: Callable[[], Any]) -> list[str]:
+    try:
+        call()
+    except SettingsError as error:
+        return [f"{where}: {error}"]
+    return []
 
 
 def jobs(profile: dict[str, Any]) -> list[Job]:
@@ -87,6 +103,13 @@ def jobs(profile: dict[str, Any]) -> list[Job]:
     main, seed = runs[0], profile["seeds"][0]
     for control in profile["controls"]:
         plan += chain(f"{main}+{control}", {"combine": control})
+    others = [
+        job
+        for each in profile["seeds"]
+        for network, parameters in (profile.get("segmentations") or {}).items()
+        for job in segmentation(f"{profile['experiments'][0]}_seed{each}", network, parameters)
+    ]
+    plan += others
     if profile["upper_bound"]:
         plan += supervised(f"masks_seed{seed}", seed)
     ends = [job.name for job in plan if job.stage == "07_evaluate"]
@@ -100,11 +123,24 @@ def jobs(profile: dict[str, Any]) -> list[Job]:
         "11_comparison": [run for _, run in ends],
     }
     for stage, experiments in compared.items():
-        drawn = {"baseline": single} if stage == "10_figures" else {}
+        drawn = {"baseline": single, **({"second": others[0].run} if others else {})}
+        drawn = drawn if stage == "10_figures" else {}
         after = [(CHAIN[-1], run) for run in [*experiments, *filter(None, drawn.values())]]
         parameters = {"experiments": experiments, **drawn}
         plan.append(Job(stage, "default", parameters, (data, ("02_baseline", "default"), *after)))
     return [Job(j.stage, j.run, {**(profile["stages"].get(j.stage) or {}), **j.parameters}, j.after) for j in plan]
+
+
+def parameters(job: Job) -> SimpleNamespace:
+    """All parameters that a job runs with: the defaults of its notebook, and what the profile says instead.
+
+    Raises:
+        SettingsError: a value is wrong, or the notebook has no parameter of that name.
+    """
+    cells = json.loads((NOTEBOOKS / f"{job.stage}.ipynb").read_text())["cells"]
+    cell = next("".join(c["source"]) for c in cells if "parameters" in c["metadata"].get("tags", ()))
+    defaults = {node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(cell).body}
+    return check({**defaults, **job.parameters}, set(defaults))
 
 
 def runs_of(profile: dict[str, Any]) -> list[str]:
@@ -114,7 +150,7 @@ def runs_of(profile: dict[str, Any]) -> list[str]:
 
 def chain(run: str, control: dict[str, str] | None = None) -> list[Job]:
     """From training the classifier to the evaluation; a control shares the maps of its run and differs after them."""
-    base = run.split("+")[0]
+    base = base_run(run)
     parsed = parse_run(base)
     data, maps = ("00_data", "default"), ("04_localization_maps", base)
     pseudo, trained = ("05_pseudo_ground_truth", run), ("06_train_segmentation", run)
@@ -127,6 +163,33 @@ def chain(run: str, control: dict[str, str] | None = None) -> list[Job]:
         Job(*trained, {"run": run, "seed": parsed["seed"]}, (data, pseudo)),
         Job("07_evaluate", run, {"run": run}, (data, trained)),
     ]
+
+
+def segmentation(run: str, name: str, parameters: dict[str, Any]) -> list[Job]:
+    """Another segmentation network, ``<backbone>-<head>``, trained from the *same* pseudo ground truth as ``run``."""
+    data, trained = ("00_data", "default"), ("06_train_segmentation", f"{run}@{name}")
+    given = {**parameters, "run": trained[1], "seed": parse_run(run)["seed"]}
+    return [
+        Job(*trained, given, (data, ("05_pseudo_ground_truth", run))),
+        Job("07_evaluate", trained[1], {"run": trained[1]}, (data, trained)),
+    ]
+
+
+def base_run(run: str) -> str:
+    """The run whose classifier and maps ``run`` shares: its name without ``+<control>`` and ``@<network>``."""
+    return re.split("[+@]", run)[0]
+
+
+def pseudo_run(run: str, backbone: str, head: str) -> str:
+    """The run whose pseudo ground truth a segmentation network learns from: ``run`` without ``@<backbone>-<head>``.
+
+    Raises:
+        SettingsError: the name says another network than the parameters.
+    """
+    source, _, network = run.partition("@")
+    if network not in ("", f"{backbone}-{head}"):
+        raise SettingsError(f"run {run!r} names the network {network!r}, the parameters are of {backbone}-{head}")
+    return source
 
 
 def supervised(run: str, seed: int) -> list[Job]:

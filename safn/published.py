@@ -17,6 +17,9 @@ CAPTIONS = {
     6: "mIoU (%) on VOC 2012 val for three sets of scales, segmentation tested at one and at several scales, no CRF",
 }
 
+# Tables 1 and 2, the columns of Table 3, and the segmentation network they are of
+NETWORKS = {"VGG16": "vgg16-largefov", "ResNet": "resnet101-aspp"}
+
 
 def table(number: int) -> pd.DataFrame:
     """Table ``number`` (1-6) of the paper as printed; ``.attrs`` has its ``caption`` and ``source``.

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from safn import published
 from safn.metrics import bootstrap, iou_by_size
-from safn.plan import CHAIN
-from safn.records import Input, need, parse_run, write_json
+from safn.plan import CHAIN, base_run
+from safn.records import RECORD, Input, need, parse_run, write_json
 from safn.scoring import load_counts
 
+TRAINED = "06_train_segmentation"
 PROTOCOLS = {"single": "single scale", "multi": "multiple scales", "crf": "multiple scales + CRF"}
 COLUMNS = {
     "val_mAP": "mAP, validation images",
@@ -28,22 +31,36 @@ COLUMNS = {
 def collect(runs: Path | str, experiments: list[str]) -> tuple[pd.DataFrame, list[Input]]:
     """One row an experiment with the metrics of all its stages (shares in 0..1), and the stages themselves.
 
-    Columns ``aggregation``, ``scales`` (text) and ``seed`` come from the name of the run.
+    Columns ``aggregation``, ``scales`` (text) and ``seed`` come from the name of the run, ``network`` from the
+    segmentation, as ``<backbone>-<head>``. What could not be measured, for want of masks, is NaN.
     """
     rows, ends = [], []
     for run in experiments:
         end = need(runs, "07_evaluate", run)
-        parsed = parse_run(run.split("+")[0])
+        parsed = parse_run(base_run(run))
         row = {"run": run, **parsed, "supervision": end.record["supervision"]}
         row["scales"] = "-".join(f"{s:g}" for s in parsed.get("scales", []))
         for stage in CHAIN:
-            for name in (run, run.split("+")[0]):
-                if (Path(runs) / stage / name / "record.json").exists():
-                    row |= need(runs, stage, name).record["metrics"]
-                    break
+            names = [n for n in (run, run.split("@")[0], base_run(run)) if (Path(runs) / stage / n / RECORD).exists()]
+            record = need(runs, stage, names[0]).record if names else {}
+            row |= {k: float("nan") if v is None else v for k, v in record.get("metrics", {}).items()}
+            if stage == TRAINED and record:
+                row["network"] = network_of(record)
         rows.append(row)
         ends.append(end)
     return pd.DataFrame(rows), ends
+
+
+def network_of(record: dict[str, Any]) -> str:
+    """The segmentation network of a record of stage 06, such as ``vgg16-largefov``."""
+    return f"{record['parameters']['backbone']}-{record['parameters']['head']}"
+
+
+def of_main(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the main experiment, the first: every seed and every segmentation network, without its controls."""
+    first = table.iloc[0]
+    same = (table["aggregation"] == first["aggregation"]) & (table["scales"] == first["scales"])
+    return table[same & ~table["run"].str.contains("+", regex=False)]
 
 
 def over_seeds(table: pd.DataFrame, by: str, columns: list[str]) -> pd.DataFrame:
@@ -89,6 +106,36 @@ def by_size(ends: list[Input], protocol: str) -> pd.DataFrame:
     ).mul(100).round(1)  # fmt: skip
 
 
+def own_row(ours: pd.DataFrame, network: str, protocol: str, images: int) -> pd.DataFrame:
+    """The row of this run below the published table of its segmentation ``network``; no row where it has none."""
+    rows = ours[ours["network"] == network]
+    if rows.empty:
+        return pd.DataFrame()
+    value = over_seeds(rows, "network", [f"val_miou_{protocol}"]).iloc[0, 0]
+    said = {"supervision": "labels only", "training": f"{images:,}", "val": value, "test": "not submitted"}
+    return pd.DataFrame([{"method": "SAFN (this run)", "venue": "", **said}])
+
+
+def by_class(ours: pd.DataFrame, ends: list[Input], protocol: str) -> pd.DataFrame:
+    """IoU in percent, mean over the seeds: one row a class and last ``mean``, one column a segmentation network, named
+    as in Table 3 where the paper has it."""
+    published_as, columns = {network: name for name, network in published.NETWORKS.items()}, {}
+    for network, rows in ours.groupby("network", sort=False):
+        found = [end.record for end in ends if end.folder.name in set(rows["run"])]
+        each = pd.DataFrame([record["per_class"][protocol] for record in found], dtype=float)
+        each["mean"] = [record["metrics"][f"val_miou_{protocol}"] for record in found]
+        name = f"{published_as[network]}-val" if network in published_as else network
+        columns[f"{name} (this run)"] = each.astype(float).mean().mul(100).round(1)
+    return pd.DataFrame(columns)
+
+
+def beside_table3(columns: pd.DataFrame) -> pd.DataFrame:
+    """``columns`` of ``by_class`` and those of Table 3, each network's side by side."""
+    joined = columns.join(published.table(3).add_suffix(" (published)"))
+    order = {name: k for k, name in enumerate(published.NETWORKS)}
+    return joined[sorted(joined, key=lambda column: order.get(column.split("-")[0], -1))]
+
+
 def export(runs: Path | str, path: Path) -> None:
     """Write the records of all stages of ``runs`` without folders of this machine: small enough to commit."""
     records = [json.loads(p.read_text()) for p in sorted(Path(runs).glob("[0-9][0-9]_*/*/record.json"))]
@@ -105,7 +152,8 @@ def recorded(path: Path) -> pd.DataFrame:
     at = {(r["stage"], r["run"]): r for r in records}
     rows = {}
     for run in [r["run"] for r in records if r["stage"] == CHAIN[-1]]:
-        found = [at.get((stage, run)) or at.get((stage, run.split("+")[0])) for stage in CHAIN]
+        names = (run, run.split("@")[0], base_run(run))
+        found = [next((at[stage, n] for n in names if (stage, n) in at), None) for stage in CHAIN]
         metrics = {k: v for record in found if record for k, v in record["metrics"].items()}
         training = at[CHAIN[3], run]["parameters"]
         rows[f"`{run}`"] = {

@@ -133,8 +133,10 @@ class Classifier(_Module):
 
 
 def mean_average_precision(scores: Tensor, labels: Tensor) -> float:
-    """Mean over the classes that occur of the average precision, 0..1; both ``(images, N)``."""
+    """Mean over the classes that occur of the average precision, 0..1; both ``(images, N)``. NaN where none occurs."""
     occurring = labels.sum(0) > 0
+    if not occurring.any():
+        return float("nan")
     scores, labels = scores[:, occurring], labels[:, occurring].long()
     each = multilabel_average_precision(scores, labels, labels.shape[1], average="none")
     return float(each.mean())

@@ -132,3 +132,31 @@ def test_images_with_one_class_come_from_small_to_large(made):
     assert figures.by_object_size(folder, ["a0", "a1", "a2", "a3"], 3)[:1] == [("a1", 1)]
     picked = figures.by_object_size(folder, ["a0", "a1", "a2", "a3"], 9)
     assert "a3" not in dict(picked) and [i for i, _ in picked] == sorted(dict(picked), key=["a1", "a2", "a0"].index)
+
+
+def test_figure_4_has_a_column_for_the_second_network(made):
+    folder, ids, p = made
+    save_mask(p["saliency"] / "a0.png", np.full((32, 40), 3))
+    figure = figures.figure4(folder, ids, p["masks"], 1, second=p["saliency"])
+    assert titles(figure) == ["(a) image", "(b) true mask", "(c) ours", "(d) ours, second network"]
+    assert (shown(figure)[0][3] == figures.colours(np.full((32, 40), 3, np.uint8))).all()
+
+
+def test_without_masks_the_galleries_show_photos_all_the_same(made):
+    folder, ids, p = made
+    for image_id in ids:
+        folder.mask_path(image_id).unlink()
+    assert titles(figures.map_gallery(folder, ids, {"SAFN": p["maps"]}, 2)) == ["image", "SAFN"]
+    assert titles(figures.mask_gallery(folder, ids, {"pseudo": p["masks"]}, 2)) == ["image", "pseudo"]
+    figure = figures.pseudo_gallery(folder, ids, p["maps"], p["saliency"], p["masks"], 5)
+    assert titles(figure) == ["image", "localization map", "saliency map", "pseudo ground truth"]
+    for k, row in enumerate(shown(figure)):  # the map of its first class, which lies top left
+        assert k == 3 or row[1][12:16, 8:12].mean() > row[1][25:].mean() + 50
+    assert titles(figures.figure4(folder, ids, p["masks"], 2)) == ["(a) image", "(c) ours"]
+    assert figures.by_object_size(folder, ids, 2) == [("a0", 0), ("a4", 1)]
+
+
+def test_a_gallery_of_nothing_says_so():
+    for rows in ([], [{}]):
+        figure = figures.gallery(rows, ["cat"])
+        assert figure.axes == [] and "no image has a true mask" in figure.texts[0].get_text()

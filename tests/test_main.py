@@ -4,8 +4,12 @@ import runpy
 import sys
 
 import pytest
+import tiny
 
+from safn import backbones, records
 from safn.__main__ import main
+from safn.network import save_network
+from safn.segmentation import DeepLab
 
 
 def test_a_sound_folder_is_told_with_its_counts(tiny_voc, capsys):
@@ -59,3 +63,47 @@ def test_the_command_line_gives_the_exit_code(tiny_voc, capsys, monkeypatch):
             runpy.run_module("safn", run_name="__main__")
         assert end.value.code == code
     assert "no problem found" in capsys.readouterr().out
+
+
+def test_photos_says_what_to_run_next(tiny_voc, tmp_path, capsys):
+    images, out = tiny_voc / "VOCdevkit/VOC2012/JPEGImages", tmp_path / "data"
+    assert main(["photos", str(images), str(tiny_voc / "image_labels.csv"), str(out), "--val-share", "0.3"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said == [
+        f"{out}: train_aug 6 images, val 2 images. Next:",
+        f"make book PROFILE=photos DATA={out}",
+    ]
+    assert main(["verify", str(out)]) == 0
+    assert main(["photos", str(images), str(tiny_voc / "image_labels.csv"), str(out)]) == 1
+    assert "exists: give another name" in capsys.readouterr().err
+
+
+def test_predictions_of_a_run_become_an_archive(tiny_voc, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(backbones.BACKBONES, "tiny", tiny.backbone())
+    parameters = {"backbone": "tiny", "head": "aspp", "head_width": 8}
+    work = records.begin(tmp_path / "runs", "06_train_segmentation", "a_1_seed0", parameters)
+    save_network(DeepLab("tiny", "aspp", 4), work.folder / "model.ckpt")
+    run, base, out = work.finish().folder, tiny_voc / "VOCdevkit/VOC2012", tmp_path / "predicted"
+    listed = base / "ImageSets/Segmentation/test.txt"
+    listed.write_text("a5\na6\na7\n")
+    predict = ["predict", str(run), str(base / "JPEGImages"), str(out), "--ids", str(listed), "--scales", "[1, 0.5]"]
+    assert main(predict) == 0 and f"{out / 'multi'}: 3 masks" in capsys.readouterr().out
+    archive = tmp_path / "safn.tar.gz"
+    assert main(["archive", str(out / "multi"), str(tiny_voc), str(archive)]) == 0
+    assert capsys.readouterr().out == f"{archive}: 3 masks\n" and archive.stat().st_size > 100
+    (out / "multi/a6.png").unlink()
+    assert main(["archive", str(out / "multi"), str(tiny_voc), str(tmp_path / "other")]) == 1
+    assert "a6: no prediction" in capsys.readouterr().err and not (tmp_path / "other").exists()
+
+
+def test_wrong_scales_are_refused_with_what_is_valid(capsys):
+    with pytest.raises(SystemExit):
+        main(["predict", "run", "images", "out", "--scales", "[0]"])
+    assert "--scales" in capsys.readouterr().err
+
+
+def test_smoke_passes_its_choices_on(monkeypatch, tmp_path):
+    taken = []
+    monkeypatch.setattr("safn.smoke.run", lambda *given: taken.extend(given))
+    assert main(["smoke", "--profile", "emoji", "--out", str(tmp_path / "s.json"), "--steps", "3"]) == 0
+    assert taken == ["emoji", tmp_path / "s.json", 3]

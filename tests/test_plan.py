@@ -6,7 +6,7 @@ from safn import plan
 from safn.settings import SettingsError
 
 
-@pytest.mark.parametrize("name", ["emoji", "voc-subset", "paper"])
+@pytest.mark.parametrize("name", ["emoji", "voc-subset", "photos", "paper"])
 def test_the_profiles_are_valid_and_each_job_comes_after_its_inputs(name):
     done: set[tuple[str, str]] = set()
     for job in plan.jobs(plan.load(name, data_folder="somewhere")):
@@ -36,15 +36,76 @@ def test_a_control_shares_the_maps_of_its_run():
     assert ("03_train_safn", "attention_1-0.75-0.5_seed0+maps") not in jobs
 
 
+def test_paper_holds_everything_that_tables_1_to_6_need():
+    jobs = {job.name: job for job in plan.jobs(plan.load("paper", "somewhere"))}
+    scales = "1-0.75-0.5"
+    experiments = ["attention_" + scales, "max_" + scales, "avg_" + scales, "attention_1", "attention_1-0.75"]
+    runs = {f"{e}_seed{s}" for e in experiments for s in (0, 1, 2)}  # Tables 4 and 6
+    second = {f"attention_{scales}_seed{s}@resnet101-aspp" for s in (0, 1, 2)}  # Tables 2 and 3
+    controls = {f"attention_{scales}_seed0+{control}" for control in ("maps", "saliency")}
+    every = runs | second | controls | {"masks_seed0"}
+    by_stage = {stage: {run for s, run in jobs if s == stage} for stage in plan.STAGES}
+    assert by_stage == {
+        **dict.fromkeys(("00_data", "01_saliency", "02_baseline"), {"default"}),
+        **dict.fromkeys(("03_train_safn", "04_localization_maps"), runs),
+        "05_pseudo_ground_truth": runs | controls,
+        **dict.fromkeys(("06_train_segmentation", "07_evaluate"), every),
+        **dict.fromkeys(("08_aggregation", "09_scales", "10_figures", "11_comparison"), {"default"}),
+    }
+    compared = {stage: jobs[stage, "default"].parameters for stage in plan.STAGES[-4:]}
+    assert set(compared["08_aggregation"]["experiments"]) == {r for r in runs if scales in r}
+    assert set(compared["09_scales"]["experiments"]) == {r for r in runs if r.startswith("attention")}
+    assert set(compared["11_comparison"]["experiments"]) == every
+    assert compared["11_comparison"]["experiments"][0] == f"attention_{scales}_seed0"
+    assert compared["10_figures"]["second"] == f"attention_{scales}_seed0@resnet101-aspp"
+    assert ("07_evaluate", compared["10_figures"]["second"]) in jobs["10_figures", "default"].after
+
+
+def test_the_second_network_learns_from_the_same_pseudo_ground_truth_with_the_same_seed():
+    jobs = {job.name: job for job in plan.jobs(plan.load("paper", "somewhere"))}
+    for seed in (0, 1, 2):
+        run = f"attention_1-0.75-0.5_seed{seed}"
+        first, second = (jobs["06_train_segmentation", r] for r in (run, f"{run}@resnet101-aspp"))
+        assert first.after == second.after and ("05_pseudo_ground_truth", run) in second.after
+        p, q = vars(plan.parameters(first)), vars(plan.parameters(second))
+        changed = {k: (p[k], q[k]) for k in p if p[k] != q[k]}
+        assert changed.pop("run") == (run, f"{run}@resnet101-aspp") and p["seed"] == seed
+        assert changed == {"backbone": ("vgg16", "resnet101"), "head": ("largefov", "aspp")}
+    assert ("03_train_safn", f"{run}@resnet101-aspp") not in jobs
+
+
+def test_the_name_of_a_run_leads_to_what_it_shares():
+    assert (
+        plan.base_run("a_1_seed0") == plan.base_run("a_1_seed0+maps") == plan.base_run("a_1_seed0@x-y") == "a_1_seed0"
+    )
+    assert plan.pseudo_run("a_1_seed0+maps", "vgg16", "largefov") == "a_1_seed0+maps"
+    assert plan.pseudo_run("a_1_seed0@resnet101-aspp", "resnet101", "aspp") == "a_1_seed0"
+    with pytest.raises(SettingsError, match="names the network 'resnet101-aspp', the parameters are of vgg16-largefov"):
+        plan.pseudo_run("a_1_seed0@resnet101-aspp", "vgg16", "largefov")
+
+
+@pytest.mark.parametrize("name", ["emoji", "voc-subset", "photos", "paper"])
+def test_every_job_has_parameters_that_its_notebook_knows(name):
+    for job in plan.jobs(plan.load(name, "somewhere")):
+        given = plan.parameters(job)
+        assert vars(given).keys() >= job.parameters.keys() and given.runs == "../runs/emoji"
+
+
+def test_a_parameter_that_the_notebook_has_not_is_an_error():
+    with pytest.raises(SettingsError, match="gamma: unknown parameter"):
+        plan.parameters(plan.Job("07_evaluate", "a", {"gamma": 0.2}))
+
+
 def test_every_fault_of_a_profile_is_listed(tmp_path):
     path = tmp_path / "p.yaml"
     path.write_text(
         "data_folder: ''\nseeds: [0]\nexperiments: [median_1]\ncontrols: []\nupper_bound: false\nthread: 1\n"
         "stages: {03_train_safn: {epochs: 0}, 99_more: {}}\n"
+        "segmentations: {other: {backbone: vgg16, head: aspp, crop: 3}}\n"
     )
     with pytest.raises(SettingsError) as error:
         plan.load(path)
-    for text in ("thread: unknown", "threads: missing", "median_1", "epochs: 0", "99_more"):
+    for text in ("thread: unknown", "threads: missing", "median_1", "epochs: 0", "99_more", "crop: 3", "'other'"):
         assert text in str(error.value)
 
 

@@ -60,3 +60,55 @@ def test_an_export_names_no_folder_of_the_machine(runs, tmp_path):
     results.export(runs, path)
     assert str(runs) not in path.read_text()
     assert len(json.loads(path.read_text())) == 4
+
+
+def finished(runs, stage, run, metrics, parameters=None, **more):
+    return records.begin(runs, stage, run, parameters or {"seed": 0}).finish(metrics, supervision="pseudo", **more)
+
+
+@pytest.fixture
+def two_networks(tmp_path):
+    """Two seeds of one experiment on VGG16, a second network on the first, a control, and the upper bound."""
+    runs = [f"attention_1_seed{s}" for s in (0, 1)]
+    finished(tmp_path, "05_pseudo_ground_truth", runs[0], {"pseudo_miou_drop": 0.7})
+    names = {runs[0]: 0.6, runs[1]: 0.4, f"{runs[0]}@resnet101-aspp": 0.9, f"{runs[0]}+maps": 0.1, "masks_seed0": 0.8}
+    for run, miou in names.items():
+        resnet = {"backbone": "resnet101", "head": "aspp"}
+        network = resnet if "@" in run else {"backbone": "vgg16", "head": "largefov"}
+        finished(tmp_path, "06_train_segmentation", run, {"loss": 1}, network)
+        each = {"crf": {"background": 1, "aeroplane": miou, "bicycle": None}}
+        finished(tmp_path, "07_evaluate", run, {"val_miou_crf": miou, "val_miou_single": None}, per_class=each)
+    return results.collect(tmp_path, list(names))
+
+
+def test_a_second_network_shares_the_pseudo_ground_truth_of_its_run(two_networks):
+    table = two_networks[0].set_index("run")
+    assert table.loc["attention_1_seed0@resnet101-aspp", ["network", "pseudo_miou_drop", "seed"]].to_list() == [
+        "resnet101-aspp", 0.7, 0,
+    ]  # fmt: skip
+    assert table["network"].value_counts().to_dict() == {"vgg16-largefov": 4, "resnet101-aspp": 1}
+    assert table["val_miou_single"].isna().all() and table["val_miou_single"].dtype == float  # no masks: not None
+
+
+def test_the_rows_of_tables_1_and_2_are_those_of_their_network(two_networks):
+    ours = results.of_main(two_networks[0])
+    assert list(ours["run"]) == ["attention_1_seed0", "attention_1_seed1", "attention_1_seed0@resnet101-aspp"]
+    first = results.own_row(ours, "vgg16-largefov", "crf", 10582)
+    assert first[["method", "training", "val"]].to_numpy().tolist() == [["SAFN (this run)", "10,582", "50.0 ± 14.1"]]
+    assert results.own_row(ours, "resnet101-aspp", "crf", 5)["val"].to_list() == ["90.0"]
+    assert results.own_row(ours, "efficientnet_lite0-aspp", "crf", 5).empty
+
+
+def test_the_columns_of_table_3_stand_beside_those_of_their_network(two_networks):
+    table, ends = two_networks
+    columns = results.by_class(results.of_main(table), ends, "crf")
+    assert columns.loc["aeroplane"].to_dict() == {"VGG16-val (this run)": 50, "ResNet-val (this run)": 90}
+    assert columns.loc["mean"].to_list() == [50, 90] and columns.loc["bicycle"].isna().all()
+    beside = results.beside_table3(columns)
+    assert [name.replace("published", "p") for name in beside] == [
+        "VGG16-val (this run)", "VGG16-val (p)", "VGG16-test (p)", "ResNet-val (this run)", "ResNet-val (p)",
+        "ResNet-test (p)",
+    ]  # fmt: skip
+    assert beside.loc["aeroplane"].to_list() == [50, 83.7, 76.6, 90, 84.5, 84.0]
+    other = columns.rename(columns={"VGG16-val (this run)": "efficientnet_lite0-largefov (this run)"})
+    assert results.beside_table3(other).columns[0] == "efficientnet_lite0-largefov (this run)"

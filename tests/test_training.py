@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import os
 import random
 import re
@@ -300,6 +301,7 @@ def test_mean_average_precision_over_the_classes_that_occur():
     labels = torch.tensor([[1.0, 0, 0], [0, 1, 0], [1, 0, 0]])
     # class 0: (1/1 + 2/3) / 2, class 1: 1, class 2 does not occur
     assert training.mean_average_precision(scores, labels) == pytest.approx((5 / 6 + 1) / 2)
+    assert math.isnan(training.mean_average_precision(scores, torch.zeros_like(labels)))
 
 
 def parameters(**changed) -> SimpleNamespace:

@@ -1,0 +1,149 @@
+"""Your own photographs and a table of image labels, laid out as the data folder that the pipeline reads."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from safn.data import VOID, DataError, load_image, read_labels
+
+JPEG = ("JPEG", "MPO")  # phones write the second: a JPEG with another picture behind it
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+
+
+def prepare(images: Path | str, table: Path | str, out: Path | str, val_share: float = 0.1) -> dict[str, list[str]]:
+    """Lay ``images`` out in ``out``: photos, ``train_aug.txt``, ``val.txt``, ``image_labels.csv``. No masks are needed.
+
+    All is checked first; ``out`` appears only when complete. JPEGs are copied as they are, other formats converted,
+    upright. An id is the name of the file without suffix, blanks replaced by ``_``.
+
+    Args:
+        table: CSV, header ``id,<class>,...``, a row of 0 and 1 for each image, its name with or without suffix.
+        val_share: share of the images kept for validation, drawn from the ids alone.
+
+    Returns:
+        ``train_aug`` and ``val``: the ids of each.
+
+    Raises:
+        DataError: listing every problem, or ``out`` exists.
+    """
+    images, table, out = Path(images), Path(table), Path(out)
+    if out.exists():
+        raise DataError(f"{out} exists: give another name, or remove it")
+    if not 0 < val_share < 1:
+        raise DataError(f"val-share is {val_share}; valid: between 0 and 1")
+    found, problems = find_images(images, besides=table)
+    classes, rows, wrong = read_labels(table)
+    labels, unmatched = match(rows, found)
+    problems += wrong + unmatched + [f"{i}: {text}" for i, path in found.items() if (text := unreadable(path))]
+    problems += [f"class {c}: no image shows it" for c in _never_shown(classes, rows)]
+    problems += [f"{len(classes)} classes; valid: up to {VOID - 1}"] if len(classes) >= VOID else []
+    lists = {} if problems else split(labels, val_share)
+    problems += [f"{s}: no image is left for it; show each class more often" for s, ids in lists.items() if not ids]
+    if problems:
+        raise DataError("\n  - ".join([f"{images}: {len(problems)} problems, nothing was written:", *problems]))
+    write(found, classes, labels, lists, out)
+    return lists
+
+
+def find_images(folder: Path, besides: Path | None = None) -> tuple[dict[str, Path], list[str]]:
+    """Id -> file of each image in ``folder`` by id, and a line for each file that is none or has another's id.
+    Hidden files, folders and the file ``besides`` do not count."""
+    if not folder.is_dir():
+        raise DataError(f"{folder} is no folder")
+    known, found, problems = Image.registered_extensions(), {}, []
+    for path in sorted(folder.iterdir()):
+        image_id = "_".join(path.stem.split())
+        if path.name.startswith(".") or path.is_dir() or (besides and besides.exists() and path.samefile(besides)):
+            continue
+        if path.suffix.lower() not in known:
+            problems.append(f"{path.name}: not an image that Pillow reads: convert or remove it")
+        elif image_id in found:
+            problems.append(f"{path.name}: the same id as {found[image_id].name}: rename one")
+        else:
+            found[image_id] = path
+    return found, problems if found or problems else [f"{folder} holds no image"]
+
+
+def unreadable(path: Path) -> str:
+    """Why an image cannot be read, decoding all of it; empty where it can."""
+    try:
+        load_image(path)
+    except UNREADABLE as error:
+        return f"cannot be read: {error}"
+    return ""
+
+
+def match(rows: dict[str, np.ndarray], found: dict[str, Path]) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Image id -> labels, and a line for each row without image, second row of an image, and image without row."""
+    names = {path.name: image_id for image_id, path in found.items()}
+    names |= {path.stem: image_id for image_id, path in found.items()}
+    labels, problems = {}, []
+    for name, values in rows.items():
+        image_id = names.get(name, name)
+        if image_id not in found:
+            problems.append(f"{name}: labelled, but there is no such image")
+        elif image_id in labels:
+            problems.append(f"{name}: a second row for {found[image_id].name}")
+        else:
+            labels[image_id] = values
+    return labels, problems + [
+        f"{found[i].name}: no valid row in the table of labels" for i in found if i not in labels
+    ]
+
+
+def split(labels: dict[str, np.ndarray], val_share: float) -> dict[str, list[str]]:
+    """Training and validation ids. The order is that of a hash of the id, so it depends on nothing else; an image
+    stays in training where it is the last that shows one of its classes."""
+    order = sorted(labels, key=lambda i: hashlib.sha256(i.encode()).digest())
+    left, val = sum(labels.values()), []
+    for image_id in order:
+        rest = left - labels[image_id]
+        if len(val) < max(1, round(val_share * len(order))) and (rest >= np.minimum(1, labels[image_id])).all():
+            val.append(image_id)
+            left = rest
+    return {"train_aug": sorted(set(labels) - set(val)), "val": sorted(val)}
+
+
+def write(
+    found: dict[str, Path], classes: list[str], labels: dict[str, np.ndarray], lists: dict[str, list[str]], out: Path
+) -> None:
+    """The data folder, under its name only when complete."""
+    partial = out.with_name(out.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    base = partial / "VOCdevkit" / "VOC2012"
+    try:
+        (base / "JPEGImages").mkdir(parents=True)
+        (base / "ImageSets" / "Segmentation").mkdir(parents=True)
+        for image_id, path in found.items():
+            copy(path, base / "JPEGImages" / f"{image_id}.jpg")
+        with (partial / "image_labels.csv").open("w", newline="", encoding="utf-8") as file:
+            rows = [[i, *labels[i].astype(int)] for i in sorted(labels)]
+            csv.writer(file).writerows([["id", *classes], *rows])
+        for name, ids in lists.items():
+            (base / "ImageSets" / "Segmentation" / f"{name}.txt").write_text("\n".join(ids) + "\n", encoding="utf-8")
+        os.replace(partial, out)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def copy(path: Path, target: Path) -> None:
+    """A JPEG as it is, with its EXIF; any other format converted, upright."""
+    with Image.open(path) as image:
+        kind = image.format
+    if kind in JPEG:
+        shutil.copyfile(path, target)
+    else:
+        load_image(path).save(target, "jpeg", quality=95, subsampling=0)
+
+
+def _never_shown(classes: list[str], rows: dict[str, np.ndarray]) -> list[str]:
+    shown = sum(rows.values(), np.zeros(len(classes)))
+    return [name for name, images in zip(classes, shown) if not images]

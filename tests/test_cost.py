@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+import tiny
+import torch
+from torch import nn
+
+from safn import backbones, cost
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    monkeypatch.setitem(backbones.BACKBONES, "tiny", tiny.backbone())
+
+
+def parameters(**changed) -> SimpleNamespace:
+    p = {**tiny.SETTINGS, "backbone": "tiny", "scales": (1, 0.5), "freeze": 0, "crop": 64, "batch_size": 2}
+    return SimpleNamespace(**{**p, **changed})
+
+
+def test_each_aggregation_is_measured_in_turn_and_the_first_turn_does_not_count(monkeypatch):
+    calls, networks = [], []
+
+    def seconds(call):
+        calls.append(call)
+        return 9.0 if len(calls) <= 6 else len(calls) / 1000  # the first turn is slow: it is left out
+
+    monkeypatch.setattr(cost, "seconds", seconds)
+    monkeypatch.setattr(cost, "train_step", lambda network, *_: networks.append(network.aggregation))
+    measured, ratios = cost.measure(parameters(), 3, 2)
+    assert list(measured.index) == ["max", "avg", "attention"] and list(measured) == list(cost.COLUMNS) == list(ratios)
+    # turn 1 begins with avg, turn 2 with attention: calls 7-12 and 13-18, training first, two images a step
+    assert measured["training ms/img"].to_dict() == {
+        "max": (11 + 15) / 4,
+        "avg": (7 + 17) / 4,
+        "attention": (9 + 13) / 4,
+    }
+    assert measured["OLM extraction ms/img"].to_dict() == {"max": 14, "avg": 13, "attention": 12}
+    assert ratios["training ms/img"].to_dict() == {
+        "max": pytest.approx((11 / 7 + 15 / 17) / 2), "avg": 1, "attention": pytest.approx((9 / 7 + 13 / 17) / 2),
+    }  # fmt: skip
+    for call in calls[::2]:
+        call()
+    assert networks == ["max", "avg", "attention", "avg", "attention", "max", "attention", "max", "avg"]
+
+
+def test_a_step_trains_and_an_extraction_does_not():
+    measured, _ = cost.measure(parameters(), 3, 1)
+    assert (measured > 0).all().all()
+    assert measured.loc["attention", "MB"] > measured.loc["avg", "MB"]  # it has more weights and keeps more
+    p, images, labels = parameters(), torch.rand(2, 3, 64, 64), torch.ones(2, 3)
+    network = cost.SAFN("tiny", 3, (1, 0.5), "attention", "none", "random")
+    before = {k: v.clone() for k, v in network.state_dict().items()}
+    cost.extract(network, images, labels)
+    assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
+    cost.train_step(network, cost._optimizer(network, p), images, labels)
+    assert not any(torch.equal(v, before[k]) for k, v in network.state_dict().items())
+
+
+def test_memory_by_hand():
+    """A 1x1 convolution 3 -> 5 and the mean over the image."""
+
+    class Plain(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Conv2d(3, 5, 1)
+
+        def forward(self, images):
+            return self.layer(images).relu().mean((2, 3))
+
+    images, labels = torch.rand(2, 3, 50, 50), torch.ones(2, 5)
+    found = cost.memory_megabytes(Plain(), images, labels)
+    weights, photo, relu = 3 * (3 * 5 + 5), 2 * 3 * 50 * 50, 2 * 5 * 50 * 50  # floats; convolution keeps its input
+    least = 4 * (weights + photo + relu) / 1e6
+    assert least <= found < least + 0.002  # and the few values that the loss keeps
+
+
+def test_ratios_stand_beside_the_published_ones():
+    measured = pd.DataFrame([[10.0, 4, 100], [8, 4, 50], [12, 6, 60]], ["max", "avg", "attention"], cost.COLUMNS)
+    table = cost.beside(measured, measured / 3)
+    assert table["this run"].equals(measured) and table["ratio to avg"].loc["max"].tolist() == [3.333, 1.333, 33.333]
+    assert table["ratio, published"].loc["attention"].tolist() == [1.011, 1.017, 1.004]  # 44.3 / 43.8, ...
