@@ -29,7 +29,7 @@ def data_name(source: Input) -> str:
     fingerprint of the photographs."""
     p = source.record["parameters"]
     if p["data_folder"]:
-        return source.record["data"]
+        return f"photographs {source.record['data']}"
     limit = f", {p['limit']} of each" if p["limit"] else ""
     return f"emoji: {p['train_images']} + {p['val_images']} of {p['image_size']} pixels, seed {p['seed']}{limit}"
 

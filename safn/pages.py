@@ -49,6 +49,30 @@ def faults(path: Path = ROOT / "results" / "faults.csv") -> str:
     return _table(f"{len(rows)} faults, each provoked by a test, and what happened", "faults", head, rows)
 
 
+def attention(path: Path = ROOT / "results" / "attention.csv") -> str:
+    """A table in MyST of ``benchmarks.attention`` for each data set: weights, mAP and maps, one setting changed at a time."""
+    if not path.exists():
+        return "Nothing is measured yet: `python -m benchmarks.attention runs/emoji` does.\n"
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    sections = []
+    for number, (name, images) in enumerate(dict.fromkeys((row["data"], row["images"]) for row in rows), 1):
+        mine = [row for row in rows if (row["data"], row["images"]) == (name, images)]
+        cells = [[f"`{r['change']}`", *(_rounded(r[c], digits) for c, digits in ATTENTION.items())] for r in mine]
+        text = f"EfficientNet-Lite0, ImageNet start, {images} training images, seed {mine[0]['seed']}. Data: {name}"
+        sections.append(_table(text, f"attention-{number}", ["changed", *ATTENTION], cells))
+    return "\n".join(sections)
+
+
+# columns of results/attention.csv and their decimals; weight: mean over validation images, spread: standard deviation
+# between the pixels of an image
+ATTENTION = {"weight 1": 3, "weight 0.75": 3, "weight 0.5": 3, "spread 1": 3, "val mAP (%)": 1, "map mIoU (%)": 1}
+
+
+def _rounded(value: str, digits: int) -> str:
+    return f"{float(value):.{digits}f}" if value else "-"
+
+
 def provenance(runs: Path, jobs: Iterable[tuple[str, str]] | None = None) -> str:
     """Two tables in MyST: the environments (commit, versions, machine), and each run with what it cost."""
     paths = sorted(runs.glob(f"*/*/{RECORD}")) if jobs is None else [runs / s / r / RECORD for s, r in sorted(jobs)]

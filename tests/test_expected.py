@@ -67,7 +67,7 @@ def test_ranges_of_other_data_stay(tmp_path, path):
 
 def test_photographs_are_known_by_their_fingerprint(tmp_path):
     work = records.begin(tmp_path, "00_data", "default", {**DEFAULTS, "data_folder": "photos"})
-    assert expected.data_name(work.finish({}, data="f00")) == "f00"
+    assert expected.data_name(work.finish({}, data="f00")) == "photographs f00"
 
 
 def test_without_a_file_nothing_is_expected(tmp_path, path):

@@ -94,3 +94,14 @@ def test_provenance_of_chosen_runs_leaves_the_others_out(tmp_path):
     write_record(tmp_path, "03_train_safn", "old")
     assert "old" not in pages.provenance(tmp_path, [("03_train_safn", "a")])
     assert pages.provenance(tmp_path / "none") == "No stage has left a record.\n"
+
+
+def test_attention_is_a_table_a_data_set(tmp_path):
+    path = tmp_path / "attention.csv"
+    head = "data,images,change,seed,val mAP (%),map mIoU (%),weight 1,weight 0.75,weight 0.5,spread 1\n"
+    path.write_text(head + "a,20,default,0,50.04,30.0,0.5,0.25,0.25,0.0126\nb,9,scales = (1),0,60,31,,,,\n")
+    text = pages.attention(path)
+    assert "| `default` | 0.500 | 0.250 | 0.250 | 0.013 | 50.0 | 30.0 |" in text
+    assert "| `scales = (1)` | - | - | - | - | 60.0 | 31.0 |" in text
+    assert text.count("EfficientNet-Lite0") == 2 and "20 training images" in text and "Data: b" in text
+    assert "Nothing is measured yet" in pages.attention(tmp_path / "none.csv")
