@@ -9,7 +9,8 @@ from importlib.metadata import PackageNotFoundError, files
 
 import timm
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision import models
 
@@ -103,6 +104,7 @@ def efficientnet_lite0(weights: str, purpose: str) -> nn.Module:
     if weights == "imagenet":
         network.load_state_dict(lite0_state(network.state_dict()))
     fold_batch_norm(network.eval())
+    split_dilations(network)
     network.train()
     return nn.Sequential(OrderedDict([("stem", nn.Sequential(network.conv_stem, network.bn1))] + [
         (f"stage{i}", block) for i, block in enumerate(network.blocks)
@@ -136,6 +138,29 @@ def fold_batch_norm(module: nn.Module) -> None:
             setattr(module, norm_name, norm.act)
     for _, child in module.named_children():
         fold_batch_norm(child)
+
+
+class PhasedConv(nn.Conv2d):
+    """A depthwise convolution of dilation d as one without dilation on the d x d subgrids of its input: the same
+    function. PyTorch's own trains four times slower on a CPU."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        (batch, channels, height, width), d = features.shape, self.dilation[0]
+        rows, columns = -(-height // d), -(-width // d)
+        padded = F.pad(features, (0, columns * d - width, 0, rows * d - height)).permute(0, 2, 3, 1)
+        phases = padded.reshape(batch, rows, d, columns, d, channels).permute(0, 2, 4, 1, 3, 5)
+        phases = phases.reshape(-1, rows, columns, channels).permute(0, 3, 1, 2)  # channels last all the way
+        phases = F.conv2d(phases, self.weight, self.bias, padding=self.padding[0] // d, groups=self.groups)
+        merged = phases.permute(0, 2, 3, 1).reshape(batch, d, d, rows, columns, channels).permute(0, 3, 1, 4, 2, 5)
+        merged = merged.reshape(batch, rows * d, columns * d, channels)
+        return merged.permute(0, 3, 1, 2)[..., :height, :width]
+
+
+def split_dilations(module: nn.Module) -> None:
+    """Turn the dilated depthwise convolutions below ``module`` into ``PhasedConv``, in place; weights and names stay."""
+    for layer in module.modules():
+        if type(layer) is nn.Conv2d and layer.groups == layer.in_channels > 1 and layer.dilation[0] > 1:
+            layer.__class__ = PhasedConv
 
 
 BACKBONES = {

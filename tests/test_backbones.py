@@ -208,3 +208,27 @@ def test_normalisation_is_that_of_the_weights():
     assert BACKBONES["vgg16"].normalisation.mean == (0.485, 0.456, 0.406)
     assert BACKBONES["resnet101"].normalisation.std == (0.229, 0.224, 0.225)
     assert BACKBONES["efficientnet_lite0"].normalisation == backbones.Normalisation((0.5,) * 3, (0.5,) * 3)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (7, 5), (1, 9)])
+def test_dilation_by_phases_is_the_same_convolution(size):
+    torch.manual_seed(0)
+    plain = torch.nn.Conv2d(6, 6, 5, padding=4, dilation=2, groups=6)
+    network = torch.nn.Sequential(torch.nn.Conv2d(6, 6, 5, padding=4, dilation=2, groups=6))
+    network.load_state_dict({f"0.{name}": tensor for name, tensor in plain.state_dict().items()})
+    backbones.split_dilations(network)
+    assert type(network[0]) is backbones.PhasedConv
+    results = []
+    for layer in (plain, network):
+        images = torch.randn(2, 6, *size, generator=torch.Generator().manual_seed(1), requires_grad=True)
+        output = layer(images)
+        output.square().sum().backward()
+        results.append((output, images.grad, *(p.grad for p in layer.parameters())))
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_only_dilated_depthwise_convolutions_are_split():
+    layers = [torch.nn.Conv2d(4, 4, 3, padding=1, groups=4), torch.nn.Conv2d(4, 4, 3, padding=2, dilation=2)]
+    backbones.split_dilations(torch.nn.Sequential(*layers))
+    assert all(type(layer) is torch.nn.Conv2d for layer in layers)
