@@ -136,6 +136,7 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     "label_source": _one_of("pseudo", "masks"),
     "combine": _one_of("harmonic", "maps", "saliency"),
     "missing_saliency": _one_of("error", "skip", "map-only"),
+    "optimizer": _one_of("sgd", "adamw"),
     "schedule": _one_of("poly", "step"),
     "precision": _one_of("32-true", "bf16-mixed", "16-mixed"),
     "accelerator": _one_of("auto", "cpu", "gpu", "mps"),

@@ -62,7 +62,7 @@ def parameter_groups(
 
 
 class _Module(lightning.LightningModule):
-    """What both trainings share: SGD, the schedule a step, reseeding a step, and the check of the loss."""
+    """What both trainings share: the optimiser, the schedule a step, reseeding a step, and the check of the loss."""
 
     def __init__(self, network: nn.Module, settings: dict[str, Any]) -> None:
         super().__init__()
@@ -77,7 +77,10 @@ class _Module(lightning.LightningModule):
         groups = parameter_groups(
             self.network.backbone, self.new_parts(), s["learning_rate"], s["weight_decay"], self.bias_factor
         )
-        optimizer = torch.optim.SGD(groups, momentum=s["momentum"])
+        if s["optimizer"] == "sgd":
+            optimizer = torch.optim.SGD(groups, momentum=s["momentum"])
+        else:  # not the paper's: learns within the few hundred steps that a CPU affords
+            optimizer = torch.optim.AdamW(groups, betas=(s["momentum"], 0.999))
         steps = self.trainer.estimated_stepping_batches
         factor = lambda step: learning_rate(step, steps, s["schedule"], s["power"])  # noqa: E731
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)

@@ -117,6 +117,7 @@ class Payload:
 
 SETTINGS = {
     "seed": 0,
+    "optimizer": "sgd",
     "learning_rate": 0.1,
     "momentum": 0.9,
     "weight_decay": 5e-4,
