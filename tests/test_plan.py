@@ -29,7 +29,7 @@ def test_emoji_holds_the_rows_of_tables_4_and_6():
 
 
 def test_a_control_shares_the_maps_of_its_run():
-    jobs = {job.name: job for job in plan.jobs(plan.load("emoji"))}
+    jobs = {job.name: job for job in plan.jobs({**plan.load("emoji"), "controls": ["maps"]})}
     control = jobs["05_pseudo_ground_truth", "attention_1-0.75-0.5_seed0+maps"]
     assert control.parameters == {"run": "attention_1-0.75-0.5_seed0", "combine": "maps"}
     assert ("04_localization_maps", "attention_1-0.75-0.5_seed0") in control.after

@@ -338,3 +338,13 @@ def test_the_segmenter_takes_the_masks_it_is_given(tmp_path, tiny_voc):
         log = training.train_segmenter(network, p, folder, ids, masks, out)
         losses.append(log["loss"].iloc[0])
     assert losses[0] > 0.1 and losses[1] == 0
+
+
+def test_the_optimiser_is_the_one_that_is_named():
+    for name, kind in (("sgd", torch.optim.SGD), ("adamw", torch.optim.AdamW)):
+        module = training.Classifier(tiny.Net(), {**tiny.SETTINGS, "optimizer": name})
+        module.trainer = SimpleNamespace(estimated_stepping_batches=10)
+        optimizer = module.configure_optimizers()["optimizer"]
+        assert type(optimizer) is kind
+        rates = {group["name"]: group["initial_lr"] for group in optimizer.param_groups}
+        assert rates == pytest.approx({k: 0.1 if "backbone" in k else 1.0 for k in rates})
