@@ -49,6 +49,26 @@ def faults(path: Path = ROOT / "results" / "faults.csv") -> str:
     return _table(f"{len(rows)} faults, each provoked by a test, and what happened", "faults", head, rows)
 
 
+def recorded_weights(folder: Path = ROOT / "results") -> str:
+    """A table in MyST of the scale weights that the exported runs of ``folder`` have learnt."""
+    rows = []
+    for path in sorted(folder.glob("*.json")):
+        exported = json.loads(path.read_text())
+        exported = exported if isinstance(exported, list) else []
+        for r in (r for r in exported if r.get("stage") == "03_train_safn" and "weight 1" in r["metrics"]):
+            p, metrics = r["parameters"], r["metrics"]
+            scales = [f"{scale:g}" for scale in p["scales"]]
+            weights, spreads = (
+                " / ".join(f"{metrics[f'{kind} {s}']:.3f}" for s in scales) for kind in ("weight", "weight spread")
+            )
+            rate = f"{p['learning_rate'] * p['attention_factor']:g}, {p.get('optimizer', 'sgd')}"
+            rows.append([path.stem, f"`{r['run']}`", str(p["crop"]), rate, weights, spreads])
+    head = ["profile", "run", "crop", "attention's rate", "mean weights", "spread between pixels"]
+    return (
+        _table("Scale weights of the recorded runs, validation images", "recorded-weights", head, rows) if rows else ""
+    )
+
+
 def attention(path: Path = ROOT / "results" / "attention.csv") -> str:
     """A table in MyST of ``benchmarks.attention`` for each data set: weights, mAP and maps, one setting changed at a time."""
     if not path.exists():
