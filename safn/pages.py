@@ -7,7 +7,7 @@ import csv
 import itertools
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,18 @@ ROOT = Path(__file__).resolve().parent.parent
 NAMED = re.compile(r"(?<!\[)`((safn|profiles)/([\w-]+)\.(py|yaml)(?:::([\w.]+))?)`")
 
 
+def _exported(folder: Path) -> Iterator[tuple[Path, list[dict[str, Any]]]]:
+    """The files of ``python -m safn export`` in ``folder`` and their records; not ranges, not other measurements."""
+    for path in sorted(folder.glob("*.json")):
+        exported = json.loads(path.read_text())
+        if path.name != "expected.json" and isinstance(exported, list):
+            yield path, exported
+
+
 def recorded(folder: Path = ROOT / "results") -> str:
     """A section in MyST for each exported file of ``folder``: what was measured on what, one column a run."""
     sections = []
-    for path in sorted(folder.glob("*.json")):
-        exported = json.loads(path.read_text())
-        if path.name == "expected.json" or not isinstance(exported, list):  # ranges, or a measurement
-            continue
+    for path, exported in _exported(folder):
         records = {(r["stage"], r["run"]): r for r in exported}
         data, trained = records["00_data", "default"], records[min(key for key in records if key[0] == "03_train_safn")]
         head = (
@@ -52,10 +57,8 @@ def faults(path: Path = ROOT / "results" / "faults.csv") -> str:
 def recorded_weights(folder: Path = ROOT / "results") -> str:
     """A table in MyST of the scale weights that the exported runs of ``folder`` have learnt."""
     rows = []
-    for path in sorted(folder.glob("*.json")):
-        exported = json.loads(path.read_text())
-        exported = exported if isinstance(exported, list) else []
-        for r in (r for r in exported if r.get("stage") == "03_train_safn" and "weight 1" in r["metrics"]):
+    for path, exported in _exported(folder):
+        for r in (r for r in exported if r["stage"] == "03_train_safn" and "weight 1" in r["metrics"]):
             p, metrics = r["parameters"], r["metrics"]
             scales = [f"{scale:g}" for scale in p["scales"]]
             weights, spreads = (
