@@ -24,7 +24,7 @@
 # | **Reads** | `00_data`, `06_train_segmentation/<run>` |
 # | **Writes** | `07_evaluate/<run>`: predictions `single/`, `multi/`, `crf/` (indexed PNG) and the counts of each image |
 # | **Command** | `papermill 07_evaluate.ipynb out.ipynb -p crf false` |
-# | **Expected** | see the check at the end |
+# | **Expected** | VOC subset (its profile, seed 0): mIoU 48.4 single scale, 50.5 multi-scale, 53.1 with CRF |
 # | **Time** | 1 minute on 2 cores (emoji), 15 minutes for the VOC subset |
 #
 # The matrix is one 21 x 21 count over all pixels of the split, void left out; mIoU is its mean over the classes,
