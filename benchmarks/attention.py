@@ -22,13 +22,14 @@ from safn import SAFN, backbones, data, expected, inference, records, scoring, t
 RESULTS = Path(__file__).resolve().parent.parent / "results" / "attention.csv"
 DEFAULT = {
     "backbone": "efficientnet_lite0", "scales": (1, 0.75, 0.5), "aggregation": "attention", "attention_start": "zero",
-    "attention_factor": 0.1, "input_scaling": False, "optimizer": "sgd", "momentum": 0.9, "learning_rate": 0.005, "new_layer_factor": 10,
-    "weight_decay": 5e-4, "schedule": "poly", "power": 0.9, "epochs": 5, "iterations": 0, "batch_size": 4, "crop": 128,
+    "attention_factor": 1, "input_scaling": False, "optimizer": "adamw", "momentum": 0.9, "learning_rate": 1e-4,
+    "new_layer_factor": 10, "weight_decay": 5e-4, "schedule": "poly", "power": 0.9, "epochs": 5, "iterations": 0, "batch_size": 4, "crop": 128,
     "freeze": 3, "precision": "32-true", "accelerator": "cpu", "workers": 0, "seed": 0,
 }  # fmt: skip
 SWEEP: list[dict[str, Any]] = [
     {},
-    {"attention_factor": 1},
+    {"attention_factor": 0.1},
+    {"optimizer": "sgd", "learning_rate": 0.005, "attention_factor": 0.1},
     {"attention_factor": 10},
     {"attention_factor": 10, "attention_start": "random"},
     {"attention_start": "random"},
