@@ -41,6 +41,7 @@ label_source = "pseudo"  # pseudo, or masks: the fully supervised upper bound
 backbone = "efficientnet_lite0"  # vgg16 (the paper's), resnet101, efficientnet_lite0
 head = "largefov"  # largefov or aspp
 head_width = 512  # channels of fc6 and fc7 of LargeFOV (paper: 1024)
+head_dilation = 4  # of fc6 at stride 8 (paper: 12, for crops of 321)
 weights = "imagenet"  # imagenet or none
 freeze = 3  # first backbone stages that keep their weights
 epochs = 12  # passes over the training images
@@ -70,7 +71,7 @@ made = plan.pseudo_run(p.run, p.backbone, p.head)
 labels = source if p.label_source == "masks" else records.need(p.runs, "05_pseudo_ground_truth", made)
 stage = records.begin(p.runs, "06_train_segmentation", p.run, p, [source, labels])
 training.seed_everything(p.seed)
-network = DeepLab(p.backbone, p.head, len(folder.classes) + 1, p.weights, p.head_width, p.freeze)
+network = DeepLab(p.backbone, p.head, len(folder.classes) + 1, p.weights, p.head_width, p.freeze, p.head_dilation)
 masks = None if p.label_source == "masks" else labels.folder
 train = [i for i in train if i not in labels.record.get("left_out", ())]
 log = training.train_segmenter(network, p, folder, train, masks, stage.folder)

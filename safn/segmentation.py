@@ -19,9 +19,9 @@ class ASPP(nn.Module):
         return sum(branch(features) for branch in self.branches)
 
 
-def large_fov(channels: int, num_outputs: int, stride: int, width: int) -> nn.Sequential:
-    """fc6 3x3 dilation 12 (at stride 8), fc7 1x1, both with dropout 0.5, then a 1x1 classifier."""
-    rate = 12 * 8 // stride
+def large_fov(channels: int, num_outputs: int, stride: int, width: int, dilation: int = 12) -> nn.Sequential:
+    """fc6 3x3 with ``dilation`` (at stride 8), fc7 1x1, both with dropout 0.5, then a 1x1 classifier."""
+    rate = max(1, dilation * 8 // stride)
     return nn.Sequential(
         nn.Conv2d(channels, width, 3, padding=rate, dilation=rate),
         nn.ReLU(),
@@ -43,6 +43,8 @@ class DeepLab(nn.Module):
         weights: ``imagenet`` or ``none``.
         head_width: channels of fc6 and fc7 of LargeFOV.
         freeze: number of first backbone stages that keep their weights.
+        head_dilation: of fc6 of LargeFOV at stride 8; the paper's 12 reaches 96 pixels to each side, which on small images is
+            nearly all padding.
     """
 
     def __init__(
@@ -53,12 +55,13 @@ class DeepLab(nn.Module):
         weights: str = "imagenet",
         head_width: int = 1024,
         freeze: int = 0,
+        head_dilation: int = 12,
     ) -> None:
         super().__init__()
         kind = backbones.BACKBONES[backbone]
         self.backbone = backbones.create(backbone, weights, "segmentation", freeze)
         if head == "largefov":
-            self.head = large_fov(kind.channels, num_outputs, kind.stride, head_width)
+            self.head = large_fov(kind.channels, num_outputs, kind.stride, head_width, head_dilation)
         else:
             self.head = ASPP(kind.channels, num_outputs, kind.stride)
         last = [m for m in self.head.modules() if isinstance(m, nn.Conv2d)]

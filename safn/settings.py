@@ -133,6 +133,7 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     "weights": _one_of("imagenet", "none"),
     "head": _one_of("largefov", "aspp"),
     "head_width": _COUNT,
+    "head_dilation": _COUNT,
     "label_source": _one_of("pseudo", "masks"),
     "combine": _one_of("harmonic", "maps", "saliency"),
     "missing_saliency": _one_of("error", "skip", "map-only"),

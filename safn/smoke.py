@@ -14,12 +14,12 @@ from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.flop_counter import FlopCounterMode
 
 from safn import backbones, inference, plan, published, training
@@ -76,7 +76,7 @@ def network_of(stage: str, p: SimpleNamespace) -> nn.Module:
         return PlainClassifier(p.backbone, len(VOC_CLASSES), "none", p.freeze)
     if stage == "03_train_safn":
         return SAFN(p.backbone, len(VOC_CLASSES), p.scales, p.aggregation, "none", p.attention_start, p.freeze)
-    return DeepLab(p.backbone, p.head, len(VOC_CLASSES) + 1, "none", p.head_width, p.freeze)
+    return DeepLab(p.backbone, p.head, len(VOC_CLASSES) + 1, "none", p.head_width, p.freeze, p.head_dilation)
 
 
 # --- one network, in a process of its own ----------------------------------------------------------------------------
@@ -145,11 +145,12 @@ def _train(
     here = {"precision": "32-true", "accelerator": "cpu", "workers": 0}
     p = SimpleNamespace(**{**vars(p), **here, "iterations": steps, "batch_size": batch})
     ends = [time.perf_counter()]
-    with mock.patch.object(training._Module, "on_train_batch_end", lambda *_: ends.append(time.perf_counter())):
-        if stage == "06_train_segmentation":
-            training.train_segmenter(network, p, data, data.ids("train_aug"), None, out)
-        else:
-            training.train_classifier(network, p, data, data.ids("train_aug"), data.ids("val"), out)
+    hook = register_optimizer_step_post_hook(lambda *_: ends.append(time.perf_counter()))
+    if stage == "06_train_segmentation":
+        training.train_segmenter(network, p, data, data.ids("train_aug"), None, out)
+    else:
+        training.train_classifier(network, p, data, data.ids("train_aug"), data.ids("val"), out)
+    hook.remove()
     return float(np.mean(np.diff(ends)[1:] if steps > 1 else np.diff(ends)))
 
 
@@ -215,7 +216,7 @@ def operations(parameters: dict[Name, SimpleNamespace], name: Name) -> float:
 
 
 def _text(p: SimpleNamespace) -> str:
-    names = ("backbone", "head", "head_width", "scales", "aggregation", "attention_start", "freeze")
+    names = ("backbone", "head", "head_width", "head_dilation", "scales", "aggregation", "attention_start", "freeze")
     return json.dumps({name: getattr(p, name) for name in names if hasattr(p, name)})
 
 

@@ -261,7 +261,7 @@ def test_networks_are_rebuilt_from_their_records(tmp_path):
     loaded = inference.load_safn(stage(tmp_path, safn, scales=[1, 0.5], aggregation="max"), 3)
     assert torch.equal(loaded(images), safn(images)) and not loaded.training
     deeplab = DeepLab("tiny", "largefov", 4, head_width=8).eval()
-    loaded = inference.load_deeplab(stage(tmp_path, deeplab, head="largefov", head_width=8), 4)
+    loaded = inference.load_deeplab(stage(tmp_path, deeplab, head="largefov", head_width=8, head_dilation=12), 4)
     assert torch.equal(loaded(images), deeplab(images)) and not loaded.training
 
 
@@ -339,7 +339,7 @@ def test_attention_statistics_by_numpy(tiny_voc):
 def trained(tmp_path):
     """A complete run of stage 06 of a tiny network with four outputs."""
     work = records.begin(tmp_path / "runs", "06_train_segmentation", "a_1_seed0",
-                         {"backbone": "tiny", "head": "aspp", "head_width": 8})  # fmt: skip
+                         {"backbone": "tiny", "head": "aspp", "head_width": 8, "head_dilation": 12})  # fmt: skip
     torch.manual_seed(0)
     save_network(DeepLab("tiny", "aspp", 4), work.folder / "model.ckpt")
     return work.finish().folder
@@ -353,7 +353,7 @@ def test_a_trained_run_predicts_a_folder_of_images(trained, photos, tmp_path):
     made = inference.predict_folder(trained, images, out, (0.5, 1.0), accelerator="cpu")
     assert made == out / "multi" and {p.name for p in made.iterdir()} == {f"photo_{k}.png" for k in range(3)}
     network = inference.load_deeplab(Input(trained, {"parameters": {"backbone": "tiny", "head": "aspp",
-                                                                    "head_width": 8}}), 4)  # fmt: skip
+                                                                    "head_width": 8, "head_dilation": 12}}), 4)  # fmt: skip
     photo = backbones.IMAGENET(Image.open(images / "photo 0.png").convert("RGB"))[None]
     expected = multi_scale_maximum(network, photo, (0.5, 1)).numpy().argmax(0)
     np.testing.assert_array_equal(load_mask(made / "photo_0.png"), expected)

@@ -51,7 +51,7 @@ def test_pseudo_ground_truth(stages):
 )  # fmt: skip
 def test_segmentation(stages, run, backbone, head):
     p = stages["06_train_segmentation", run]
-    said(p, backbone=backbone, head=head, weights="imagenet", freeze=0, head_width=1024)
+    said(p, backbone=backbone, head=head, weights="imagenet", freeze=0, head_width=1024, head_dilation=12)
     said(p, iterations=6000, batch_size=20, accumulate=1, crop=321, learning_rate=0.001, schedule="step")
     said(p, momentum=0.9, weight_decay=0.0005, label_source="masks" if run[0] == "m" else "pseudo")
 
@@ -92,7 +92,7 @@ def test_every_parameter_of_vgg16_is_trained_at_its_rate(stages):
     }  # fmt: skip
     p = stages["06_train_segmentation", MAIN]
     with torch.device("meta"):
-        network = DeepLab(p.backbone, p.head, 21, "none", p.head_width, p.freeze)
+        network = DeepLab(p.backbone, p.head, 21, "none", p.head_width, p.freeze, p.head_dilation)
     assert groups(training.Segmenter(network, vars(p)), p) == {
         "backbone weight": (0.001, 5e-4, 13), "backbone bias": (0.002, 0, 13),
         "head weight": (0.01, 5e-4, 3), "head bias": (0.02, 0, 3),
@@ -102,7 +102,7 @@ def test_every_parameter_of_vgg16_is_trained_at_its_rate(stages):
 def test_resnet_trains_its_convolutions_and_the_four_branches(stages):
     p = stages["06_train_segmentation", RESNET]
     with torch.device("meta"):
-        network = DeepLab(p.backbone, p.head, 21, "none", p.head_width, p.freeze)
+        network = DeepLab(p.backbone, p.head, 21, "none", p.head_width, p.freeze, p.head_dilation)
     # 1 + 3 * (3 + 4 + 23 + 3) convolutions and 4 shortcuts, without bias; batch normalisation is fixed
     assert groups(training.Segmenter(network, vars(p)), p) == {
         "backbone weight": (0.001, 5e-4, 104),
@@ -173,7 +173,7 @@ def test_the_notebooks_hand_their_parameters_to_these_functions():
     """The parameters above reach the networks: the notebooks' own calls, read from their source."""
     wanted = {
         "03_train_safn": ("SAFN", ["backbone", "scales", "aggregation", "weights", "attention_start", "freeze"]),
-        "06_train_segmentation": ("DeepLab", ["backbone", "head", "weights", "head_width", "freeze"]),
+        "06_train_segmentation": ("DeepLab", ["backbone", "head", "weights", "head_width", "freeze", "head_dilation"]),
     }
     for stage, (name, parameters) in wanted.items():
         tree = ast.parse((plan.ROOT / "notebooks" / f"{stage}.py").read_text())

@@ -73,6 +73,12 @@ def test_logits_have_the_stride_of_the_backbone(strides, backbone, stride, head)
     assert fov == ({96} if head == "largefov" else {48, 96, 144, 192})
 
 
+@pytest.mark.parametrize(("dilation", "stride", "found"), [(4, 8, 4), (4, 16, 2), (1, 16, 1)])
+def test_the_field_of_view_of_small_images_is_a_setting(strides, dilation, stride, found):
+    head = DeepLab(f"tiny{stride}", "largefov", 4, head_width=8, head_dilation=dilation).head
+    assert [c.dilation[0] for c in convs(head) if c.kernel_size == (3, 3)] == [found]
+
+
 @pytest.mark.parametrize("head", ["largefov", "aspp"])
 def test_classifiers_start_small_and_without_bias(strides, head):
     torch.manual_seed(0)

@@ -7,7 +7,7 @@ import pytest
 
 from safn import plan, smoke
 
-VGG = json.dumps({"backbone": "vgg16", "head": "largefov", "head_width": 1024, "freeze": 0})
+VGG = json.dumps({"backbone": "vgg16", "head": "largefov", "head_width": 1024, "head_dilation": 12, "freeze": 0})
 
 
 def test_operations_of_vgg16_by_hand():
