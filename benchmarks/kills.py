@@ -48,15 +48,14 @@ def at_work(runs: Path) -> list[str]:
     return sorted({*begun, *executing}) or ["between stages"]
 
 
-def undisturbed(profile: str, runs: Path, options: list[str]) -> float:
-    """Run to the end; returns the seconds that its stages took.
+def undisturbed(profile: str, runs: Path, options: list[str]) -> None:
+    """Run to the end.
 
     Raises:
         SystemExit: the book was not built.
     """
     if start(profile, runs, options).wait():
         sys.exit(f"the undisturbed run failed: see {runs.with_suffix('.log')}")
-    return sum(record["seconds"] for record in records(runs).values())
 
 
 def killed(folder: Path, profile: str, options: list[str], wanted: int, mean: float, until: float) -> list[dict]:
@@ -121,6 +120,7 @@ def main() -> None:
     parser.add_argument("--data", default="", help="the folder with the photographs, where the profile needs one")
     parser.add_argument("--jobs", default="all", help="cores to use")
     parser.add_argument("--mean", type=float, default=0, help="mean seconds to a kill (0: by the time of the profile)")
+    parser.add_argument("--against", type=Path, help="a finished run of the same profile (none: one is made first)")
     parser.add_argument("--folder", type=Path, help="where the runs stay, runs/kills-<profile> unless given")
     parser.add_argument("--minutes", type=float, default=600, help="stop after so many; the same command goes on")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "kills.json")
@@ -129,10 +129,12 @@ def main() -> None:
     folder = (given.folder or ROOT / "runs" / f"kills-{Path(given.profile).stem}").resolve()
     options = [f"JOBS={given.jobs}", f"DATA={given.data}"]
     folder.mkdir(parents=True, exist_ok=True)
-    seconds = undisturbed(given.profile, folder / "undisturbed", options)
+    if not given.against:
+        undisturbed(given.profile, folder / "undisturbed", options)
+    expected = records(given.against or folder / "undisturbed")
+    seconds = sum(record["seconds"] for record in expected.values())
     mean = given.mean or max(15, 0.75 * seconds / given.kills)
     kills = killed(folder, given.profile, options, given.kills, mean, until)
-    expected = records(folder / "undisturbed")
     found = {path.name: records(path) for path in sorted(folder.glob("killed-*")) if path.is_dir()}
     pairs = [(record, expected[name]) for one in found.values() for name, record in one.items() if name in expected]
     result = {

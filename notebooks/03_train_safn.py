@@ -90,7 +90,8 @@ attention.round(4) if len(attention) else print("one scale, or no attention: not
 
 # %% [markdown]
 # ## Example maps
-# Localization maps (Eq. 4) of validation images for one of their classes, and the weight of each scale.
+# Localization maps (Eq. 4) of validation images for one of their classes, and the weight of each scale. A map without
+# colour is empty: the network sees no evidence for the class.
 
 # %%
 figures.attention_gallery(network, samples, rows=5)

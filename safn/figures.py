@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,9 +71,11 @@ def curves(log: pd.DataFrame, panels: dict[str, list[str]], x: str = "epoch") ->
     return figure
 
 
-def gallery(rows: list[dict[str, np.ndarray]], classes: list[str], width: float = 9) -> Figure:
+def gallery(
+    rows: list[dict[str, np.ndarray]], classes: list[str], width: float = 9, names: Sequence[str] = ()
+) -> Figure:
     """A row of pictures an entry: title -> RGB ``(H, W, 3)`` or class ids ``(H, W)``; a legend names the classes
-    that occur (255: ignored). Without a picture it says so: nothing has a true mask in data without masks."""
+    that occur (255: ignored); ``names`` stand beside the rows. Without a picture it says so: nothing has a true mask in data without masks."""
     rows = [row for row in rows if row]
     if not rows:
         figure = plt.figure(figsize=(width, 0.5))
@@ -100,6 +103,8 @@ def gallery(rows: list[dict[str, np.ndarray]], classes: list[str], width: float 
             axis.set_axis_off()
     for title, axis in zip(titles, axes[0]):
         axis.set_title(title, fontsize=9)
+    for name, axis in zip(names, axes[:, 0]):
+        axis.text(-0.04, 0.5, name, rotation=90, ha="right", va="center", fontsize=9, transform=axis.transAxes)
     if seen - {0}:
         names = {**{k + 1: name for k, name in enumerate(classes)}, 255: "ignored"}
         table = np.array(palette()).reshape(256, 3) / 255
@@ -159,15 +164,16 @@ def true_mask(folder: VOCFolder, image_id: str, title: str = "true mask") -> dic
 
 
 def map_gallery(folder: VOCFolder, ids: list[str], maps: dict[str, Path], rows: int) -> Figure:
-    """Photo, the map of its largest class by each method, true mask."""
-    lines = []
+    """Photo, the map of its largest class (named beside the row) by each method, true mask."""
+    lines, names = [], []
     for image_id in to_show(folder, [i for i in ids if folder.label(i).any()], rows):
         photo, shown = folder.image(image_id), true_mask(folder, image_id)
         c = largest_class(shown.get("true mask", np.zeros(1)), folder.label(image_id))
         values = {name: load_maps(path / f"{image_id}.npz", len(folder.classes))[c] for name, path in maps.items()}
         overlays = {name: heat(photo, value) for name, value in values.items()}
         lines.append({"image": np.asarray(photo), **overlays, **shown})
-    return gallery(lines, folder.classes, 2.4 * len(lines[0]))
+        names.append(folder.classes[c])
+    return gallery(lines, folder.classes, 2.4 * len(lines[0]), names)
 
 
 def largest_class(mask: np.ndarray, labels: np.ndarray) -> int:
@@ -178,8 +184,8 @@ def largest_class(mask: np.ndarray, labels: np.ndarray) -> int:
 
 @torch.inference_mode()
 def attention_gallery(network: SAFN, samples: PlainSet, rows: int) -> Figure:
-    """Photo, localization map of one class, and the weight of each scale (0 black, 1 yellow)."""
-    lines = []
+    """Photo, localization map of one class (named beside the row), and the weight of each scale (0 black, 1 yellow)."""
+    lines, names = [], []
     for image_id in spaced([i for i in samples.ids if samples.folder.label(i).any()], rows):
         photo = resize_long(samples.folder.image(image_id), samples.size)
         labels = samples.folder.label(image_id)
@@ -191,7 +197,8 @@ def attention_gallery(network: SAFN, samples: PlainSet, rows: int) -> Figure:
             for scale, weight in zip(network.scales, network.scale_weights[0].cpu().numpy()):
                 line[f"weight of scale {scale:g}"] = heat(photo, weight)
         lines.append(line)
-    return gallery(lines, samples.folder.classes, 2.2 * len(lines[0]))
+        names.append(samples.folder.classes[c])
+    return gallery(lines, samples.folder.classes, 2.2 * len(lines[0]), names)
 
 
 def mask_gallery(folder: VOCFolder, ids: list[str], masks: dict[str, Path], rows: int) -> Figure:
@@ -205,7 +212,7 @@ def mask_gallery(folder: VOCFolder, ids: list[str], masks: dict[str, Path], rows
 
 def pseudo_gallery(folder: VOCFolder, ids: list[str], maps: Path, saliency: Path, masks: Path, rows: int) -> Figure:
     """Photo, localization map of its largest class, saliency, pseudo ground truth, true mask (Fig. 3)."""
-    lines = []
+    lines, names = [], []
     for image_id in to_show(folder, [i for i in ids if folder.label(i).any()], rows):
         photo, true = folder.image(image_id), true_mask(folder, image_id)
         c = largest_class(true.get("true mask", np.zeros(1)), folder.label(image_id))
@@ -217,7 +224,8 @@ def pseudo_gallery(folder: VOCFolder, ids: list[str], maps: Path, saliency: Path
             **true,
         }
         lines.append(line)
-    return gallery(lines, folder.classes, 11)
+        names.append(folder.classes[c])
+    return gallery(lines, folder.classes, 11, names)
 
 
 def percent(values: dict[str, Any], digits: int = 1) -> pd.DataFrame:

@@ -67,6 +67,7 @@ class _Module(lightning.LightningModule):
     def __init__(self, network: nn.Module, settings: dict[str, Any]) -> None:
         super().__init__()
         self.network, self.settings = network.to(memory_format=torch.channels_last), settings
+        self.unchecked: tuple[Tensor, str] | None = None  # the last loss, and where it was
 
     def on_train_batch_start(self, batch: dict, index: int) -> None:
         # dropout, the same after a resume: lightning draws numbers before the first batch of a run, not of each epoch
@@ -86,13 +87,23 @@ class _Module(lightning.LightningModule):
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def checked(self, loss: Tensor, batch: dict) -> Tensor:
-        """The loss, logged; stops on a loss that is not finite, naming the images."""
-        if not math.isfinite(loss.detach().item()):
+    def require_finite(self) -> None:
+        """Stop where the last loss was not finite. Looked at a step late, so that no step waits for a GPU."""
+        loss, where = self.unchecked or (None, "")
+        self.unchecked = None
+        if loss is not None and not math.isfinite(loss.item()):
             raise FloatingPointError(
-                f"the loss is {loss.item()} in epoch {self.current_epoch}, step {self.global_step}, images "
-                f"{', '.join(batch['id'])}; the last good checkpoint is kept. Lower learning_rate."
+                f"the loss is {loss.item()} in {where}; the last good checkpoint is kept. Lower learning_rate."
             )
+
+    def on_train_epoch_end(self) -> None:  # before the checkpoint is written
+        self.require_finite()
+
+    def logged(self, loss: Tensor, batch: dict) -> Tensor:
+        """The loss, logged, and kept to be checked."""
+        self.require_finite()
+        where = f"epoch {self.current_epoch}, step {self.global_step}, images {', '.join(batch['id'])}"
+        self.unchecked = loss.detach(), where
         self.log("loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(batch["id"]))
         return loss
 
@@ -117,7 +128,7 @@ class Classifier(_Module):
 
     def training_step(self, batch: dict, _: int) -> Tensor:
         images = batch["image"].contiguous(memory_format=torch.channels_last)
-        loss = self.checked(classification_loss(self.network(images), batch["label"]), batch)
+        loss = self.logged(classification_loss(self.network(images), batch["label"]), batch)
         weights = getattr(self.network, "scale_weights", None)
         if weights is not None:
             for scale, mean in zip(self.network.scales, weights.mean((0, 2, 3))):
@@ -158,7 +169,7 @@ class Segmenter(_Module):
         target = F.interpolate(batch["mask"][:, None].float(), logits.shape[-2:], mode="nearest")[:, 0].long()
         counted = (target != VOID).sum().clamp(min=1)  # a batch of ignored pixels only has loss 0, not NaN
         loss = F.cross_entropy(logits, target, ignore_index=VOID, reduction="sum") / counted
-        return self.checked(loss, batch)
+        return self.logged(loss, batch)
 
 
 def fit(

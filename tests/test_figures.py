@@ -54,6 +54,12 @@ def test_a_gallery_names_the_classes_that_occur():
     assert legend(figures.gallery([{"photo": row["photo"]}], ["cat"])) == []
 
 
+def test_a_gallery_s_rows_have_names():
+    row = {"photo": np.zeros((4, 4, 3), np.uint8), "map": np.zeros((4, 4, 3), np.uint8)}
+    figure = figures.gallery([row, row], ["cat", "dog"], names=["dog", "cat"])
+    assert [[text.get_text() for text in axis.texts] for axis in figure.axes] == [["dog"], [], ["cat"], []]
+
+
 def test_curves_draw_the_columns_that_are_there():
     log = pd.DataFrame({"epoch": [1, 2, 3], "loss": [3.0, 2.0, 1.0], "val_mAP": [None, 0.5, 0.6]})
     figure = figures.curves(log, {"loss": ["loss"], "mAP": ["val_mAP", "absent"]})
@@ -112,6 +118,8 @@ def test_galleries_show_each_stage_of_the_same_image(made):
     assert titles(figure) == ["image", "localization map", "saliency map", "pseudo ground truth", "true mask"]
     rows = shown(figure)
     assert len(rows) == 2 and (rows[0][0] == np.asarray(folder.image("a0"))).all()
+    names = [axis.texts[0].get_text() for axis in figure.axes[::5]]
+    assert all(folder.label(i)[folder.classes.index(name)] for i, name in zip(("a0", "a4"), names))
     assert (rows[1][2] == 153).all() and (rows[1][4] == figures.colours(folder.mask("a4"))).all()
 
     figure = figures.map_gallery(folder, ids, {"SAFN": p["maps"]}, 1)
