@@ -40,13 +40,17 @@ help:
 # One run at a time. The system takes this lock back however the process ends, unlike snakemake's own, which a
 # kill leaves behind; what a killed run left running is known by its environment and ends before the next starts.
 define ALONE
-import fcntl, os, psutil, sys
+import fcntl, os, psutil, sys, time
 path = os.path.abspath(sys.argv[1])
 lock = open(path, "w")
 os.set_inheritable(lock.fileno(), True)
-try:
-    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-except OSError:
+for attempt in range(50):  # five seconds: a run that was killed may still be ending
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        break
+    except OSError:
+        time.sleep(0.1)
+else:
     sys.exit("another `make book` is at work in this folder: wait for it, or stop it")
 left = [p for p in psutil.process_iter(["environ"]) if (p.info["environ"] or {}).get("SAFN_RUN") == path]
 for process in left:

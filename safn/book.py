@@ -156,6 +156,7 @@ def collect(runs: Path, chapters: dict[str, Path], out: Path, jobs: Iterable[tup
     (out / "book" / "generated" / "recorded.md").write_text(pages.recorded())
     (out / "book" / "generated" / "faults.md").write_text(pages.faults())
     (out / "book" / "generated" / "attention.md").write_text(f"{pages.recorded_weights()}\n{pages.attention()}")
+    (out / "book" / "generated" / "smoke.md").write_text(pages.smoke())
     (out / "book" / "generated" / "profile.md").write_text(_built_from(runs, chapters))
     pages.write_code(out / "book" / "code")
     for page in (out / "book").glob("*.md"):

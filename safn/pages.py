@@ -54,6 +54,36 @@ def faults(path: Path = ROOT / "results" / "faults.csv") -> str:
     return _table(f"{len(rows)} faults, each provoked by a test, and what happened", "faults", head, rows)
 
 
+def smoke(path: Path = ROOT / "results" / "smoke.json") -> str:
+    """A table in MyST of ``python -m safn smoke``: real steps of the paper's networks, and what a whole run would take."""
+    if not path.exists():
+        return "Nothing is measured yet: `python -m safn smoke` does.\n"
+    found = json.loads(path.read_text())
+    rows = [
+        [
+            m["stage"].partition("_")[0],
+            m["network"],
+            "x".join(map(str, m["image"])),
+            f"{m['batch']}" + (f" of {m['profile_batch']}" if m["batch"] != m["profile_batch"] else ""),
+            f"{m['seconds_a_step']:.1f}",
+            f"{m['peak_megabytes']:,}",
+        ]
+        for m in found["measured"]
+    ]
+    estimate = found["estimate"]
+    caption = (
+        f"Steps of profile {found['profile']} on a processor ({found['machine']}), float32, random weights and photos"
+    )
+    head = ["stage", "network", "pixels", "batch", "seconds a step", "peak MB"]
+    text = (
+        f"By counted operations the whole profile takes **{estimate['gpu_hours']:.0f} hours** of one GPU that sustains "
+        f"{estimate['assumed_sustained_tflops']:g} TFLOP/s, which is assumed and not measured (the times of the paper's "
+        f"Table 5 imply {estimate['sustained_tflops_that_table_5_implies']:g}), and {estimate['crf_core_hours']:g} hours of "
+        f"one core for the CRF. Not counted: {estimate['not_counted']}.\n"
+    )
+    return f"{_table(caption, 'smoke', head, rows)}\n{text}"
+
+
 def recorded_weights(folder: Path = ROOT / "results") -> str:
     """A table in MyST of the scale weights that the exported runs of ``folder`` have learnt."""
     rows = []

@@ -55,12 +55,13 @@ def run(profile: str = "paper", out: Path = PATH, steps: int = 2) -> None:
         "threads": torch.get_num_threads(),
         "load_before": round(load, 1),
         "shared": load > 0.5,  # other programs were at work: the seconds are too long
+        **environment(),
     }
     for name in parameters:
         if name[1] in ("default", main) or name[1].startswith(f"{main}@"):
             measured.append(measure(profile, name, steps, getattr(parameters[name], "batch_size", 1)))
             print(json.dumps(measured[-1]), flush=True)
-            write_json(out, {**head, **environment(), "estimate": estimated, "measured": measured})
+            write_json(out, {**head, "estimate": estimated, "measured": measured})
 
 
 def working(profile: str) -> tuple[dict[Name, SimpleNamespace], str]:

@@ -96,6 +96,21 @@ def test_provenance_of_chosen_runs_leaves_the_others_out(tmp_path):
     assert pages.provenance(tmp_path / "none") == "No stage has left a record.\n"
 
 
+def test_smoke_shows_a_smaller_batch_beside_the_profile_s_and_names_what_is_assumed(tmp_path):
+    row = {"stage": "06_train_segmentation", "network": "resnet101-aspp", "image": [321, 321], "batch": 10,
+           "profile_batch": 20, "seconds_a_step": 42.61, "peak_megabytes": 16628}  # fmt: skip
+    estimate = {"gpu_hours": 45.3, "assumed_sustained_tflops": 20.0, "sustained_tflops_that_table_5_implies": 23.7,
+                "crf_core_hours": 4.6, "not_counted": "figures"}  # fmt: skip
+    found = {"profile": "paper", "machine": "one", "estimate": estimate, "measured": [row, {**row, "batch": 20}]}
+    path = tmp_path / "smoke.json"
+    path.write_text(json.dumps(found))
+    text = pages.smoke(path)
+    assert "| 06 | resnet101-aspp | 321x321 | 10 of 20 | 42.6 | 16,628 |" in text
+    assert "| 321x321 | 20 | 42.6 |" in text
+    assert "**45 hours** of one GPU that sustains 20 TFLOP/s, which is assumed and not measured" in text
+    assert "Nothing is measured yet" in pages.smoke(tmp_path / "none.json")
+
+
 def test_attention_is_a_table_a_data_set(tmp_path):
     path = tmp_path / "attention.csv"
     head = "data,images,change,seed,val mAP (%),map mIoU (%),weight 1,weight 0.75,weight 0.5,spread 1\n"
