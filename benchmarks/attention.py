@@ -17,7 +17,7 @@ from typing import Any
 
 import pandas as pd
 
-from safn import SAFN, backbones, data, expected, inference, records, scoring, training
+from safn import SAFN, backbones, data, expected, inference, loading, records, scoring, training
 
 RESULTS = Path(__file__).resolve().parent.parent / "results" / "attention.csv"
 DEFAULT = {
@@ -54,7 +54,7 @@ def measure(stage: records.Input, folder: data.VOCFolder, train: list[str], val:
     started = time.time()
     with tempfile.TemporaryDirectory() as out:
         log = training.train_classifier(network, p, folder, train, val, Path(out))
-        samples = data.PlainSet(folder, train, backbones.BACKBONES[p.backbone].normalisation, p.size)
+        samples = loading.PlainSet(folder, train, backbones.BACKBONES[p.backbone].normalisation, p.size)
         inference.on_device(network, "cpu")
         inference.write_maps(network, samples, Path(out) / "maps", flip=False)
         maps = scoring.sweep_maps(folder, train, Path(out) / "maps").miou.max()

@@ -32,7 +32,20 @@
 # %%
 from IPython.display import display
 
-from safn import backbones, data, expected, figures, inference, metrics, network, records, scoring, settings, training
+from safn import (
+    backbones,
+    data,
+    expected,
+    figures,
+    inference,
+    loading,
+    metrics,
+    network,
+    records,
+    scoring,
+    settings,
+    training,
+)
 
 # %% tags=["parameters"]
 # parameters
@@ -78,7 +91,7 @@ figures.curves(log, {"loss (Eq. 3)": ["loss"], "validation mAP": ["val_mAP"]})
 inference.on_device(plain, "cpu")
 normalisation = backbones.BACKBONES[p.backbone].normalisation
 for split, ids in {"train": train, "val": val}.items():
-    samples = data.PlainSet(folder, ids, normalisation, p.size)
+    samples = loading.PlainSet(folder, ids, normalisation, p.size)
     inference.write_grad_cam(plain, samples, stage.folder / split, predicted=split == "val")
 sweep = scoring.sweep_maps(folder, train, stage.folder / "train")
 alone = scoring.at_threshold(folder, val, stage.folder / "val", sweep.threshold)

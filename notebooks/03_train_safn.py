@@ -34,7 +34,7 @@
 # `run` is named after aggregation, scales and seed, so that the runs of an ablation lie side by side.
 
 # %%
-from safn import SAFN, backbones, data, expected, figures, inference, records, settings, training
+from safn import SAFN, backbones, data, expected, figures, inference, loading, records, settings, training
 
 # %% tags=["parameters"]
 # parameters
@@ -84,7 +84,7 @@ figures.curves(log, {"loss (Eq. 3)": ["loss"], "validation mAP": ["val_mAP"], "m
 
 # %%
 inference.on_device(network, p.accelerator)
-samples = data.PlainSet(folder, val, backbones.BACKBONES[p.backbone].normalisation, p.size)
+samples = loading.PlainSet(folder, val, backbones.BACKBONES[p.backbone].normalisation, p.size)
 attention = inference.attention_statistics(network, samples)
 attention.round(4) if len(attention) else print("one scale, or no attention: nothing is weighed")
 

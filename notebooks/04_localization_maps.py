@@ -32,7 +32,7 @@
 # %%
 from IPython.display import display
 
-from safn import backbones, data, expected, figures, inference, metrics, records, scoring, settings
+from safn import backbones, data, expected, figures, inference, loading, metrics, records, scoring, settings
 
 # %% tags=["parameters"]
 # parameters
@@ -55,7 +55,7 @@ normalisation = backbones.BACKBONES[model.record["parameters"]["backbone"]].norm
 empty = {
     split: inference.write_maps(
         network,
-        data.PlainSet(folder, ids, normalisation, p.size),
+        loading.PlainSet(folder, ids, normalisation, p.size),
         stage.folder / split,
         predicted=split == "val",
         flip=p.flip,

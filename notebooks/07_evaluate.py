@@ -27,9 +27,9 @@
 # | **Expected** | mIoU single / multi-scale / CRF: 29.7 / 35.3 / 39.9 (emoji, seed 0), 48.4 / 50.5 / 53.1 (VOC subset) |
 # | **Time** | 1 minute on 2 cores (emoji), 15 minutes for the VOC subset |
 #
-# On emoji scenes the upper bound (`masks_seed0`) is ahead with one scale and with several (31.3, 37.5), and behind with the
-# CRF (37.9): taught by true masks the network covers 0.7 of the foreground, taught by the fatter pseudo ground truth
-# all of it, and that is what the CRF makes its boundaries from.
+# On emoji scenes the upper bound (`masks_seed0`) is ahead with one scale and with several (31.3, 37.5), and behind with
+# the CRF (37.9): taught by true masks the network covers 0.7 of the foreground, taught by the fatter pseudo ground truth
+# all of it, and from that the CRF finds the boundaries.
 #
 # The matrix is one 21 x 21 count over all pixels of the split, void left out; mIoU is its mean over the classes,
 # background included.

@@ -15,8 +15,9 @@ from matplotlib.patches import Patch
 from PIL import Image
 
 from safn.backbones import BACKBONES
-from safn.data import PlainSet, VOCFolder, load_mask, palette, resize_long
+from safn.data import VOCFolder, load_mask, palette
 from safn.inference import load_safn
+from safn.loading import PlainSet, resize_long
 from safn.maps import load_maps, localization_maps
 from safn.network import SAFN
 from safn.records import Input

@@ -20,7 +20,8 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from safn.backbones import BACKBONES
-from safn.data import DataError, Normalisation, PlainSet, load_image, plain_loader, save_mask
+from safn.data import DataError, load_image, save_mask
+from safn.loading import Normalisation, PlainSet, plain_loader
 from safn.maps import grad_cam, localization_maps, save_maps
 from safn.network import SAFN, PlainClassifier, load_network, load_tensors, rescale
 from safn.photos import find_images, unreadable

@@ -23,7 +23,8 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.flop_counter import FlopCounterMode
 
 from safn import backbones, inference, plan, published, training
-from safn.data import VOC_CLASSES, PlainSet, VOCFolder, save_mask
+from safn.data import VOC_CLASSES, VOCFolder, save_mask
+from safn.loading import PlainSet
 from safn.network import SAFN, PlainClassifier
 from safn.records import environment, peak_megabytes, write_json
 from safn.segmentation import DeepLab

@@ -19,7 +19,8 @@ from torch.nn import functional as F
 from torchmetrics.functional.classification import multilabel_average_precision
 
 from safn import backbones
-from safn.data import Augmentation, PlainSet, TrainingSet, VOCFolder, plain_loader, training_loader
+from safn.data import VOCFolder
+from safn.loading import Augmentation, PlainSet, TrainingSet, plain_loader, training_loader
 from safn.network import SAFN, classification_loss, load_network, load_tensors, save_network, save_tensors
 from safn.records import write_file
 from safn.segmentation import DeepLab

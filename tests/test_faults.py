@@ -19,7 +19,7 @@ import tiny
 import torch
 from PIL import Image, ImageDraw
 
-from safn import backbones, book, data, inference, pages, plan, pseudo, records, saliency, scoring, submission
+from safn import backbones, book, data, inference, loading, pages, plan, pseudo, records, saliency, scoring, submission
 from safn.data import VOCFolder, load_mask
 from safn.network import SAFN, save_network
 
@@ -95,7 +95,7 @@ def test_a_photo_without_a_label_is_background_to_the_end(tiny_voc, tmp_path, ha
     folder, out = VOCFolder(tiny_voc), tmp_path / "out"
     assert folder.verify() == [] and not folder.label("a0").any()
     out.mkdir()
-    samples = data.PlainSet(folder, ["a0"], backbones.IMAGENET)
+    samples = loading.PlainSet(folder, ["a0"], backbones.IMAGENET)
     assert inference.write_maps(SAFN("tiny", 3, (1, 0.5)), samples, tmp_path / "maps") == 0
     saliency.save_saliency(out / "saliency.png", np.full((32, 40), 0.4))
     (out / "saliency.png").rename(tmp_path / "a0.png")

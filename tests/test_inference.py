@@ -11,8 +11,9 @@ from PIL import Image
 from torch import nn
 
 from safn import backbones, inference, records
-from safn.data import DataError, PlainSet, VOCFolder, load_mask
+from safn.data import DataError, VOCFolder, load_mask
 from safn.inference import dense_crf, multi_scale_maximum, predict
+from safn.loading import PlainSet
 from safn.maps import load_maps, maps_prediction
 from safn.network import SAFN, save_network
 from safn.records import Input

@@ -153,7 +153,7 @@ def test_photos_of_the_classifier_are_flipped_jittered_and_cropped_to_448(stages
     assert run.batches.batch_size == 4 and run.options["epochs"] == 15 and run.options["precision"] == "16-mixed"
     assert samples.augmentation.flip and samples.augmentation.jitter == (0.3, 0.3, 0.3, 0.1)
     assert samples[0, 0]["image"].shape == (3, 448, 448)
-    assert samples.augmentation.resize == (256, 512)  # long side; what is drawn: test_data.py
+    assert samples.augmentation.resize == (256, 512)  # long side; what is drawn: test_loading.py
 
 
 def test_photos_and_masks_of_the_segmentation_are_flipped_and_cropped_to_321(stages, loaded, tmp_path):

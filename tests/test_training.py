@@ -18,7 +18,8 @@ import torch
 from torch import nn
 
 from safn import backbones, training
-from safn.data import Augmentation, TrainingSet, VOCFolder, save_mask, training_loader
+from safn.data import VOCFolder, save_mask
+from safn.loading import Augmentation, TrainingSet, training_loader
 from safn.network import SAFN, load_network
 from safn.segmentation import DeepLab
 from safn.training import Classifier, Segmenter, learning_rate, parameter_groups

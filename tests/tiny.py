@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from safn import backbones
-from safn.data import EpochSampler
+from safn.loading import EpochSampler
 
 
 def backbone(channels: int = 6, stride: int = 8) -> backbones.Backbone:
