@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from safn import drawings, pages
+from safn import drawings, figures, pages
 
 ROOT = Path(__file__).resolve().parent.parent
 TITLES = {
@@ -155,8 +155,12 @@ def collect(runs: Path, chapters: dict[str, Path], out: Path, jobs: Iterable[tup
     (out / "book" / "generated" / "provenance.md").write_text(pages.provenance(runs, jobs))
     (out / "book" / "generated" / "recorded.md").write_text(pages.recorded())
     (out / "book" / "generated" / "faults.md").write_text(pages.faults())
+    (out / "book" / "generated" / "kills.md").write_text(pages.kills())
     (out / "book" / "generated" / "attention.md").write_text(f"{pages.recorded_weights()}\n{pages.attention()}")
     (out / "book" / "generated" / "smoke.md").write_text(pages.smoke())
+    (out / "book" / "generated" / "speed.md").write_text(pages.speed())
+    if curves := pages.growth():
+        figures.growth(curves).savefig(out / "book" / "generated" / "growth.svg", metadata={"Date": None})
     (out / "book" / "generated" / "profile.md").write_text(_built_from(runs, chapters))
     pages.write_code(out / "book" / "code")
     for page in (out / "book").glob("*.md"):

@@ -144,6 +144,20 @@ def sweep(curves: dict[str, np.ndarray]) -> Figure:
     return figure
 
 
+def growth(curves: list[dict[str, Any]]) -> Figure:
+    """Seconds against size, one panel for each thing that grows, both axes logarithmic; the legend has the exponents."""
+    panels = list(dict.fromkeys(curve["of"] for curve in curves))
+    figure, axes = plt.subplots(1, len(panels), figsize=(3.1 * len(panels), 3.2), squeeze=False)
+    for axis, of in zip(axes[0], panels):
+        for curve in (c for c in curves if c["of"] == of):
+            label = f"{curve['what']}: {curve['exponent']:.2f}"
+            axis.loglog(curve["sizes"], curve["seconds"], "o-", markersize=4, label=label)
+        axis.set(xlabel=of, ylabel="seconds" if of == panels[0] else "")
+        axis.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1))
+    plt.close(figure)
+    return figure
+
+
 def grey(values: np.ndarray) -> np.ndarray:
     """uint8 ``(H, W)`` -> RGB."""
     return np.repeat(values[..., None], 3, 2)

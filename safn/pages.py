@@ -54,6 +54,26 @@ def faults(path: Path = ROOT / "results" / "faults.csv") -> str:
     return _table(f"{len(rows)} faults, each provoked by a test, and what happened", "faults", head, rows)
 
 
+def kills(path: Path = ROOT / "results" / "kills.json") -> str:
+    """What ``benchmarks.kills`` found, in MyST: what the killed run was compared in, and a table of the kills."""
+    if not path.exists():
+        return "Nothing is measured yet: `python -m benchmarks.kills` does.\n"
+    found = json.loads(path.read_text())
+    different = [f"`{run}`: {line}" for run, lines in found["differences"].items() for line in lines]
+    verdict = "**nothing differs**, to the last digit" if not different else "**different**: " + "; ".join(different)
+    text = (
+        f"`make book PROFILE={found['profile']}` was killed {len(found['kills'])} times at random moments, and continued with the "
+        f"same command each time. Of {found['metrics compared']} metrics in {found['records compared']} records, against an "
+        f"undisturbed run: {verdict}. {found['folders with the same bytes']} of the folders hold the same bytes.\n"
+    )
+    rows = [
+        [str(k), f"{kill['seconds']:.0f}", ", ".join(f"`{name}`" for name in kill["at work"]), str(kill["finished"])]
+        for k, kill in enumerate(found["kills"], 1)
+    ]
+    head = ["kill", "after seconds", "at work", "stages finished"]
+    return f"{text}\n{_table('The kills', 'kills', head, rows)}"
+
+
 def smoke(path: Path = ROOT / "results" / "smoke.json") -> str:
     """A table in MyST of ``python -m safn smoke``: real steps of the paper's networks, and what a whole run would take."""
     if not path.exists():
@@ -82,6 +102,42 @@ def smoke(path: Path = ROOT / "results" / "smoke.json") -> str:
         f"one core for the CRF. Not counted: {estimate['not_counted']}.\n"
     )
     return f"{_table(caption, 'smoke', head, rows)}\n{text}"
+
+
+def speed(path: Path = ROOT / "results" / "bench.json") -> str:
+    """What ``make bench`` measured, in MyST: a table of ratios with their goals, what missed its goal, and the figure of
+    ``figures.growth``."""
+    if not path.exists():
+        return "Nothing is measured yet: `make bench` does.\n"
+    found = json.loads(path.read_text())
+    rows = []
+    for r in found["rows"]:
+        spread = f" ({r['quartile 1']:.2f}-{r['quartile 3']:.2f})" if "quartile 1" in r else ""
+        times = [f"{r[key]:,.{0 if r[key] >= 100 else 1}f}" if key in r else "-" for key in ("ours ms", "other ms")]
+        goal = f"{r['sense']} {r['goal']:g}"
+        rows.append(
+            [r["what"], r["against"], *times, f"{r['value']:.3g}{spread}", goal, "yes" if r["reached"] else "**no**"]
+        )
+    head = ["what", "against", "ours, ms", "other, ms", "ratio", "goal", "reached"]
+    caption = (
+        f"Ours beside the alternative, in turns: medians of {found['pairs']} pairs, in brackets the quartiles of the ratio. "
+        f"{found['machine']}, torch {found['versions']['torch']}, load before {found['load before']:g}"
+    )
+    figure = "" if not found["growth"] else _GROWTH
+    return f"{_table(caption, 'speed', head, rows)}\n{figure}"
+
+
+def growth(path: Path = ROOT / "results" / "bench.json") -> list[dict[str, Any]]:
+    """The curves of ``make bench``; none where it has not run."""
+    return json.loads(path.read_text())["growth"] if path.exists() else []
+
+
+_GROWTH = """
+```{figure} generated/growth.svg
+:name: growth
+Time against the number of images, scales, classes and pixels, with the exponent of the fitted power.
+```
+"""
 
 
 def recorded_weights(folder: Path = ROOT / "results") -> str:

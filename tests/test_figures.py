@@ -60,6 +60,16 @@ def test_a_gallery_s_rows_have_names():
     assert [[text.get_text() for text in axis.texts] for axis in figure.axes] == [["dog"], [], ["cat"], []]
 
 
+def test_growth_has_a_panel_for_each_thing_that_grows():
+    curves = [{"what": "maps", "of": "pixels", "sizes": [1, 10], "seconds": [2, 20], "exponent": 1.0},
+              {"what": "CRF", "of": "pixels", "sizes": [1, 10], "seconds": [2, 2], "exponent": 0.0},
+              {"what": "maps", "of": "scales", "sizes": [1, 2], "seconds": [1, 3], "exponent": 1.58}]  # fmt: skip
+    figure = figures.growth(curves)
+    assert [axis.get_xlabel() for axis in figure.axes] == ["pixels", "scales"]
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["maps: 1.00", "CRF: 0.00"]
+    assert figure.axes[1].lines[0].get_xydata().tolist() == [[1, 1], [2, 3]]
+
+
 def test_curves_draw_the_columns_that_are_there():
     log = pd.DataFrame({"epoch": [1, 2, 3], "loss": [3.0, 2.0, 1.0], "val_mAP": [None, 0.5, 0.6]})
     figure = figures.curves(log, {"loss": ["loss"], "mAP": ["val_mAP", "absent"]})

@@ -96,6 +96,38 @@ def test_provenance_of_chosen_runs_leaves_the_others_out(tmp_path):
     assert pages.provenance(tmp_path / "none") == "No stage has left a record.\n"
 
 
+@pytest.mark.parametrize(
+    ("lines", "text"),
+    [([], "**nothing differs**"), (["07/a: metrics miou is 1"], "`killed-1`: 07/a: metrics miou is 1")],
+)
+def test_kills_are_listed_and_a_difference_is_shown(tmp_path, lines, text):
+    kill = {"run": 1, "seconds": 51.6, "at work": ["03_train_safn/a", "book"], "finished": 4}
+    found = {"profile": "emoji", "kills": [kill, kill], "metrics compared": 7, "records compared": 3,
+             "folders with the same bytes": 2, "differences": {"killed-1": lines}}  # fmt: skip
+    path = tmp_path / "kills.json"
+    path.write_text(json.dumps(found))
+    shown = pages.kills(path)
+    assert text in shown and "killed 2 times" in shown and "| 2 | 52 | `03_train_safn/a`, `book` | 4 |" in shown
+    assert "Nothing is measured yet" in pages.kills(tmp_path / "none.json")
+
+
+def test_speed_shows_ratios_with_their_goals_and_what_missed_them(tmp_path):
+    made = {"what": "maps", "against": "grad-cam", "sense": "at least", "goal": 3, "value": 9.1234, "reached": True,
+            "quartile 1": 9, "quartile 3": 9.5, "ours ms": 12.345, "other ms": 1100.0}  # fmt: skip
+    missed = {"what": "share", "against": "peak", "sense": "at least", "goal": 0.6, "value": 0.41, "reached": False}
+    found = {"rows": [made, missed], "growth": [], "pairs": 7, "machine": "one", "versions": {"torch": "2"},
+             "load before": 0.1}  # fmt: skip
+    path = tmp_path / "bench.json"
+    path.write_text(json.dumps(found))
+    text = pages.speed(path)
+    assert "| maps | grad-cam | 12.3 | 1,100 | 9.12 (9.00-9.50) | at least 3 | yes |" in text
+    assert "| share | peak | - | - | 0.41 | at least 0.6 | **no** |" in text and "growth.svg" not in text
+    curve = {"what": "maps", "of": "pixels", "sizes": [1, 2], "seconds": [1, 2], "exponent": 1.0}
+    path.write_text(json.dumps({**found, "growth": [curve]}))
+    assert "growth.svg" in pages.speed(path) and pages.growth(path) == [curve]
+    assert "Nothing is measured yet" in pages.speed(tmp_path / "none.json") and not pages.growth(tmp_path / "none.json")
+
+
 def test_smoke_shows_a_smaller_batch_beside_the_profile_s_and_names_what_is_assumed(tmp_path):
     row = {"stage": "06_train_segmentation", "network": "resnet101-aspp", "image": [321, 321], "batch": 10,
            "profile_batch": 20, "seconds_a_step": 42.61, "peak_megabytes": 16628}  # fmt: skip

@@ -1,0 +1,292 @@
+"""The pairs that `make bench` measures, ours beside the alternative, and the rows that they make."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from pytorch_grad_cam import GradCAM
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+from torch import nn
+from torchmetrics.classification import MulticlassConfusionMatrix
+
+from safn import SAFN, ConfusionMatrix, DeepLab, backbones, cost, dense_crf, emoji, inference, scoring, smoke
+from safn.backbones import PhasedConv
+from safn.data import VOCFolder
+from safn.maps import localization_maps
+from safn.network import classification_loss
+from safn.records import peak_megabytes
+
+PHOTO = (375, 500)  # height and width in pixels of most photos of VOC 2012
+SCALES = (1.0, 0.75, 0.5)
+VGG_CROP, VGG_BATCH = 224, 2
+Call = Callable[[], object]
+Pair = tuple[Call, Call]  # ours, the other
+Row = dict[str, Any]
+
+
+# --- the two calls of each pair --------------------------------------------------------------------------------------
+
+
+def safn(backbone: str, plain: bool = False) -> SAFN:
+    """SAFN, random start; ``plain``: dilated convolutions and memory as PyTorch has them."""
+    torch.manual_seed(0)
+    made = SAFN(backbone, 20, SCALES, weights="none")
+    for layer in made.modules() if plain else ():
+        if isinstance(layer, PhasedConv):
+            layer.__class__ = nn.Conv2d
+    return made if plain else made.to(memory_format=torch.channels_last)
+
+
+def step(network: SAFN, batch: int, crop: int, channels_last: bool, bf16: bool = False) -> Call:
+    """Forward, Eq. 3, backward and SGD on noise."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(batch, 3, crop, crop, generator=generator)
+    images = images.contiguous(memory_format=torch.channels_last) if channels_last else images
+    labels = (torch.rand(batch, 20, generator=generator) < 0.1).float()
+    optimizer = torch.optim.SGD(network.train().parameters(), lr=1e-4, momentum=0.9)
+
+    def call() -> None:
+        optimizer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            scores = network(images)
+        classification_loss(scores.float(), labels).backward()
+        optimizer.step()
+
+    return call
+
+
+def steps(backbone: str, batch: int, crop: int, bf16: bool = False) -> Pair:
+    ours = step(safn(backbone), batch, crop, channels_last=True, bf16=bf16)
+    return ours, step(safn(backbone, plain=True), batch, crop, channels_last=False)
+
+
+def maps() -> Pair:
+    ours, images, labels = safn("efficientnet_lite0").eval(), torch.randn(1, 3, 320, 320), torch.ones(1, 20)
+
+    def ours_maps() -> None:
+        with torch.inference_mode():
+            ours.maps(images, labels)
+
+    def grad_cam() -> None:
+        with GradCAM(ours, [list(ours.backbone.children())[-1]]) as explain:
+            for c in range(20):
+                explain(images, [ClassifierOutputTarget(c)])
+
+    return ours_maps, grad_cam
+
+
+def map_batches() -> Pair:
+    """Maps of 8 images of one shape, four a forward pass (what a loader by shape could do); the other: one by one."""
+    network, images = safn("efficientnet_lite0").eval(), torch.randn(8, 3, 320, 320)
+    images = images.contiguous(memory_format=torch.channels_last)
+
+    @torch.inference_mode()
+    def by(size: int) -> None:
+        for part in images.split(size):
+            localization_maps(network.features(part), torch.ones(len(part), 20))
+
+    return partial(by, 4), partial(by, 1)
+
+
+def probabilities(height: int, width: int, likely: int = 3, seed: int = 0) -> np.ndarray:
+    """Smooth scores of 21 classes, of which ``likely`` can win; float32 ``(21, height, width)``."""
+    rng = np.random.default_rng(seed)
+    scores = np.full((21, height, width), 1e-6)
+    for k in range(likely):
+        small = Image.fromarray(rng.random((6, 8)).astype(np.float32))
+        scores[k] = np.asarray(small.resize((width, height), Image.Resampling.BICUBIC)).clip(0.01, 1)
+    return (scores / scores.sum(0)).astype(np.float32)
+
+
+def photo(seed: int = 0) -> np.ndarray:
+    """Smooth noise, uint8 ``(375, 500, 3)``."""
+    small = Image.fromarray(np.random.default_rng(seed).integers(0, 256, (24, 32, 3), np.uint8))
+    return np.asarray(small.resize(PHOTO[::-1], Image.Resampling.BICUBIC))
+
+
+def _refine(seed: int, floor: float = 1e-4) -> np.ndarray:
+    torch.set_num_threads(1)
+    return dense_crf(photo(seed), probabilities(*PHOTO, seed=seed), floor).argmax(0).astype(np.uint8)
+
+
+def crf_folder(images: int = 8) -> tuple[Pair, Callable[[], float]]:
+    """The pair, and the share of pixels on which both agree. The processes are started once a folder, before."""
+    pool = ProcessPoolExecutor(os.cpu_count(), get_context("spawn"))
+    list(pool.map(_refine, range(os.cpu_count())))  # started
+    made: dict[str, list[np.ndarray]] = {}
+
+    def ours() -> None:
+        made["ours"] = list(pool.map(_refine, range(images)))
+
+    def other() -> None:
+        made["other"] = [_refine(k, 0) for k in range(images)]
+
+    return (ours, other), lambda: float(np.mean([a == b for a, b in zip(made["ours"], made["other"])]))
+
+
+def confusion() -> Pair:
+    prediction, target = np.random.default_rng(0).integers(0, 21, (2, *PHOTO), np.uint8)
+    theirs = MulticlassConfusionMatrix(21, ignore_index=255)
+    tensors = torch.from_numpy(prediction).long(), torch.from_numpy(target).long()
+    return lambda: ConfusionMatrix().update(prediction, target), lambda: theirs.update(*tensors)
+
+
+# --- measuring -------------------------------------------------------------------------------------------------------
+
+
+def seconds(call: Call) -> float:
+    """Wall-clock seconds of one call."""
+    begun = time.perf_counter()
+    call()
+    return time.perf_counter() - begun
+
+
+def measure(pair: Pair, pairs: int) -> Row:
+    """Median milliseconds of each, the median ratio, the other to ours, and its quartiles; the first pair, a warm-up, does
+    not count."""
+    ours, other = np.array([[seconds(call) for call in pair] for _ in range(pairs + 1)][1:]).T
+    low, ratio, high = np.percentile(other / ours, [25, 50, 75])
+    found = {"ours ms": 1e3 * np.median(ours), "other ms": 1e3 * np.median(other), "value": ratio}
+    return {k: round(float(v), 3) for k, v in {**found, "quartile 1": low, "quartile 3": high}.items()}
+
+
+def row(what: str, against: str, goal: float, found: Row, most: bool = False) -> Row:
+    """One row of the table: ``goal`` is the least value wanted, or the largest where ``most``."""
+    reached = found["value"] <= goal if most else found["value"] >= goal
+    return {"what": what, "against": against, "sense": "at most" if most else "at least", "goal": goal,
+            "reached": bool(reached), **found}  # fmt: skip
+
+
+def faster(what: str, against: str, goal: float, make: Callable[[], Pair]) -> Callable[[int], list[Row]]:
+    return lambda pairs: [row(what, against, goal, measure(make(), pairs))]
+
+
+def vgg16_share(pairs: int) -> list[Row]:
+    """Share of the matrix-multiply peak of the same run and type that a training step of VGG16 reaches."""
+    p = {"backbone": "vgg16", "scales": SCALES, "aggregation": "attention", "attention_start": "zero", "freeze": 0}
+    crop = (VGG_CROP, VGG_CROP)
+    done, rows = VGG_BATCH * smoke.flops("03_train_safn", json.dumps(p), crop, True), []
+    for name, kind in {"float32": torch.float32, "bf16": torch.bfloat16}.items():
+        matrix = torch.randn(2048, 2048).to(kind)
+        call = step(safn("vgg16"), VGG_BATCH, VGG_CROP, channels_last=True, bf16=kind == torch.bfloat16)
+        found = measure((call, lambda m=matrix: m @ m), pairs)
+        peak = 2 * 2048**3 / found["other ms"]  # operations a millisecond
+        share = {"value": round(done / found["ours ms"] / peak, 3), "ours ms": found["ours ms"]}
+        share |= {"peak GFLOP/s": round(peak / 1e6), "GFLOP": round(done / 1e9)}
+        rows.append(row(f"share of the peak, VGG16 step, {name}", "2048 x 2048 matrices multiplied", 0.6, share))
+    return rows
+
+
+def attention(pairs: int) -> list[Row]:
+    """What the attention costs over average pooling (the paper: 1.011, 1.017 and 1.004)."""
+    rows = []
+    for backbone, crop, batch in (("vgg16", VGG_CROP, VGG_BATCH), ("efficientnet_lite0", 320, 4)):
+        p = {"backbone": backbone, "scales": SCALES, "freeze": 0, "crop": crop, "batch_size": batch, "weight_decay": 0,
+             "momentum": 0.9, "new_layer_factor": 10}  # fmt: skip
+        measured, ratios = cost.measure(SimpleNamespace(**p), 20, pairs)
+        for column, goal in zip(cost.COLUMNS, (1.02, 1.02, 1.01)):
+            ours, other = measured[column]["attention"], measured[column]["avg"]
+            found = {"value": round(float(ratios[column]["attention"]), 3)}
+            unit = {} if column == "MB" else {"ours ms": round(float(ours), 2), "other ms": round(float(other), 2)}
+            name = "memory" if column == "MB" else column.split()[0].replace("OLM", "maps")
+            rows.append(row(f"attention, {backbone}, {name}", "average pooling", goal, {**found, **unit}, most=True))
+    return rows
+
+
+def crf(pairs: int) -> list[Row]:
+    pair, equal = crf_folder()
+    found = measure(pair, pairs)
+    against = "all 21 classes, one process, one image after another"
+    return [
+        row("dense CRF over a folder, 3 of 21 classes can win", against, 5, found),
+        row("share of equal pixels of the two", against, 0.999, {"value": round(equal(), 5)}),
+    ]
+
+
+def overlap(pairs: int, images: int = 12) -> list[Row]:
+    """Multi-scale test with CRF over a folder of photos: all of it, over the slower of its two halves."""
+    torch.manual_seed(0)
+    network = DeepLab("efficientnet_lite0", num_outputs=21, weights="none", head_width=256).eval()
+    last = [m for m in network.modules() if isinstance(m, nn.Conv2d)][-1]
+    nn.init.constant_(last.bias[3:].data, -20)  # three classes can win, as in photos
+    network, normalisation = (
+        inference.on_device(network, "cpu"),
+        backbones.BACKBONES["efficientnet_lite0"].normalisation,
+    )
+    ratios, rows = [], []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        paths = {f"{k}": folder / f"{k}.jpg" for k in range(images)}
+        for k, path in enumerate(paths.values()):
+            Image.fromarray(photo(k)).save(path)
+        for turn in range(max(2, pairs // 3) + 1):
+            alone, _ = inference.predict(network, normalisation, paths, folder / f"n{turn}", inference.TEST_SCALES)
+            _, both = inference.predict(
+                network, normalisation, paths, folder / f"b{turn}", inference.TEST_SCALES, refined=folder / f"c{turn}"
+            )
+            given = [probabilities(*PHOTO, seed=k) for k in range(images)]
+            with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
+                list(pool.map(inference._crf_prediction, list(paths.values())[:2], given[:2]))  # started
+                refined = seconds(lambda g=given, p=pool: list(p.map(inference._crf_prediction, paths.values(), g)))
+            rows.append({"network": alone, "CRF": refined, "both": both})
+            ratios.append(both / max(alone, refined))
+    found = {"value": round(float(np.median(ratios[1:])), 3)}
+    found |= {f"{k} s": round(float(np.median([r[k] for r in rows[1:]])), 2) for k in rows[0]}
+    return [row("evaluation, network and CRF side by side", "the slower of the two alone", 1.15, found, most=True)]
+
+
+def memory(_: int) -> list[Row]:
+    """Peak memory of predicting and scoring a folder, 1,000 images to 100, each in a process of its own."""
+    peaks = {
+        n: float(subprocess.check_output([sys.executable, "-m", "benchmarks", "--memory", str(n)])) for n in (100, 1000)
+    }
+    found = {"value": round(peaks[1000] / peaks[100], 3), **{f"{n} images MB": round(v) for n, v in peaks.items()}}
+    return [row("memory, predicting and scoring 1,000 images", "100 images", 1.05, found, most=True)]
+
+
+def memory_of(images: int) -> float:
+    """Peak megabytes of this process after predicting and scoring so many scenes of 64 pixels."""
+    with tempfile.TemporaryDirectory() as name:
+        emoji.generate(Path(name) / "data", 20, images, 64)
+        folder = VOCFolder(Path(name) / "data")
+        ids, kind = folder.ids("val"), backbones.BACKBONES["efficientnet_lite0"]
+        network = DeepLab("efficientnet_lite0", num_outputs=21, weights="none", head_width=32).eval()
+        sys.stdout = sys.stderr  # progress
+        inference.predict(network, kind.normalisation, folder.photos(ids), Path(name) / "masks")
+        scoring.score_masks(folder, ids, Path(name) / "masks")
+        sys.stdout = sys.__stdout__
+    return peak_megabytes()
+
+
+PLAIN = "float32, contiguous, plain convolutions"
+CASES: dict[str, Callable[[int], list[Row]]] = {
+    "vgg16": faster("SAFN training step, VGG16, float32", PLAIN, 1.15, lambda: steps("vgg16", VGG_BATCH, VGG_CROP)),
+    "vgg16-bf16": faster("SAFN training step, VGG16, bf16", PLAIN, 2, lambda: steps("vgg16", VGG_BATCH, VGG_CROP, True)),
+    "share": vgg16_share,
+    "lite0": faster("SAFN training step, EfficientNet-Lite0, 128 pixels", PLAIN, 1.5,
+                    lambda: steps("efficientnet_lite0", 8, 128)),
+    "lite0-320": faster("SAFN training step, EfficientNet-Lite0, 320 pixels", PLAIN, 1.5,
+                        lambda: steps("efficientnet_lite0", 4, 320)),
+    "attention": attention,
+    "maps": faster("localization maps, 20 classes", "grad-cam library, same network", 3, maps),
+    "map-batches": faster("localization maps, four images of a shape at once", "one image at a time", 1.5, map_batches),
+    "crf": crf,
+    "evaluation": overlap,
+    "confusion": faster("confusion matrix", "torchmetrics", 1, confusion),
+    "memory": memory,
+}  # fmt: skip
