@@ -64,7 +64,7 @@ def kills(path: Path = ROOT / "results" / "kills.json") -> str:
     text = (
         f"`make book PROFILE={found['profile']}` was killed {len(found['kills'])} times at random moments, and continued with the "
         f"same command each time. Of {found['metrics compared']} metrics in {found['records compared']} records, against an "
-        f"undisturbed run: {verdict}. {found['folders with the same bytes']} of the folders hold the same bytes.\n"
+        f"undisturbed run: {verdict}. {found['folders with the same bytes']} folders hold the same bytes (that of Table 5 holds measured times).\n"
     )
     rows = [
         [str(k), f"{kill['seconds']:.0f}", ", ".join(f"`{name}`" for name in kill["at work"]), str(kill["finished"])]
