@@ -8,7 +8,7 @@ import io
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from safn.records import Input, need, write_file
 
@@ -118,6 +118,15 @@ class VOCFolder:
     def image(self, image_id: str) -> Image.Image:
         try:
             return load_image(self.base / "JPEGImages" / f"{image_id}.jpg")
+        except OSError as error:
+            raise DataError(f"photo {image_id} cannot be read: {error}") from error
+
+    def size(self, image_id: str) -> tuple[int, int]:
+        """Width and height of ``image``, from the head of the file alone."""
+        try:
+            with Image.open(self.base / "JPEGImages" / f"{image_id}.jpg") as image:
+                on_its_side = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+                return image.size[::-1] if on_its_side else image.size
         except OSError as error:
             raise DataError(f"photo {image_id} cannot be read: {error}") from error
 

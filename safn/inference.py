@@ -142,21 +142,29 @@ def flipped_features(network: SAFN, images: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def write_maps(
-    network: SAFN, samples: PlainSet, out: Path, predicted: bool = False, flip: bool = True, workers: int = 0
+    network: SAFN,
+    samples: PlainSet,
+    out: Path,
+    predicted: bool = False,
+    flip: bool = True,
+    workers: int = 0,
+    batch_size: int = 4,
 ) -> int:
-    """Write ``out/<id>.npz`` for each sample; returns how many present classes have an empty map.
+    """Write ``out/<id>.npz`` for each sample, up to ``batch_size`` of one shape at a time; returns how many present
+    classes have an empty map.
 
     ``predicted``: for the classes with a score above 0.5 instead of the given labels.
     """
     out.mkdir(parents=True, exist_ok=True)
     device, empty = next(network.parameters()).device, 0
-    for sample in tqdm(plain_loader(samples, workers), f"maps {out.name}", mininterval=2, file=sys.stdout):
-        images = sample["image"].to(device)
+    for batch in tqdm(plain_loader(samples, workers, batch_size), f"maps {out.name}", mininterval=2, file=sys.stdout):
+        images = batch["image"].to(device)
         features = flipped_features(network, images) if flip else network.features(images)
-        labels = predicted_labels(features.mean((2, 3))) if predicted else sample["label"]
-        maps = localization_maps(features, labels.to(device))[0].cpu().numpy()
-        empty += int((maps[labels[0].bool().cpu().numpy()].reshape(-1, maps[0].size).max(1, initial=0) == 0).sum())
-        save_maps(out / f"{sample['id'][0]}.npz", maps, labels[0].cpu().numpy())
+        labels = predicted_labels(features.mean((2, 3))) if predicted else batch["label"].to(device)
+        maps = localization_maps(features, labels)
+        empty += int((labels.bool() & (maps.amax((2, 3)) == 0)).sum())
+        for image_id, one, label in zip(batch["id"], maps.cpu().numpy(), labels.cpu().numpy()):
+            save_maps(out / f"{image_id}.npz", one, label)
     return empty
 
 

@@ -168,6 +168,16 @@ def training_loader(dataset: TrainingSet, batch_size: int, workers: int) -> Data
     )
 
 
-def plain_loader(dataset: PlainSet, workers: int) -> DataLoader:
-    """One image a batch, in order."""
-    return DataLoader(dataset, 1, num_workers=workers, pin_memory=torch.cuda.is_available())
+def plain_loader(dataset: PlainSet, workers: int, batch_size: int = 1) -> DataLoader:
+    """Batches of up to ``batch_size`` images of one shape; one image a batch stays in order."""
+    batches = by_shape(dataset, batch_size) if batch_size > 1 else None
+    sizes = {"batch_size": 1} if batches is None else {"batch_sampler": batches}
+    return DataLoader(dataset, **sizes, num_workers=workers, pin_memory=torch.cuda.is_available())
+
+
+def by_shape(dataset: PlainSet, batch_size: int) -> list[list[int]]:
+    """Indices of images of one shape, up to ``batch_size`` together."""
+    shapes: dict[tuple[int, int], list[int]] = {}
+    for index, image_id in enumerate(dataset.ids):
+        shapes.setdefault(dataset.folder.size(image_id), []).append(index)
+    return [same[k : k + batch_size] for same in shapes.values() for k in range(0, len(same), batch_size)]

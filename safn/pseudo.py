@@ -108,7 +108,7 @@ def write_folder(
 
 def of_image(folder: VOCFolder, image_id: str, maps: Path, saliency: Path | None, **rules: float | str) -> np.ndarray:
     """Pseudo ground truth of one image, uint8 ``(H, W)``; ``saliency`` ``None``: of its maps alone."""
-    width, height = folder.image(image_id).size
+    width, height = folder.size(image_id)
     values = load_maps(maps / f"{image_id}.npz", len(folder.classes), (height, width))
     shown = None if saliency is None else load_saliency(saliency / f"{image_id}.png", (height, width))
     return pseudo_ground_truth(values, shown, folder.label(image_id), **rules)

@@ -277,7 +277,7 @@ def train_classifier(
     normalisation = backbones.BACKBONES[p.backbone].normalisation
     augmentation = Augmentation(p.crop, p.resize)
     batches = training_loader(TrainingSet(folder, train, augmentation, normalisation, p.seed), p.batch_size, p.workers)
-    validation = plain_loader(PlainSet(folder, val, normalisation, p.size), p.workers)
+    validation = plain_loader(PlainSet(folder, val, normalisation, p.size), p.workers, batch_size=4)
     return _fit(Classifier(network, vars(p)), batches, validation, p, out)
 
 

@@ -82,6 +82,18 @@ def test_a_folder_is_read(tiny_voc):
         assert set(np.flatnonzero(folder.label(image_id)) + 1) == set(np.unique(folder.mask(image_id))) - {0, 255}
 
 
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_the_size_is_that_of_the_upright_photo(tiny_voc, base, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGB", (24, 16)).save(base / "JPEGImages/a0.jpg", exif=exif)
+    folder = VOCFolder(tiny_voc)
+    assert folder.size("a0") == folder.image("a0").size == ((24, 16) if orientation < 5 else (16, 24))
+    (base / "JPEGImages/a0.jpg").write_bytes(b"no photo")
+    with pytest.raises(DataError, match="photo a0 cannot be read"):
+        folder.size("a0")
+
+
 def test_a_limit_takes_so_many_ids_evenly_spaced(tiny_voc):
     folder = VOCFolder(tiny_voc)
     assert folder.ids("train_aug", 3) == ["a0", "a2", "a4"] and folder.ids("train_aug", 1) == ["a0"]

@@ -285,6 +285,16 @@ def test_maps_are_written_for_present_classes_and_empty_ones_counted(tiny_voc, t
             np.testing.assert_allclose(found[c], expected, atol=0.5 / 255 + 1e-5)
 
 
+def test_maps_do_not_depend_on_how_many_images_go_together(tiny_voc, tmp_path):
+    folder = VOCFolder(tiny_voc)
+    samples, network = PlainSet(folder, folder.ids("train_aug"), backbones.IMAGENET), SAFN("tiny", 3, (1, 0.5)).eval()
+    for size in (1, 4):
+        inference.write_maps(network, samples, tmp_path / str(size), batch_size=size)
+    for image_id in samples.ids:
+        one, four = (load_maps(tmp_path / size / f"{image_id}.npz", 3) for size in ("1", "4"))
+        np.testing.assert_allclose(one, four, atol=1.01 / 255)  # maps are kept in 8 bits
+
+
 @pytest.mark.fault(
     5, "activation map all zero, negative, constant or NaN", "the last layer of a class set to each of them"
 )

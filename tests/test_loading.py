@@ -138,6 +138,16 @@ def test_plain_samples_keep_order_and_shape(tiny_voc):
     assert np.allclose(whole.numpy().transpose(1, 2, 0) * 255, np.asarray(folder.image("a5")), atol=1e-3)
 
 
+def test_batches_hold_images_of_one_shape_and_every_image_once(tiny_voc, base):
+    folder = VOCFolder(tiny_voc)
+    for image_id in ("a1", "a4"):
+        Image.new("RGB", (30, 20)).save(base / "JPEGImages" / f"{image_id}.jpg")
+    samples = PlainSet(folder, [f"a{k}" for k in range(6)], UNIT)
+    batches = list(plain_loader(samples, 0, batch_size=3))
+    assert [batch["id"] for batch in batches] == [["a0", "a2", "a3"], ["a5"], ["a1", "a4"]]
+    assert batches[0]["image"].shape[0] == 3 and batches[2]["image"].shape == (2, 3, 20, 30)
+
+
 quick = settings(max_examples=40, deadline=None, derandomize=True)
 SIDES = st.integers(1, 200)
 
