@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -15,6 +16,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -26,11 +28,13 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 
 from safn import SAFN, ConfusionMatrix, DeepLab, backbones, cost, dense_crf, emoji, inference, scoring, smoke
 from safn.backbones import PhasedConv
-from safn.data import VOCFolder
-from safn.maps import localization_maps
+from safn.cost import seconds
+from safn.data import VOCFolder, load_image
+from safn.loading import PlainSet
 from safn.network import classification_loss
 from safn.records import peak_megabytes
 
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 PHOTO = (375, 500)  # height and width in pixels of most photos of VOC 2012
 SCALES = (1.0, 0.75, 0.5)
 VGG_CROP, VGG_BATCH = 224, 2
@@ -49,20 +53,20 @@ def safn(backbone: str, plain: bool = False) -> SAFN:
     for layer in made.modules() if plain else ():
         if isinstance(layer, PhasedConv):
             layer.__class__ = nn.Conv2d
-    return made if plain else made.to(memory_format=torch.channels_last)
+    return made.to(DEVICE) if plain else made.to(DEVICE, memory_format=torch.channels_last)
 
 
 def step(network: SAFN, batch: int, crop: int, channels_last: bool, bf16: bool = False) -> Call:
     """Forward, Eq. 3, backward and SGD on noise."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(batch, 3, crop, crop, generator=generator)
-    images = images.contiguous(memory_format=torch.channels_last) if channels_last else images
-    labels = (torch.rand(batch, 20, generator=generator) < 0.1).float()
+    images = images.to(DEVICE, memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+    labels = (torch.rand(batch, 20, generator=generator) < 0.1).float().to(DEVICE)
     optimizer = torch.optim.SGD(network.train().parameters(), lr=1e-4, momentum=0.9)
 
     def call() -> None:
         optimizer.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        with torch.autocast(DEVICE, torch.bfloat16, enabled=bf16):
             scores = network(images)
         classification_loss(scores.float(), labels).backward()
         optimizer.step()
@@ -76,7 +80,8 @@ def steps(backbone: str, batch: int, crop: int, bf16: bool = False) -> Pair:
 
 
 def maps() -> Pair:
-    ours, images, labels = safn("efficientnet_lite0").eval(), torch.randn(1, 3, 320, 320), torch.ones(1, 20)
+    ours = safn("efficientnet_lite0").eval()
+    images, labels = torch.randn(1, 3, 320, 320, device=DEVICE), torch.ones(1, 20, device=DEVICE)
 
     def ours_maps() -> None:
         with torch.inference_mode():
@@ -88,19 +93,6 @@ def maps() -> Pair:
                 explain(images, [ClassifierOutputTarget(c)])
 
     return ours_maps, grad_cam
-
-
-def map_batches() -> Pair:
-    """Maps of 8 images of one shape, four a forward pass (what a loader by shape could do); the other: one by one."""
-    network, images = safn("efficientnet_lite0").eval(), torch.randn(8, 3, 320, 320)
-    images = images.contiguous(memory_format=torch.channels_last)
-
-    @torch.inference_mode()
-    def by(size: int) -> None:
-        for part in images.split(size):
-            localization_maps(network.features(part), torch.ones(len(part), 20))
-
-    return partial(by, 4), partial(by, 1)
 
 
 def probabilities(height: int, width: int, likely: int = 3, seed: int = 0) -> np.ndarray:
@@ -121,24 +113,30 @@ def photo(seed: int = 0) -> np.ndarray:
     return (smooth + rng.normal(0, 2, smooth.shape)).clip(0, 255).astype(np.uint8)
 
 
-def _refine(seed: int, floor: float = 1e-4) -> np.ndarray:
-    torch.set_num_threads(1)
-    return dense_crf(photo(seed), probabilities(*PHOTO, seed=seed), floor).argmax(0).astype(np.uint8)
+def photos(folder: Path, images: int) -> dict[str, Path]:
+    """So many files of ``photo``."""
+    paths = {f"{k}": folder / f"{k}.jpg" for k in range(images)}
+    for k, path in enumerate(paths.values()):
+        Image.fromarray(photo(k)).save(path)
+    return paths
 
 
-def crf_folder(images: int = 8) -> tuple[Pair, Callable[[], float]]:
-    """The pair, and the share of pixels on which both agree. The processes are started once a folder, before."""
-    pool = ProcessPoolExecutor(os.cpu_count(), get_context("spawn"))
-    list(pool.map(_refine, range(os.cpu_count())))  # started
-    made: dict[str, list[np.ndarray]] = {}
+def refine(pool: ProcessPoolExecutor, paths: list[Path], given: list[np.ndarray]) -> list[np.ndarray]:
+    """The CRF of a folder as ``inference.predict`` runs it: a process a core, probabilities sent in float16."""
+    return list(pool.map(inference._crf_prediction, paths, [torch.from_numpy(p).half().numpy() for p in given]))
 
-    def ours() -> None:
-        made["ours"] = list(pool.map(_refine, range(images)))
 
-    def other() -> None:
-        made["other"] = [_refine(k, 0) for k in range(images)]
+def refine_plainly(paths: list[Path], given: list[np.ndarray]) -> list[np.ndarray]:
+    """The CRF of a folder: all classes, one image after another."""
+    return [dense_crf(np.asarray(load_image(path)), p, floor=0).argmax(0) for path, p in zip(paths, given)]
 
-    return (ours, other), lambda: float(np.mean([a == b for a, b in zip(made["ours"], made["other"])]))
+
+@contextlib.contextmanager
+def started_processes(paths: list[Path], given: list[np.ndarray]):
+    """A pool with a process a core, which have worked once: over a folder of hundreds their start does not count."""
+    with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
+        refine(pool, paths[: 2 * os.cpu_count()], given[: 2 * os.cpu_count()])
+        yield pool
 
 
 def confusion() -> Pair:
@@ -151,18 +149,16 @@ def confusion() -> Pair:
 # --- measuring -------------------------------------------------------------------------------------------------------
 
 
-def seconds(call: Call) -> float:
-    """Wall-clock seconds of one call."""
-    begun = time.perf_counter()
-    call()
-    return time.perf_counter() - begun
-
-
-def measure(pair: Pair, pairs: int) -> Row:
+def measure(pair: Pair, pairs: int, warm_ups: int = 1) -> Row:
     """Median milliseconds of each, the median ratio, the other to ours, and its quartiles; the first pair, a warm-up, does
     not count."""
-    ours, other = np.array([[seconds(call) for call in pair] for _ in range(pairs + 1)][1:]).T
-    low, ratio, high = np.percentile(other / ours, [25, 50, 75])
+    ours, other = np.array([[seconds(call) for call in pair] for _ in range(pairs + warm_ups)][warm_ups:]).T
+    return summary(ours, other, other / ours)
+
+
+def summary(ours: np.ndarray, other: np.ndarray, ratios: np.ndarray) -> Row:
+    """Median milliseconds of each, of seconds a turn; the median and the quartiles of the ratios."""
+    low, ratio, high = np.percentile(ratios, [25, 50, 75])
     found = {"ours ms": 1e3 * np.median(ours), "other ms": 1e3 * np.median(other), "value": ratio}
     return {k: round(float(v), 3) for k, v in {**found, "quartile 1": low, "quartile 3": high}.items()}
 
@@ -231,46 +227,78 @@ def attention(pairs: int) -> list[Row]:
     return [*rows, row("attention, vgg16, memory, 4 images of 448", "average pooling", 1.01, found, most=True)]
 
 
-def crf(pairs: int) -> list[Row]:
-    pair, equal = crf_folder()
-    found = measure(pair, pairs)
+def map_folder(pairs: int, images: int = 16) -> list[Row]:
+    """Localization maps of a folder of photos, read and written, four of a shape at once; the other: one by one."""
+    network, rows = safn("efficientnet_lite0").eval(), []
+    with tempfile.TemporaryDirectory() as name:
+        folder = smoke.random_photos(Path(name) / "data", images)
+        samples = PlainSet(folder, folder.ids("train_aug"), backbones.HALF, 320)
+
+        def write(batch_size: int, workers: int = 0) -> None:
+            with contextlib.redirect_stdout(io.StringIO()):  # progress
+                inference.write_maps(network, samples, Path(name) / "maps", workers=workers, batch_size=batch_size)
+
+        for what, workers in (("", 0), (", and a process that loads", 1)):
+            found = measure((partial(write, 4, workers), partial(write, 1)), pairs)
+            rows.append(row(f"maps over a folder, four at once{what}", "one image at a time", 1.5, found))
+    return rows
+
+
+def crf(pairs: int, images: int = 8) -> list[Row]:
+    """The CRF over a folder, and the share of pixels on which the two agree."""
+    given, made = [probabilities(*PHOTO, seed=k) for k in range(images)], {}
+    with tempfile.TemporaryDirectory() as name:
+        paths = list(photos(Path(name), images).values())
+        with started_processes(paths, given) as pool:
+            ours = lambda: made.update(ours=refine(pool, paths, given))  # noqa: E731
+            other = lambda: made.update(other=refine_plainly(paths, given))  # noqa: E731
+            found = measure((ours, other), pairs, warm_ups=0)  # half a minute a pair
+    equal = np.mean([a == b for a, b in zip(made["ours"], made["other"])])
     against = "all 21 classes, one process, one image after another"
     return [
         row("dense CRF over a folder, 3 of 21 classes can win", against, 5, found),
-        row("share of equal pixels of the two", against, 0.999, {"value": round(equal(), 5)}),
+        row("share of equal pixels of the two", against, 0.999, {"value": round(float(equal), 5)}),
     ]
 
 
-def overlap(pairs: int, images: int = 24) -> list[Row]:
-    """Multi-scale test with CRF over a folder of photos: all of it, over the slower of its two halves."""
+def three_classes() -> DeepLab:
+    """A segmentation network of which three of 21 classes can win, as in photos."""
     torch.manual_seed(0)
     network = DeepLab("efficientnet_lite0", num_outputs=21, weights="none", head_width=256)
     last = [m for m in network.modules() if isinstance(m, nn.Conv2d)][-1]
-    nn.init.constant_(last.bias[3:].data, -20)  # three classes can win, as in photos
-    network, normalisation = (
-        inference.on_device(network, "cpu"),
-        backbones.BACKBONES["efficientnet_lite0"].normalisation,
-    )
-    ratios, rows = [], []
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        paths = {f"{k}": folder / f"{k}.jpg" for k in range(images)}
-        for k, path in enumerate(paths.values()):
-            Image.fromarray(photo(k)).save(path)
-        for turn in range(max(2, pairs // 3) + 1):
-            alone, _ = inference.predict(network, normalisation, paths, folder / f"n{turn}", inference.TEST_SCALES)
-            _, both = inference.predict(
-                network, normalisation, paths, folder / f"b{turn}", inference.TEST_SCALES, refined=folder / f"c{turn}"
+    nn.init.constant_(last.bias[3:].data, -20)
+    return inference.on_device(network, "auto")
+
+
+def overlap(pairs: int, images: int = 8) -> list[Row]:
+    """Multi-scale test with CRF over a folder of photos: all of it, over the slower of its two halves."""
+    given, turns = [probabilities(*PHOTO, seed=k) for k in range(images)], []
+    with tempfile.TemporaryDirectory() as name, contextlib.redirect_stdout(io.StringIO()):
+        folder, paths = Path(name), photos(Path(name), images)
+        predict = partial(inference.predict, three_classes(), backbones.HALF, paths, scales=inference.TEST_SCALES)
+        with started_processes(list(paths.values()), given) as pool:
+            taken = mock.patch.object(
+                inference.concurrent.futures, "ProcessPoolExecutor", lambda *_: contextlib.nullcontext(pool)
             )
-            given = [probabilities(*PHOTO, seed=k) for k in range(images)]
-            with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
-                list(pool.map(inference._crf_prediction, list(paths.values())[:2], given[:2]))  # started
-                refined = seconds(lambda g=given, p=pool: list(p.map(inference._crf_prediction, paths.values(), g)))
-            rows.append({"network": alone, "CRF": refined, "both": both})
-            ratios.append(both / max(alone, refined))
-    found = {"value": round(float(np.median(ratios[1:])), 3)}
-    found |= {f"{k} s": round(float(np.median([r[k] for r in rows[1:]])), 2) for k in rows[0]}
-    return [row("evaluation, network and CRF side by side", "the slower of the two alone", 1.15, found, most=True)]
+            for turn in range(pairs + 1):
+                alone = seconds(lambda t=turn: predict(folder=folder / f"network {t}"))
+                refined = seconds(lambda: refine(pool, list(paths.values()), given))
+                with taken:
+                    both = seconds(lambda t=turn: predict(folder=folder / f"both {t}", refined=folder / f"CRF {t}"))
+                turns.append((alone, refined, both))
+    return overlap_rows(np.array(turns[1:]))
+
+
+def overlap_rows(turns: np.ndarray) -> list[Row]:
+    """``turns``: seconds ``(turns, 3)`` of the network alone, of the CRF alone and of both side by side."""
+    network, refined, both = turns.T
+    slower, found = np.maximum(network, refined), {"network s": network, "CRF s": refined}
+    found = {k: round(float(np.median(v)), 2) for k, v in found.items()}
+    what, after = "evaluation, network and CRF side by side", network + refined
+    return [
+        row(what, "the slower of the two alone", 1.15, found | summary(both, slower, both / slower), most=True),
+        row(f"{what}, gain", "one after the other", 1, found | summary(both, after, after / both)),
+    ]
 
 
 def memory(_: int) -> list[Row]:
@@ -307,7 +335,7 @@ CASES: dict[str, Callable[[int], list[Row]]] = {
                         lambda: steps("efficientnet_lite0", 4, 320)),
     "attention": attention,
     "maps": faster("localization maps, 20 classes", "grad-cam library, same network", 3, maps),
-    "map-batches": faster("localization maps, four images of a shape at once", "one image at a time", 1.5, map_batches),
+    "map-folder": map_folder,
     "crf": crf,
     "evaluation": overlap,
     "confusion": faster("confusion matrix", "torchmetrics", 1, confusion),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,32 +13,27 @@ import numpy as np
 import torch
 from PIL import Image
 
+from benchmarks.cases import DEVICE
 from safn import SAFN, DeepLab, backbones, dense_crf, inference
+from safn.cost import seconds
 
 REPEATS = 5  # rounds over all sizes; the first, a warm-up, does not count
 
 
-def exponent(sizes: list[float], seconds: list[float]) -> float:
-    """b of the power a * size ** b that fits best, in the logarithms."""
-    return float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])
+def exponent(sizes: list[float], taken: list[float]) -> float:
+    """b of the power a * size ** b that fits best, in the logarithms; ``taken`` in seconds."""
+    return float(np.polyfit(np.log(sizes), np.log(taken), 1)[0])
 
 
 def _timed(calls: dict[float, Callable[[], object]]) -> tuple[list[float], list[float]]:
-    rounds = []
-    for _ in range(REPEATS + 1):
-        row = []
-        for call in calls.values():
-            begun = time.perf_counter()
-            call()
-            row.append(time.perf_counter() - begun)
-        rounds.append(row)
+    rounds = [[seconds(call) for call in calls.values()] for _ in range(REPEATS + 1)]
     return list(calls), np.median(rounds[1:], 0).tolist()
 
 
 def _maps(scales: tuple[float, ...] = (1, 0.75, 0.5), classes: int = 20, side: int = 256) -> Callable[[], object]:
     torch.manual_seed(0)
-    network = SAFN("efficientnet_lite0", classes, scales, weights="none").eval().to(memory_format=torch.channels_last)
-    images, labels = torch.randn(1, 3, side, side), torch.ones(1, classes)
+    network = inference.on_device(SAFN("efficientnet_lite0", classes, scales, weights="none"), "auto")
+    images, labels = torch.randn(1, 3, side, side, device=DEVICE), torch.ones(1, classes, device=DEVICE)
 
     @torch.inference_mode()
     def call() -> None:
@@ -57,7 +51,8 @@ def _crf(classes: int = 4, side: int = 256) -> Callable[[], object]:
 
 
 def _folder(root: Path, images: int) -> Callable[[], object]:
-    network = DeepLab("efficientnet_lite0", num_outputs=21, weights="none", head_width=32).eval()
+    network = DeepLab("efficientnet_lite0", num_outputs=21, weights="none", head_width=32)
+    network = inference.on_device(network, "auto")
     paths = {f"{k}": root / f"{k}.png" for k in range(images)}
     for path in paths.values():
         Image.new("RGB", (96, 96), (90, 120, 40)).save(path)
@@ -82,7 +77,7 @@ def measure() -> list[dict[str, Any]]:
         }
         found = []
         for (what, of), calls in curves.items():
-            sizes, seconds = _timed(calls)
-            rounded = [round(s, 5) for s in seconds]
-            found.append({"what": what, "of": of, "sizes": sizes, "seconds": rounded, "exponent": round(exponent(sizes, seconds), 2)})  # fmt: skip
+            sizes, taken = _timed(calls)
+            curve = {"what": what, "of": of, "sizes": sizes, "seconds": [round(s, 5) for s in taken]}
+            found.append({**curve, "exponent": round(exponent(sizes, taken), 2)})
     return found

@@ -159,6 +159,7 @@ def collect(runs: Path, chapters: dict[str, Path], out: Path, jobs: Iterable[tup
     (out / "book" / "generated" / "attention.md").write_text(f"{pages.recorded_weights()}\n{pages.attention()}")
     (out / "book" / "generated" / "smoke.md").write_text(pages.smoke())
     (out / "book" / "generated" / "speed.md").write_text(pages.speed())
+    (out / "book" / "generated" / "missed.md").write_text(pages.missed())
     if curves := pages.growth():
         figures.growth(curves).savefig(out / "book" / "generated" / "growth.svg", metadata={"Date": None})
     (out / "book" / "generated" / "profile.md").write_text(_built_from(runs, chapters))

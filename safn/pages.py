@@ -105,8 +105,7 @@ def smoke(path: Path = ROOT / "results" / "smoke.json") -> str:
 
 
 def speed(path: Path = ROOT / "results" / "bench.json") -> str:
-    """What ``make bench`` measured, in MyST: a table of ratios with their goals, what missed its goal, and the figure of
-    ``figures.growth``."""
+    """What ``make bench`` measured, in MyST: a table of ratios with their goals, and the figure of ``figures.growth``."""
     if not path.exists():
         return "Nothing is measured yet: `make bench` does.\n"
     found = json.loads(path.read_text())
@@ -125,6 +124,17 @@ def speed(path: Path = ROOT / "results" / "bench.json") -> str:
     )
     figure = "" if not found["growth"] else _GROWTH
     return f"{_table(caption, 'speed', head, rows)}\n{figure}"
+
+
+def missed(path: Path = ROOT / "results" / "bench.json") -> str:
+    """The rows of ``speed`` that miss their goal and the curves steeper than proportional, as a list in MyST."""
+    if not path.exists():
+        return "Nothing is measured yet.\n"
+    rows = [r for r in json.loads(path.read_text())["rows"] if not r["reached"]]
+    lines = [f"- {r['what']}: {r['value']:.4g}, wanted {r['sense']} {r['goal']:g}" for r in rows]
+    steep = [c for c in growth(path) if c["exponent"] > 1]
+    lines += [f"- {c['what']} grows with the {c['exponent']:.2f}th power of the {c['of']}" for c in steep]
+    return "\n".join(lines or ["Every goal is reached, and nothing grows faster than in proportion."]) + "\n"
 
 
 def growth(path: Path = ROOT / "results" / "bench.json") -> list[dict[str, Any]]:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import copy
 import itertools
+import json
+import sys
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
+from benchmarks import __main__ as bench
 from benchmarks import cases, growth
-from safn import backbones, dense_crf
+from safn import backbones, dense_crf, inference
+from safn.data import load_image, load_mask
 
 
 def test_the_ratio_is_the_other_s_time_to_ours_and_the_warm_up_does_not_count(monkeypatch):
@@ -27,14 +32,42 @@ def test_a_goal_is_a_least_or_a_largest_value(value, most, reached):
     assert cases.row("a", "b", 1.5, {"value": value}, most)["reached"] is reached
 
 
+def test_side_by_side_is_compared_with_the_slower_and_with_one_after_the_other():
+    slower, after = cases.overlap_rows(np.array([[1, 4, 5], [3, 2, 4], [2, 2, 2]]))  # 5/4, 4/3, 1; 5/5, 5/4, 4/2
+    assert slower["value"] == 1.25 and not slower["reached"] and slower["sense"] == "at most"
+    assert after["value"] == 1.25 and after["reached"] and after["sense"] == "at least"
+    assert (slower["ours ms"], slower["other ms"], after["other ms"]) == (4000, 3000, 5000)
+    assert (slower["network s"], slower["CRF s"]) == (2, 2)
+
+
+def test_rows_that_are_not_measured_this_time_stay(tmp_path, monkeypatch):
+    out = tmp_path / "bench.json"
+    for name, given in {
+        "a": ["--only", "a"],
+        "b": ["--only", "b", "--second-run", "4", "0"],
+        "none": ["--only"],
+    }.items():
+        measured = lambda _, what=name: [cases.row(what, "other", 1, {"value": 2})]  # noqa: E731
+        monkeypatch.setattr(bench, "CASES", {name: measured})
+        monkeypatch.setattr(sys, "argv", ["benchmarks", "--out", str(out), *given])
+        bench.main()
+    found = json.loads(out.read_text())
+    assert [r["what"] for r in found["rows"]] == ["a", "make book, second run, seconds", "b"]
+    assert found["rows"][1] == cases.row(
+        "make book, second run, seconds", "0 stages executed", 10, {"value": 4.0}, most=True
+    )
+    assert found["pairs"] == 5 and {"machine", "versions", "load before", "threads"} <= set(found)
+
+
 def test_the_exponent_of_a_power_is_found():
     sizes = [1, 2, 4, 8]
     assert growth.exponent(sizes, [0.3 * n**1.5 for n in sizes]) == pytest.approx(1.5)
 
 
-def test_the_plain_network_has_the_same_weights_and_no_phases():
-    ours, plain = cases.safn("efficientnet_lite0").eval(), cases.safn("efficientnet_lite0", plain=True).eval()
-    assert any(isinstance(m, backbones.PhasedConv) for m in ours.modules())
+@pytest.mark.parametrize(("backbone", "phases"), [("efficientnet_lite0", True), ("vgg16", False)])
+def test_the_plain_network_has_the_same_weights_and_no_phases(backbone, phases):
+    ours, plain = cases.safn(backbone).eval(), cases.safn(backbone, plain=True).eval()
+    assert any(isinstance(m, backbones.PhasedConv) for m in ours.modules()) == phases
     assert not any(isinstance(m, backbones.PhasedConv) for m in plain.modules())
     images = torch.rand(2, 3, 64, 64)
     with torch.inference_mode():
@@ -62,6 +95,41 @@ def test_the_crf_of_the_classes_that_can_win_equals_that_of_all():
     image, scores = cases.photo()[:60, :80].copy(), cases.probabilities(60, 80)
     few, all_classes = (dense_crf(image, scores, floor).argmax(0) for floor in (1e-4, 0))
     assert (few == all_classes).mean() >= 0.999 and set(np.unique(few)) <= {0, 1, 2}
+
+
+class Bright(nn.Module):
+    """Logits of three classes, the channels of the image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(4.0))
+
+    def forward(self, images):
+        return self.weight * images
+
+
+def test_network_and_crf_side_by_side_give_the_masks_of_one_after_the_other(tmp_path):
+    pytest.importorskip("pydensecrf.densecrf")
+    paths, network = cases.photos(tmp_path, 2), Bright()
+    inference.predict(network, backbones.HALF, paths, tmp_path / "masks", refined=tmp_path / "refined", processes=1)
+    for image_id, path in paths.items():
+        photo = load_image(path)
+        scores = inference.multi_scale_maximum(network, backbones.HALF(photo)[None], (1.0,)).numpy()
+        refined = load_mask(tmp_path / "refined" / f"{image_id}.png")
+        assert (refined == dense_crf(np.asarray(photo), scores, floor=0).argmax(0)).mean() >= 0.999
+        assert (refined != scores.argmax(0)).any()
+        np.testing.assert_array_equal(load_mask(tmp_path / "masks" / f"{image_id}.png"), scores.argmax(0))
+
+
+def test_the_confusion_matrix_is_that_of_torchmetrics():
+    rng = np.random.default_rng(0)
+    prediction, target = rng.integers(0, 21, (2, 60, 80), np.uint8)
+    target[:5] = 255
+    theirs = cases.MulticlassConfusionMatrix(21, ignore_index=255)
+    theirs.update(torch.from_numpy(prediction).long(), torch.from_numpy(target).long())
+    ours = cases.ConfusionMatrix()
+    ours.update(prediction, target)
+    np.testing.assert_array_equal(ours.matrix[:21, :21], theirs.compute().numpy())
 
 
 def test_maps_of_a_batch_are_those_of_its_images():

@@ -128,6 +128,19 @@ def test_speed_shows_ratios_with_their_goals_and_what_missed_them(tmp_path):
     assert "Nothing is measured yet" in pages.speed(tmp_path / "none.json") and not pages.growth(tmp_path / "none.json")
 
 
+def test_missed_goals_and_steep_curves_are_listed(tmp_path):
+    made = {"what": "maps", "sense": "at least", "goal": 3, "value": 9.1234, "reached": True}
+    late = {"what": "evaluation", "sense": "at most", "goal": 1.15, "value": 1.4567, "reached": False}
+    curves = [{"what": "CRF", "of": of, "exponent": power} for of, power in (("pixels", 1.05), ("classes", 1.0))]
+    path = tmp_path / "bench.json"
+    path.write_text(json.dumps({"rows": [made, late], "growth": curves}))
+    lines = ["- evaluation: 1.457, wanted at most 1.15", "- CRF grows with the 1.05th power of the pixels"]
+    assert pages.missed(path) == "\n".join(lines) + "\n"
+    path.write_text(json.dumps({"rows": [made], "growth": []}))
+    assert pages.missed(path).startswith("Every goal is reached")
+    assert pages.missed(tmp_path / "none.json") == "Nothing is measured yet.\n"
+
+
 def test_smoke_shows_a_smaller_batch_beside_the_profile_s_and_names_what_is_assumed(tmp_path):
     row = {"stage": "06_train_segmentation", "network": "resnet101-aspp", "image": [321, 321], "batch": 10,
            "profile_batch": 20, "seconds_a_step": 42.61, "peak_megabytes": 16628}  # fmt: skip
