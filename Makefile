@@ -74,7 +74,7 @@ test: $(INSTALLED)
 
 faults: $(INSTALLED)
 	@mkdir -p results
-	@$(RUN) -m pytest -q -m fault --faults results/faults.csv $(FLAGS)
+	@$(RUN) -m pytest -q -m fault --faults=results/faults.csv $(FLAGS)
 
 lab: $(INSTALLED)
 	$(RUN) -m jupyterlab --notebook-dir=notebooks $(if $(filter 0,$(shell id -u)),--allow-root) $(FLAGS)
