@@ -80,7 +80,7 @@ lab: $(INSTALLED)
 	$(RUN) -m jupyterlab --notebook-dir=notebooks $(if $(filter 0,$(shell id -u)),--allow-root) $(FLAGS)
 
 bench: $(INSTALLED)
-	OMP_WAIT_POLICY=PASSIVE $(RUN) -m benchmarks $(FLAGS)
+	$(RUN) -m benchmarks $(FLAGS)
 
 # The newer of a pair wins; what the formatter and the stripping change goes back into the text.
 sync: $(INSTALLED)
