@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.ticker import LogLocator
 from PIL import Image
 
 from safn.backbones import BACKBONES
@@ -147,12 +148,20 @@ def sweep(curves: dict[str, np.ndarray]) -> Figure:
 def growth(curves: list[dict[str, Any]]) -> Figure:
     """Seconds against size, one panel for each thing that grows, both axes logarithmic; the legend has the exponents."""
     panels = list(dict.fromkeys(curve["of"] for curve in curves))
-    figure, axes = plt.subplots(1, len(panels), figsize=(3.1 * len(panels), 3.2), squeeze=False)
-    for axis, of in zip(axes[0], panels):
+    rows = -(-len(panels) // 2)
+    figure, axes = plt.subplots(rows, 2, figsize=(8, 3.2 * rows), squeeze=False)
+    for axis in axes.flat[len(panels) :]:
+        axis.remove()
+    for axis, of in zip(axes.flat, panels):
         for curve in (c for c in curves if c["of"] == of):
             label = f"{curve['what']}: {curve['exponent']:.2f}"
             axis.loglog(curve["sizes"], curve["seconds"], "o-", markersize=4, label=label)
-        axis.set(xlabel=of, ylabel="seconds" if of == panels[0] else "")
+        sizes = next(c["sizes"] for c in curves if c["of"] == of)
+        axis.set_xticks(sizes, [f"{size:,}" for size in sizes], fontsize=8)
+        axis.minorticks_off()
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.set(xlabel=of, ylabel="seconds")
         axis.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1))
     plt.close(figure)
     return figure

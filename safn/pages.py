@@ -115,7 +115,7 @@ def speed(path: Path = ROOT / "results" / "bench.json") -> str:
         times = [f"{r[key]:,.{0 if r[key] >= 100 else 1}f}" if key in r else "-" for key in ("ours ms", "other ms")]
         goal = f"{r['sense']} {r['goal']:g}"
         rows.append(
-            [r["what"], r["against"], *times, f"{r['value']:.3g}{spread}", goal, "yes" if r["reached"] else "**no**"]
+            [r["what"], r["against"], *times, f"{r['value']:.4g}{spread}", goal, "yes" if r["reached"] else "**no**"]
         )
     head = ["what", "against", "ours, ms", "other, ms", "ratio", "goal", "reached"]
     caption = (

@@ -120,7 +120,7 @@ def test_speed_shows_ratios_with_their_goals_and_what_missed_them(tmp_path):
     path = tmp_path / "bench.json"
     path.write_text(json.dumps(found))
     text = pages.speed(path)
-    assert "| maps | grad-cam | 12.3 | 1,100 | 9.12 (9.00-9.50) | at least 3 | yes |" in text
+    assert "| maps | grad-cam | 12.3 | 1,100 | 9.123 (9.00-9.50) | at least 3 | yes |" in text
     assert "| share | peak | - | - | 0.41 | at least 0.6 | **no** |" in text and "growth.svg" not in text
     curve = {"what": "maps", "of": "pixels", "sizes": [1, 2], "seconds": [1, 2], "exponent": 1.0}
     path.write_text(json.dumps({**found, "growth": [curve]}))
