@@ -22,16 +22,17 @@
 # | | |
 # |---|---|
 # | **Reads** | `07_evaluate/<run>` and the stages before it, of each run in `experiments` |
-# | **Writes** | `09_scales/default`: `table6.csv` |
+# | **Writes** | `09_scales/default`: `table6.csv`, `objects.csv`, `replaced.csv` |
 # | **Command** | `papermill 09_scales.ipynb out.ipynb` |
 # | **Expected** | in the paper 1 point between one scale and three; on small images smaller copies may hurt |
-# | **Time** | seconds; minutes for each run that is missing |
+# | **Time** | half a minute on 2 cores; minutes for each run that is missing |
 
 # %%
 import pandas as pd
 from IPython.display import display
 
-from safn import data, expected, figures, published, records, results, scoring, settings
+from safn import backbones, data, expected, figures, inference, loading, published, records, results, scales
+from safn import scoring, settings
 from safn.metrics import iou_by_size
 
 # %% tags=["parameters"]
@@ -39,12 +40,13 @@ from safn.metrics import iou_by_size
 runs = "../runs/emoji"  # folder of the outputs of all stages
 experiments = ["attention_1-0.75-0.5_seed0", "attention_1_seed0", "attention_1-0.75_seed0"]  # runs to compare
 bootstrap = 1000  # resampled image sets
+study_images = 500  # training images on which the learned weights are studied (0: all)
 
 # %%
 p = settings.read(globals())
 
 # %%
-source, *_ = data.of_stage(p.runs)
+source, folder, train, _ = data.of_stage(p.runs)
 table, ends = results.collect(p.runs, p.experiments)
 stage = records.begin(p.runs, "09_scales", "default", p, [source, *ends])
 print(results.seeds_sentence(table))
@@ -88,9 +90,47 @@ display(figures.bars(by_size, "foreground IoU (%)", width=10))
 by_size
 
 # %% [markdown]
+# ## Do the weights follow the size of the object?
+# The paper hopes that small copies answer for large objects and the full image for small ones: the weight of scale 1
+# should *fall* with the size. Below, the weights that the first run's network learnt, averaged over the pixels of each
+# class of each training image with a mask, and their rank correlation with the share of the image that the class
+# covers (interval: resampled objects).
+
+# %%
+model = records.need(p.runs, "03_train_safn", p.experiments[0])
+network = inference.load_safn(model, len(folder.classes))
+masked = [i for i in train if folder.mask_path(i)]
+studied = bool(masked) and network.attention is not None
+if studied:
+    inference.on_device(network, "auto")
+    normalisation = backbones.BACKBONES[model.record["parameters"]["backbone"]].normalisation
+    size = maps[p.experiments[0]].record["parameters"]["size"]
+    samples = loading.PlainSet(folder, figures.spaced(masked, p.study_images or len(masked)), normalisation, size)
+    mean = [model.record["metrics"][f"weight {s:g}"] for s in network.scales]
+    objects, replaced = scales.study(network, samples, mean)
+    objects.to_csv(stage.folder / "objects.csv", index=False)
+    display(figures.weights_by_size(objects), scales.correlation(objects))
+else:
+    print("nothing to study: no true masks, or no attention in the first run")
+
+# %% [markdown]
+# ## What if they were others?
+# The same network and the same class features, but in Eq. 2 other weights in the place of the learned ones: their mean
+# over the validation images (no attention at all, only a preference), the learned ones with the pixels of each image
+# shuffled (the place is lost), equal weights, or one scale alone. mIoU (%) of the maps at each one's best threshold,
+# and their foreground IoU by object size. Where nothing is lost, nothing was gained by what was taken away.
+
+# %%
+if studied:
+    scales.scores(replaced).to_csv(stage.folder / "replaced.csv")
+    display(scales.scores(replaced))
+
+# %% [markdown]
 # ## Check
 
 # %%
 scores = {f"val_miou_multi {run}": value for run, value in zip(table["run"], table["val_miou_multi"], strict=True)}
+if studied:
+    scores |= {f"maps, {name}": sweep.miou.max() for name, sweep in replaced.items()}
 done = stage.finish(scores)
 expected.compare(done, source)

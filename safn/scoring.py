@@ -31,34 +31,48 @@ class Sweep:
         return UNKNOWN if np.isnan(self.miou).all() else float(self.miou.argmax()) / (LEVELS - 1)
 
 
-def sweep_maps(folder: VOCFolder, ids: list[str], maps: Path) -> Sweep:
-    """Score ``maps/<id>.npz`` against the true masks at every background threshold; images without mask are left out.
+class SweepCounter:
+    """Scores maps image by image at every background threshold.
 
     At each pixel the class of the largest map wins where it reaches the threshold (``maps.maps_prediction``). One
     pass: a histogram over (true class, winner, 8-bit value) holds the confusion matrices of all thresholds.
     """
-    n = len(folder.classes) + 1
-    ids = [i for i in ids if folder.mask_path(i) is not None]
-    histogram = np.zeros((n, n - 1, LEVELS), np.int64)
-    sparse = []
-    for image_id in ids:
-        target = folder.mask(image_id)
-        values = load_maps(maps / f"{image_id}.npz", n - 1, target.shape)
-        best, level = values.argmax(0), np.floor(values.max(0) * (LEVELS - 1) + 1e-4).astype(np.int64)
+
+    def __init__(self, num_classes: int) -> None:
+        self.n = num_classes + 1
+        self.histogram = np.zeros((self.n, num_classes, LEVELS), np.int64)
+        self.images: list[
+            tuple[np.ndarray, np.ndarray]
+        ] = []  # the cells of an image that are not empty, and their pixels
+
+    def update(self, maps: np.ndarray, target: np.ndarray) -> None:
+        """Add one image: maps ``(N, H, W)`` in 0..1, zero for absent classes, and its true mask ``(H, W)``."""
+        best, level = maps.argmax(0), np.floor(maps.max(0) * (LEVELS - 1) + 1e-4).astype(np.int64)
         valid = target != VOID
-        cells = (target[valid].astype(np.int64) * (n - 1) + best[valid]) * LEVELS + level[valid]
-        one = np.bincount(cells, minlength=histogram.size)
-        histogram += one.reshape(histogram.shape)
+        cells = (target[valid].astype(np.int64) * (self.n - 1) + best[valid]) * LEVELS + level[valid]
+        one = np.bincount(cells, minlength=self.histogram.size)
+        self.histogram += one.reshape(self.histogram.shape)
         kept = np.flatnonzero(one)
-        sparse.append((kept, one[kept]))
-    reached = histogram[:, :, ::-1].cumsum(2)[:, :, ::-1]  # (target, winner, threshold): value >= threshold
-    matrices = np.zeros((LEVELS, n, n + 1), np.int64)
-    matrices[:, :, 1:n] = reached.transpose(2, 0, 1)
-    matrices[:, :, 0] = (histogram.sum((1, 2))[:, None] - reached.sum(1)).T
-    miou = mean_iou(matrices)
-    best = int(miou.argmax())
-    counts = [_counts_at(*one, best, n) for one in sparse]
-    return Sweep(miou, np.stack(counts) if counts else np.zeros((0, n, n + 1), np.int64))
+        self.images.append((kept, one[kept]))
+
+    def result(self) -> Sweep:
+        """mIoU at every threshold, and the counts of each image at the best."""
+        n, reached = self.n, self.histogram[:, :, ::-1].cumsum(2)[:, :, ::-1]  # (target, winner, value >= threshold)
+        matrices = np.zeros((LEVELS, n, n + 1), np.int64)
+        matrices[:, :, 1:n] = reached.transpose(2, 0, 1)
+        matrices[:, :, 0] = (self.histogram.sum((1, 2))[:, None] - reached.sum(1)).T
+        miou = mean_iou(matrices)
+        counts = [_counts_at(*one, int(miou.argmax()), n) for one in self.images]
+        return Sweep(miou, np.stack(counts) if counts else np.zeros((0, n, n + 1), np.int64))
+
+
+def sweep_maps(folder: VOCFolder, ids: list[str], maps: Path) -> Sweep:
+    """Score ``maps/<id>.npz`` against the true masks at every background threshold; images without mask are left out."""
+    counter = SweepCounter(len(folder.classes))
+    for image_id in (i for i in ids if folder.mask_path(i) is not None):
+        target = folder.mask(image_id)
+        counter.update(load_maps(maps / f"{image_id}.npz", len(folder.classes), target.shape), target)
+    return counter.result()
 
 
 def _counts_at(cells: np.ndarray, pixels: np.ndarray, threshold: int, n: int) -> np.ndarray:

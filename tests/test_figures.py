@@ -178,3 +178,15 @@ def test_a_gallery_of_nothing_says_so():
     for rows in ([], [{}]):
         figure = figures.gallery(rows, ["cat"])
         assert figure.axes == [] and "no image has a true mask" in figure.texts[0].get_text()
+
+
+def test_weights_by_size_are_medians_of_groups_of_as_many_objects():
+    share = np.linspace(0.01, 0.8, 16)
+    objects = pd.DataFrame({"share": share, "weight 1": 1 - share, "weight 0.5": share})
+    axis = figures.weights_by_size(objects, groups=4).axes[0]
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["scale 1", "scale 0.5"]
+    first, second = axis.lines
+    groups = np.median(share.reshape(4, 4), 1)
+    np.testing.assert_allclose(first.get_xydata(), np.stack([100 * groups, 1 - groups], 1))
+    np.testing.assert_allclose(second.get_ydata(), groups)
+    assert axis.get_xscale() == "log" and axis.get_ylim() == (0, 1)

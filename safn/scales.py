@@ -1,0 +1,116 @@
+"""What the scale weights do: against the size of the objects, and with other weights in their place."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from safn.loading import PlainSet, plain_loader
+from safn.maps import localization_maps
+from safn.metrics import VOID, iou_by_size
+from safn.network import SAFN, aggregate
+from safn.scoring import Sweep, SweepCounter
+
+
+def replacements(weights: Tensor, scales: Sequence[float], mean: Sequence[float], seed: int) -> dict[str, Tensor]:
+    """The learned weights, and what can stand in their place in Eq. 2; each of the shape of ``weights``.
+
+    Args:
+        weights: of one image, ``(1, S, h, w)``, summing to 1 over S.
+        mean: of each scale over the data set: what is lost with it is all that depends on image and place.
+        seed: of the order of the shuffled pixels; what is lost with them is the place alone.
+    """
+    height, width = weights.shape[-2:]
+    order = torch.from_numpy(np.random.default_rng(seed).permutation(height * width))
+    constant = torch.as_tensor(mean, dtype=weights.dtype, device=weights.device)
+    alone = torch.eye(len(scales), dtype=weights.dtype, device=weights.device)
+    everywhere = lambda values: values.view(1, -1, 1, 1).expand_as(weights)  # noqa: E731
+    return {
+        "learned": weights,
+        "their mean": everywhere(constant),
+        "shuffled pixels": weights.flatten(2)[..., order.to(weights.device)].view_as(weights),
+        "equal": everywhere(torch.full_like(constant, 1 / len(scales))),
+        **{f"scale {scale:g} alone": everywhere(one) for scale, one in zip(scales, alone)},
+    }
+
+
+@torch.inference_mode()
+def study(network: SAFN, samples: PlainSet, mean: Sequence[float]) -> tuple[pd.DataFrame, dict[str, Sweep]]:
+    """Look at the attention of a trained network on the images of ``samples`` that have a true mask.
+
+    Maps are those of ``SAFN.maps`` with the given labels, without the mirrored image.
+
+    Args:
+        mean: of each scale's weight, see ``replacements``.
+
+    Returns:
+        - one row an image and class: ``image``, ``class``, ``share`` of the image that the class covers (0..1), and for
+          each scale ``weight <scale>``, the mean over the pixels of the class;
+        - for each of ``replacements`` the scores of its maps.
+
+    Raises:
+        ValueError: the network has no attention.
+    """
+    if network.attention is None:
+        raise ValueError("a network of one scale, or that takes the maximum or the average, has no weights to study")
+    folder, device, rows, counters = samples.folder, next(network.parameters()).device, [], {}
+    samples = PlainSet(folder, [i for i in samples.ids if folder.mask_path(i)], samples.normalisation, samples.size)
+    for seed, sample in enumerate(tqdm(plain_loader(samples, 0), "scale weights", mininterval=2, file=sys.stdout)):
+        target, labels = folder.mask(sample["id"][0]), sample["label"]
+        features = network.scale_features(sample["image"].to(device)).float()
+        weights = network.attention(features)
+        for name, given in replacements(weights, network.scales, mean, seed).items():
+            maps = localization_maps(aggregate(features, given), labels.to(device))
+            counter = counters.setdefault(name, SweepCounter(len(folder.classes)))
+            counter.update(enlarged(maps, labels, target.shape), target)
+        large = F.interpolate(weights, target.shape, mode="bilinear", align_corners=False)[0].cpu().numpy()
+        for c in np.flatnonzero(labels[0]):
+            covered = target == c + 1
+            if covered.any():
+                row = {
+                    "image": sample["id"][0],
+                    "class": folder.classes[c],
+                    "share": covered.sum() / (target != VOID).sum(),
+                }
+                rows.append(row | {f"weight {s:g}": w[covered].mean() for s, w in zip(network.scales, large)})
+    return pd.DataFrame(rows), {name: counter.result() for name, counter in counters.items()}
+
+
+def enlarged(maps: Tensor, labels: Tensor, size: tuple[int, int]) -> np.ndarray:
+    """Maps ``(1, N, h, w)`` at ``size``, float32 ``(N, H, W)``; only those of present classes are computed."""
+    present, full = labels[0] > 0, np.zeros((maps.shape[1], *size), np.float32)
+    if present.any():
+        chosen = maps[:, present.to(maps.device)]
+        full[present.numpy()] = F.interpolate(chosen, size, mode="bilinear", align_corners=False)[0].cpu().numpy()
+    return full
+
+
+def correlation(objects: pd.DataFrame, draws: int = 1000) -> pd.DataFrame:
+    """Spearman's rank correlation of each scale's weight with the share of the image that the class covers.
+
+    Args:
+        objects: of ``study``.
+
+    Returns:
+        one row a scale: the correlation, and its 95 % interval over resampled objects.
+    """
+    columns, rng = [c for c in objects if c.startswith("weight ")], np.random.default_rng(0)
+    of = lambda rows: rows[columns].rank().corrwith(rows["share"].rank())  # noqa: E731
+    samples = [of(objects.iloc[rng.integers(len(objects), size=len(objects))]) for _ in range(draws)]
+    low, high = np.percentile(samples, [2.5, 97.5], axis=0)
+    return pd.DataFrame({"rank correlation with size": of(objects), "95 % from": low, "to": high}).round(3)
+
+
+def scores(sweeps: dict[str, Sweep]) -> pd.DataFrame:
+    """mIoU of the maps in percent at the best threshold of each, and their IoU by object size."""
+    rows = {
+        k: {"mIoU": s.miou.max(), "threshold": s.threshold / 100, **iou_by_size(s.counts)} for k, s in sweeps.items()
+    }
+    return pd.DataFrame(rows).T.mul(100).round(2)
