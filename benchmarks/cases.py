@@ -16,9 +16,9 @@ from multiprocessing import get_context
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from unittest import mock
 
 import numpy as np
+import psutil
 import torch
 from PIL import Image
 from pytorch_grad_cam import GradCAM
@@ -212,12 +212,10 @@ def attention(pairs: int) -> list[Row]:
     for backbone, crop, batch in (("vgg16", VGG_CROP, VGG_BATCH), ("efficientnet_lite0", 320, 4)):
         p = {"backbone": backbone, "scales": SCALES, "freeze": 0, "crop": crop, "batch_size": batch, "weight_decay": 0,
              "momentum": 0.9, "new_layer_factor": 10}  # fmt: skip
-        measured, ratios = cost.measure(SimpleNamespace(**p), 20, pairs)
+        turns, _ = cost.turns(SimpleNamespace(**p), 20, pairs)
         for column, name in zip(cost.COLUMNS, ("training", "maps")):
-            found = {"value": round(float(ratios[column]["attention"]), 3)}
-            found |= {
-                key: round(float(measured[column][a]), 2) for key, a in (("ours ms", "attention"), ("other ms", "avg"))
-            }
+            ours, other = turns[column]["attention"].to_numpy(), turns[column]["avg"].to_numpy()
+            found = summary(ours, other, ours / other)
             rows.append(row(f"attention, {backbone}, {name}", "average pooling", 1.02, found, most=True))
     held = {}
     for aggregation in ("attention", "avg"):
@@ -271,28 +269,40 @@ def three_classes() -> DeepLab:
 
 
 def overlap(pairs: int, images: int = 8) -> list[Row]:
-    """Multi-scale test with CRF over a folder of photos: all of it, over the slower of its two halves."""
+    """Multi-scale test with CRF over a folder of photos: all of it, over the slower of its two halves. In a process whose
+    threads wait passively, as the stages of `make book` do: threads that spin take the cores from the CRF."""
+    if os.environ.get("OMP_WAIT_POLICY") != "PASSIVE":
+        call = [sys.executable, "-m", "benchmarks", "--overlap", str(pairs)]
+        return json.loads(subprocess.check_output(call, env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}))
     given, turns = [probabilities(*PHOTO, seed=k) for k in range(images)], []
     with tempfile.TemporaryDirectory() as name, contextlib.redirect_stdout(io.StringIO()):
         folder, paths = Path(name), photos(Path(name), images)
         predict = partial(inference.predict, three_classes(), backbones.HALF, paths, scales=inference.TEST_SCALES)
         with started_processes(list(paths.values()), given) as pool:
-            taken = mock.patch.object(
-                inference.concurrent.futures, "ProcessPoolExecutor", lambda *_: contextlib.nullcontext(pool)
-            )
             for turn in range(pairs + 1):
-                alone = seconds(lambda t=turn: predict(folder=folder / f"network {t}"))
-                refined = seconds(lambda: refine(pool, list(paths.values()), given))
-                with taken:
-                    both = seconds(lambda t=turn: predict(folder=folder / f"both {t}", refined=folder / f"CRF {t}"))
-                turns.append((alone, refined, both))
+                calls = (
+                    lambda t=turn: predict(folder=folder / f"network {t}", pool=pool),
+                    lambda: refine(pool, list(paths.values()), given),
+                    lambda t=turn: predict(folder=folder / f"both {t}", refined=folder / f"CRF {t}", pool=pool),
+                )
+                turns.append(
+                    [(seconds(call), processor_seconds() - busy) for call in calls for busy in [processor_seconds()]]
+                )
     return overlap_rows(np.array(turns[1:]))
 
 
+def processor_seconds() -> float:
+    """What this process and those that it started have kept processors busy for."""
+    own = psutil.Process()
+    return sum(sum(p.cpu_times()[:2]) for p in (own, *own.children()))
+
+
 def overlap_rows(turns: np.ndarray) -> list[Row]:
-    """``turns``: seconds ``(turns, 3)`` of the network alone, of the CRF alone and of both side by side."""
-    network, refined, both = turns.T
+    """``turns``: ``(turns, 3, 2)``, of the network alone, of the CRF alone and of both side by side the seconds, and the
+    seconds for which they kept processors busy."""
+    network, refined, both = turns[..., 0].T
     slower, found = np.maximum(network, refined), {"network s": network, "CRF s": refined}
+    found |= dict(zip(("network processor s", "CRF processor s", "both processor s"), turns[..., 1].T))
     found = {k: round(float(np.median(v)), 2) for k, v in found.items()}
     what, after = "evaluation, network and CRF side by side", network + refined
     return [

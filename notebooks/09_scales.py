@@ -31,8 +31,7 @@
 import pandas as pd
 from IPython.display import display
 
-from safn import backbones, data, expected, figures, inference, loading, published, records, results, scales
-from safn import scoring, settings
+from safn import data, expected, figures, published, records, results, scales, scoring, settings
 from safn.metrics import iou_by_size
 
 # %% tags=["parameters"]
@@ -97,18 +96,13 @@ by_size
 # covers (interval: resampled objects).
 
 # %%
-model = records.need(p.runs, "03_train_safn", p.experiments[0])
-network = inference.load_safn(model, len(folder.classes))
-masked = [i for i in train if folder.mask_path(i)]
-studied = bool(masked) and network.attention is not None
-if studied:
-    inference.on_device(network, "auto")
-    normalisation = backbones.BACKBONES[model.record["parameters"]["backbone"]].normalisation
-    size = maps[p.experiments[0]].record["parameters"]["size"]
-    samples = loading.PlainSet(folder, figures.spaced(masked, p.study_images or len(masked)), normalisation, size)
-    mean = [model.record["metrics"][f"weight {s:g}"] for s in network.scales]
-    objects, replaced = scales.study(network, samples, mean)
-    objects.to_csv(stage.folder / "objects.csv", index=False)
+first = p.experiments[0]
+model = records.need(p.runs, "03_train_safn", first)
+shown = [i for i in train if folder.mask_path(i)]
+shown = figures.spaced(shown, p.study_images or len(shown))
+objects, replaced = scales.study_run(folder, shown, model, maps[first])
+objects.to_csv(stage.folder / "objects.csv", index=False)
+if len(objects):
     display(figures.weights_by_size(objects), scales.correlation(objects))
 else:
     print("nothing to study: no true masks, or no attention in the first run")
@@ -121,7 +115,7 @@ else:
 # and their foreground IoU by object size. Where nothing is lost, nothing was gained by what was taken away.
 
 # %%
-if studied:
+if replaced:
     scales.scores(replaced).to_csv(stage.folder / "replaced.csv")
     display(scales.scores(replaced))
 
@@ -130,7 +124,6 @@ if studied:
 
 # %%
 scores = {f"val_miou_multi {run}": value for run, value in zip(table["run"], table["val_miou_multi"], strict=True)}
-if studied:
-    scores |= {f"maps, {name}": sweep.miou.max() for name, sweep in replaced.items()}
+scores |= {f"maps, {name}": sweep.miou.max() for name, sweep in replaced.items()}
 done = stage.finish(scores)
 expected.compare(done, source)

@@ -160,8 +160,9 @@ def collect(runs: Path, chapters: dict[str, Path], out: Path, jobs: Iterable[tup
     (out / "book" / "generated" / "smoke.md").write_text(pages.smoke())
     (out / "book" / "generated" / "speed.md").write_text(pages.speed())
     (out / "book" / "generated" / "missed.md").write_text(pages.missed())
+    (out / "book" / "generated" / "profiles.md").write_text(pages.profiles())
     if curves := pages.growth():
-        figures.growth(curves).savefig(out / "book" / "generated" / "growth.svg", metadata={"Date": None})
+        drawings.write_svg(out / "book" / "generated" / "growth.svg", figures.growth(curves))
     (out / "book" / "generated" / "profile.md").write_text(_built_from(runs, chapters))
     pages.write_code(out / "book" / "code")
     for page in (out / "book").glob("*.md"):

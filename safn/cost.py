@@ -21,16 +21,33 @@ COLUMNS = ("training ms/img", "OLM extraction ms/img", "MB")
 def measure(p: SimpleNamespace, num_classes: int, steps: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Median milliseconds an image of a training step and of map extraction, and the memory of a training step in MB.
 
-    The three networks take turns, so that whatever else the machine does meets all of them, and ratios are taken within
-    a turn; the first turn, a warm-up, does not count. Images are noise, weights random: neither changes the cost.
+    Args:
+        p, num_classes, steps: of ``turns``.
+
+    Returns:
+        one row an aggregation, columns ``COLUMNS`` (memory: see ``memory_megabytes``), and their ratios to average
+        pooling, the medians of the ratios of each turn.
+    """
+    taken, memory = turns(p, num_classes, steps)
+    measured, ratios = pd.DataFrame(index=list(AGGREGATIONS)), pd.DataFrame(index=list(AGGREGATIONS))
+    for column in COLUMNS[:2]:
+        measured[column] = 1000 * taken[column].median()
+        ratios[column] = taken[column].div(taken[column]["avg"], axis=0).median()
+    return measured.assign(**{COLUMNS[2]: memory}), ratios.assign(**{COLUMNS[2]: memory / memory["avg"]})
+
+
+def turns(p: SimpleNamespace, num_classes: int, steps: int) -> tuple[pd.DataFrame, pd.Series]:
+    """Seconds an image of a training step and of map extraction, turn by turn.
+
+    The three networks take turns, so that whatever else the machine does meets all of them; the first turn, a warm-up,
+    does not count. Images are noise, weights random: neither changes the cost.
 
     Args:
         p: parameters of stage 03: backbone, scales, freeze, crop, batch_size, learning_rate, momentum, ....
         steps: turns that count.
 
     Returns:
-        one row an aggregation, columns ``COLUMNS`` (memory: see ``memory_megabytes``), and their ratios to average
-        pooling, the medians of the ratios of each turn.
+        one row a turn, columns (one of the first two ``COLUMNS``, aggregation); and the memory of each aggregation, MB.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     generator = torch.Generator().manual_seed(0)
@@ -47,13 +64,8 @@ def measure(p: SimpleNamespace, num_classes: int, steps: int) -> tuple[pd.DataFr
             trained = seconds(lambda n=network, o=optimizer: train_step(n, o, images, labels)) / len(images)
             extracted = seconds(lambda n=network: extract(n, images[:1], labels[:1]))
             rows.append({"turn": turn, "aggregation": aggregation, **dict(zip(COLUMNS, (trained, extracted)))})
-    turns = pd.DataFrame(rows).query("turn > 0").pivot(index="turn", columns="aggregation", values=list(COLUMNS[:2]))
-    memory = pd.Series({a: memory_megabytes(network, images, labels) for a, network in networks.items()})
-    measured, ratios = pd.DataFrame(index=list(AGGREGATIONS)), pd.DataFrame(index=list(AGGREGATIONS))
-    for column in COLUMNS[:2]:
-        measured[column] = 1000 * turns[column].median()
-        ratios[column] = turns[column].div(turns[column]["avg"], axis=0).median()
-    return measured.assign(**{COLUMNS[2]: memory}), ratios.assign(**{COLUMNS[2]: memory / memory["avg"]})
+    taken = pd.DataFrame(rows).query("turn > 0").pivot(index="turn", columns="aggregation", values=list(COLUMNS[:2]))
+    return taken, pd.Series({a: memory_megabytes(network, images, labels) for a, network in networks.items()})
 
 
 def _optimizer(network: SAFN, p: SimpleNamespace) -> torch.optim.SGD:

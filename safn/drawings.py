@@ -279,7 +279,12 @@ def save(folder: Path) -> list[Path]:
         "map_generation": map_generation(),
         "pseudo_generation": pseudo_generation(),
     }
-    with matplotlib.rc_context({"svg.hashsalt": "safn"}):
-        for name, figure in figures.items():
-            figure.savefig(folder / f"{name}.svg", metadata={"Date": None}, transparent=True)
+    for name, figure in figures.items():
+        write_svg(folder / f"{name}.svg", figure, transparent=True)
     return [folder / f"{name}.svg" for name in figures]
+
+
+def write_svg(path: Path, figure: Figure, transparent: bool = False) -> None:
+    """Write a figure as an SVG file, the same bytes each time: the names in it are not random, and it has no date."""
+    with matplotlib.rc_context({"svg.hashsalt": "safn"}):
+        figure.savefig(path, metadata={"Date": None}, transparent=transparent)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import json
 import multiprocessing
 import os
@@ -214,12 +215,13 @@ def predict(
     flip: bool = False,
     refined: Path | None = None,
     processes: int = 0,
+    pool: concurrent.futures.Executor | None = None,
 ) -> tuple[float, float]:
     """Predict masks: ``folder/<id>.png``, indexed, at the size of the photo, and with the CRF ``refined/<id>.png``.
     Images that have them are left out.
 
     The CRF runs in ``processes`` of its own (0: one a core) while the network goes on: pydensecrf holds the
-    interpreter's lock.
+    interpreter's lock. ``pool``: of as many processes, which are running already.
 
     Returns:
         seconds of the network alone, and seconds of everything.
@@ -232,7 +234,8 @@ def predict(
     processes = processes or os.cpu_count()
     network.eval()
     spawn = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
-    with concurrent.futures.ProcessPoolExecutor(processes, spawn) as pool:
+    workers = contextlib.nullcontext(pool) if pool else concurrent.futures.ProcessPoolExecutor(processes, spawn)
+    with workers as pool:
         pending: dict[concurrent.futures.Future, str] = {}
         for image_id, path in tqdm(todo.items(), f"predict {folder.name}", mininterval=2, file=sys.stdout):
             begun = time.time()

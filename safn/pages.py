@@ -119,8 +119,8 @@ def speed(path: Path = ROOT / "results" / "bench.json") -> str:
         )
     head = ["what", "against", "ours, ms", "other, ms", "ratio", "goal", "reached"]
     caption = (
-        f"Ours beside the alternative, in turns: medians of {found['pairs']} pairs, in brackets the quartiles of the ratio. "
-        f"{found['machine']}, torch {found['versions']['torch']}, load before {found['load before']:g}"
+        f"Ours beside the alternative, in turns: medians of {_span(found['rows'], 'pairs')} pairs, in brackets the quartiles "
+        f"of the ratio. {found['machine']}, torch {found['versions']['torch']}, load before {_span(found['rows'], 'load before')}"
     )
     figure = "" if not found["growth"] else _GROWTH
     return f"{_table(caption, 'speed', head, rows)}\n{figure}"
@@ -135,6 +135,22 @@ def missed(path: Path = ROOT / "results" / "bench.json") -> str:
     steep = [c for c in growth(path) if c["exponent"] > 1]
     lines += [f"- {c['what']} grows with the {c['exponent']:.2f}th power of the {c['of']}" for c in steep]
     return "\n".join(lines or ["Every goal is reached, and nothing grows faster than in proportion."]) + "\n"
+
+
+def _span(rows: list[dict[str, Any]], name: str) -> str:
+    """The smallest and the largest of a value of some rows, or the one that all have."""
+    values = sorted({row[name] for row in rows if name in row})
+    return f"{values[0]:g} to {values[-1]:g}" if len(values) > 1 else f"{values[0]:g}"
+
+
+def profiles(path: Path = ROOT / "results" / "bench.json") -> str:
+    """A table in MyST for each profile of ``make bench``."""
+    found = (json.loads(path.read_text()).get("profiles") if path.exists() else None) or {}
+    tables = [
+        _table(title, f"profile-{number}", list(rows[0]), [[str(cell) for cell in row.values()] for row in rows])
+        for number, (title, rows) in enumerate(found.items(), 1)
+    ]
+    return "\n".join(tables)
 
 
 def growth(path: Path = ROOT / "results" / "bench.json") -> list[dict[str, Any]]:

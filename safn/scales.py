@@ -12,10 +12,14 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from safn.backbones import BACKBONES
+from safn.data import VOCFolder
+from safn.inference import load_safn, on_device
 from safn.loading import PlainSet, plain_loader
 from safn.maps import localization_maps
 from safn.metrics import VOID, iou_by_size
 from safn.network import SAFN, aggregate
+from safn.records import Input
 from safn.scoring import Sweep, SweepCounter
 
 
@@ -39,6 +43,18 @@ def replacements(weights: Tensor, scales: Sequence[float], mean: Sequence[float]
         "equal": everywhere(torch.full_like(constant, 1 / len(scales))),
         **{f"scale {scale:g} alone": everywhere(one) for scale, one in zip(scales, alone)},
     }
+
+
+def study_run(folder: VOCFolder, ids: list[str], model: Input, made: Input) -> tuple[pd.DataFrame, dict[str, Sweep]]:
+    """``study`` of the network that stage 03 left, at the image size of its maps (``made``, stage 04) and with the means over
+    its validation images; nothing where the run has no attention."""
+    network = load_safn(model, len(folder.classes))
+    if network.attention is None or not ids:
+        return pd.DataFrame(), {}
+    on_device(network, made.record["parameters"]["accelerator"])
+    normalisation = BACKBONES[model.record["parameters"]["backbone"]].normalisation
+    mean = [model.record["metrics"][f"weight {scale:g}"] for scale in network.scales]
+    return study(network, PlainSet(folder, ids, normalisation, made.record["parameters"]["size"]), mean)
 
 
 @torch.inference_mode()

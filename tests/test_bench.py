@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from benchmarks import __main__ as bench
-from benchmarks import cases, growth
+from benchmarks import cases, growth, profiles
 from safn import backbones, dense_crf, inference
 from safn.data import load_image, load_mask
 
@@ -33,11 +33,13 @@ def test_a_goal_is_a_least_or_a_largest_value(value, most, reached):
 
 
 def test_side_by_side_is_compared_with_the_slower_and_with_one_after_the_other():
-    slower, after = cases.overlap_rows(np.array([[1, 4, 5], [3, 2, 4], [2, 2, 2]]))  # 5/4, 4/3, 1; 5/5, 5/4, 4/2
+    taken = np.array([[1, 4, 5], [3, 2, 4], [2, 2, 2]])  # 5/4, 4/3, 1; 5/5, 5/4, 4/2
+    slower, after = cases.overlap_rows(np.stack([taken, 2 * taken], -1))
     assert slower["value"] == 1.25 and not slower["reached"] and slower["sense"] == "at most"
     assert after["value"] == 1.25 and after["reached"] and after["sense"] == "at least"
     assert (slower["ours ms"], slower["other ms"], after["other ms"]) == (4000, 3000, 5000)
     assert (slower["network s"], slower["CRF s"]) == (2, 2)
+    assert [slower[f"{what} processor s"] for what in ("network", "CRF", "both")] == [4, 4, 8]
 
 
 def test_rows_that_are_not_measured_this_time_stay(tmp_path, monkeypatch):
@@ -53,10 +55,23 @@ def test_rows_that_are_not_measured_this_time_stay(tmp_path, monkeypatch):
         bench.main()
     found = json.loads(out.read_text())
     assert [r["what"] for r in found["rows"]] == ["a", "make book, second run, seconds", "b"]
-    assert found["rows"][1] == cases.row(
-        "make book, second run, seconds", "0 stages executed", 10, {"value": 4.0}, most=True
-    )
-    assert found["pairs"] == 5 and {"machine", "versions", "load before", "threads"} <= set(found)
+    second = cases.row("make book, second run, seconds", "0 stages executed", 10, {"value": 4.0}, most=True)
+    commit = found["rows"][1].pop("commit")
+    assert found["rows"][1] == second and {r["commit"] for r in found["rows"][::2]} == {commit}
+    assert found["rows"][0]["pairs"] == 5 and "load before" in found["rows"][0]
+    assert {"machine", "versions", "threads"} <= set(found) and "commit" not in found
+    out.write_text(json.dumps({**found, "machine": "another"}))
+    bench.main()
+    assert json.loads(out.read_text())["rows"] == []  # of another machine: not beside ours
+
+
+def test_an_operation_is_called_by_its_kind():
+    forward = [[8, 64, 4, 4], [64, 1, 5, 5], []]
+    assert profiles._kind("aten::mkldnn_convolution", forward) == "depthwise convolutions, forward"
+    backward = [[8, 64, 4, 4], [8, 32, 4, 4], [64, 32, 3, 3]]
+    assert profiles._kind("aten::convolution_backward", backward) == "other convolutions, backward"
+    assert profiles._kind("aten::hardtanh_backward", []) == "ReLU6"
+    assert profiles._kind("aten::convolution", []) == "everything else"
 
 
 def test_the_exponent_of_a_power_is_found():

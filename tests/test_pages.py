@@ -113,13 +113,15 @@ def test_kills_are_listed_and_a_difference_is_shown(tmp_path, lines, text):
 
 def test_speed_shows_ratios_with_their_goals_and_what_missed_them(tmp_path):
     made = {"what": "maps", "against": "grad-cam", "sense": "at least", "goal": 3, "value": 9.1234, "reached": True,
-            "quartile 1": 9, "quartile 3": 9.5, "ours ms": 12.345, "other ms": 1100.0}  # fmt: skip
-    missed = {"what": "share", "against": "peak", "sense": "at least", "goal": 0.6, "value": 0.41, "reached": False}
-    found = {"rows": [made, missed], "growth": [], "pairs": 7, "machine": "one", "versions": {"torch": "2"},
-             "load before": 0.1}  # fmt: skip
+            "quartile 1": 9, "quartile 3": 9.5, "ours ms": 12.345, "other ms": 1100.0, "load before": 0.1,
+            "pairs": 7}  # fmt: skip
+    missed = {"what": "share", "against": "peak", "sense": "at least", "goal": 0.6, "value": 0.41, "reached": False,
+              "load before": 0.4, "pairs": 7}  # fmt: skip
+    found = {"rows": [made, missed], "growth": [], "machine": "one", "versions": {"torch": "2"}}
     path = tmp_path / "bench.json"
     path.write_text(json.dumps(found))
     text = pages.speed(path)
+    assert "medians of 7 pairs" in text and "load before 0.1 to 0.4" in text
     assert "| maps | grad-cam | 12.3 | 1,100 | 9.123 (9.00-9.50) | at least 3 | yes |" in text
     assert "| share | peak | - | - | 0.41 | at least 0.6 | **no** |" in text and "growth.svg" not in text
     curve = {"what": "maps", "of": "pixels", "sizes": [1, 2], "seconds": [1, 2], "exponent": 1.0}
@@ -139,6 +141,17 @@ def test_missed_goals_and_steep_curves_are_listed(tmp_path):
     path.write_text(json.dumps({"rows": [made], "growth": []}))
     assert pages.missed(path).startswith("Every goal is reached")
     assert pages.missed(tmp_path / "none.json") == "Nothing is measured yet.\n"
+
+
+def test_profiles_are_tables(tmp_path):
+    path = tmp_path / "bench.json"
+    path.write_text(
+        json.dumps({"profiles": {"A step: ms": [{"what": "ReLU", "ours": 1.5}, {"what": "all", "ours": 3}]}})
+    )
+    text = pages.profiles(path)
+    assert "{table} A step: ms" in text and "| what | ours |" in text and "| ReLU | 1.5 |" in text
+    path.write_text(json.dumps({"rows": []}))
+    assert pages.profiles(path) == pages.profiles(tmp_path / "none.json") == ""
 
 
 def test_smoke_shows_a_smaller_batch_beside_the_profile_s_and_names_what_is_assumed(tmp_path):

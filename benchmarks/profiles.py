@@ -1,0 +1,69 @@
+"""Where the time goes in what misses its goal: the tables that stand beside the explanations on the page "Speed"."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from torch.profiler import ProfilerActivity, profile
+
+from benchmarks import cases
+from safn import dense_crf
+from safn.cost import seconds
+
+STEPS = 5
+KINDS = {  # what an operation of PyTorch's profile is called in the table: the first whose name occurs in its name
+    "hardtanh": "ReLU6",
+    "clamp": "ReLU6",
+    "batch_norm": "batch normalisation",
+    "copy_": "copies between memory formats",
+    "upsample": "rescaling of images and features",
+}
+
+
+def operations(batch: int = 8, crop: int = 128) -> list[dict[str, Any]]:
+    """Milliseconds a training step of EfficientNet-Lite0 spends in each kind of operation, ours and plain."""
+    taken = {}
+    for name, call in zip(("ours", "plain"), cases.steps("efficientnet_lite0", batch, crop)):
+        call()  # a warm-up
+        with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as found:
+            for _ in range(STEPS):
+                call()
+        events = found.key_averages(group_by_input_shape=True)
+        times = pd.Series([event.self_cpu_time_total / 1e3 / STEPS for event in events])
+        taken[name] = times.groupby([_kind(event.key, event.input_shapes) for event in events]).sum()
+    table = pd.DataFrame(taken).fillna(0).sort_values("plain", ascending=False)
+    table.loc["all"] = table.sum()
+    return [{"operations": name, **row.round(1).to_dict()} for name, row in table.iterrows()]
+
+
+def _kind(operation: str, shapes: list[list[int]]) -> str:
+    """``shapes`` of the arguments: a depthwise convolution has one input channel in each of its filters."""
+    if operation in ("aten::convolution_backward", "aten::mkldnn_convolution"):
+        backward = operation.endswith("backward")
+        depthwise = shapes[1 + backward][1] == 1
+        return f"{'depthwise' if depthwise else 'other'} convolutions, {'backward' if backward else 'forward'}"
+    return next((kind for name, kind in KINDS.items() if name in operation), "everything else")
+
+
+def crf() -> list[dict[str, Any]]:
+    """Milliseconds of the two parts of the CRF of a photo of 375 x 500 pixels: what is done once (lattice, unary), and ten
+    iterations, for 3 and for 21 classes."""
+    photo, scores, rows = cases.photo(), cases.probabilities(*cases.PHOTO), []
+    for floor, classes in ((1e-4, 3), (0, 21)):
+        each = [
+            [seconds(lambda f=floor, n=n: dense_crf(photo, scores, f, iterations=n)) for n in (0, 10)]
+            for _ in range(STEPS)
+        ]
+        once, all_of_it = 1e3 * np.median(each, 0)
+        rows.append({"classes": classes, "once": round(once), "ten iterations": round(all_of_it - once)})
+    return rows
+
+
+def measure() -> dict[str, list[dict[str, Any]]]:
+    """Title -> rows of a table."""
+    return {
+        "A training step of EfficientNet-Lite0, 8 images of 128 pixels: milliseconds by operation": operations(),
+        "The CRF of a photo of 375 x 500 pixels, one process: milliseconds": crf(),
+    }
