@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from safn import inference, photos, results, smoke, submission, voc
+from safn import inference, photos, rescoring, results, smoke, submission, voc
 from safn.data import DataError, VOCFolder
 from safn.settings import SettingsError, parse_scales
 
@@ -40,6 +40,11 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--download", action="store_true", help="fetch both archives first")
     command("export", "write the records of all stages into one JSON file",
             lambda g: results.export(g.runs, Path(g.file)), runs="runs/<profile>", file="to write")  # fmt: skip
+    added = command("rescore", "score a recorded run once more, from the files of its stages", _rescore,
+                    runs="runs/<profile>", run="such as attention_1-0.75-0.5_seed0")  # fmt: skip
+    added.add_argument(
+        "--within", type=float, default=1e-4, help="the largest difference that is none, 0.0001 unless given"
+    )
     added = command("photos", "lay your own images and their labels out as a data folder", _photos,
                     images="folder of images", labels="CSV: id,<class>,..., a row of 0 and 1 an image",
                     out="the data folder to make")  # fmt: skip
@@ -80,6 +85,14 @@ def _photos(given: argparse.Namespace) -> None:
     lists = photos.prepare(given.images, given.labels, given.out, given.val_share)
     print(f"{given.out}: {', '.join(f'{split} {len(ids)} images' for split, ids in lists.items())}. Next:")
     print(f"make book PROFILE=photos DATA={given.out}")
+
+
+def _rescore(given: argparse.Namespace) -> int:
+    table = rescoring.rescore(given.runs, given.run)
+    differs = (table["by"].abs() > given.within) | table["now"].astype(str).str.startswith("changed")
+    print(table.to_string(index=False, na_rep="", float_format="{:.4f}".format))
+    print(f"{differs.sum()} of {len(table)} differ")
+    return int(differs.any())
 
 
 def _predict(given: argparse.Namespace) -> None:

@@ -57,6 +57,14 @@ def test_each_stage_left_a_record_with_its_provenance(emoji_runs):
     assert trained["init"] == "imagenet" and trained["detector"] == "U2-Net-p" and trained["seconds"] > 0
 
 
+def test_a_run_scored_once_more_has_its_recorded_numbers(emoji_runs):
+    command = [sys.executable, "-m", "safn", "rescore", str(emoji_runs), "attention_1-0.5_seed0"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, output(done)
+    assert {"val_mAP", "map_miou", "pseudo_miou_wrong", "val_miou_crf"} <= set(done.stdout.split())
+    assert "0 of" in done.stdout
+
+
 def test_a_second_run_executes_nothing(emoji_runs):
     done = workflow(emoji_runs, TINY, "", "--dry-run")
     assert done.returncode == 0 and "Nothing to be done" in output(done), output(done)
