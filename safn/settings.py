@@ -171,6 +171,7 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     "freeze": _number(int, 0),
     "examples": _COUNT,
     "bootstrap": _COUNT,
+    "study_images": _SIZE_OR_0,
     "cost_steps": _SIZE_OR_0,
 }
 
