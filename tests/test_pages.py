@@ -150,6 +150,11 @@ def test_profiles_are_tables(tmp_path):
     )
     text = pages.profiles(path)
     assert "{table} A step: ms" in text and "| what | ours |" in text and "| ReLU | 1.5 |" in text
+    row = {"sense": "at most", "ours ms": 4000, "network s": 2, "CRF s": 3, "network processor s": 4, "CRF processor s": 6,
+           "both processor s": 8}  # fmt: skip
+    path.write_text(json.dumps({"rows": [row]}))
+    text = pages.profiles(path)
+    assert "| network | 2 | 4 |" in text and "| CRF | 3 | 6 |" in text and "| both | 4.0 | 8 |" in text
     path.write_text(json.dumps({"rows": []}))
     assert pages.profiles(path) == pages.profiles(tmp_path / "none.json") == ""
 
