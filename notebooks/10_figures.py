@@ -29,7 +29,7 @@
 # | **Time** | half a minute |
 
 # %%
-from safn import data, expected, figures, records, settings
+from safn import data, expected, figures, records, scoring, settings
 
 # %% tags=["parameters"]
 # parameters
@@ -59,6 +59,14 @@ stage = records.begin(p.runs, "10_figures", "default", p, [source, plain, *ends,
 # %%
 predictions = [end.folder / list(end.record["per_class"])[-1] for end in ends]  # of the last test protocol
 figures.figure4(folder, val, predictions[0], p.examples, *predictions[1:])
+
+# %% [markdown]
+# ### Where it succeeds and where it fails
+# Validation images from the best and from the worst tenth by their own mIoU, which stands beside the row.
+
+# %%
+counts = scoring.load_counts(ends[0].folder / f"counts_{predictions[0].name}.npz")
+figures.best_and_worst(folder, val, counts, predictions[0], p.examples)
 
 # %% [markdown]
 # ## Figure 5: maps of small and of large objects

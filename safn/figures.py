@@ -20,6 +20,7 @@ from safn.data import VOCFolder, load_mask, palette
 from safn.inference import load_safn
 from safn.loading import PlainSet, resize_long
 from safn.maps import load_maps, localization_maps
+from safn.metrics import mean_iou
 from safn.network import SAFN
 from safn.records import Input
 
@@ -253,6 +254,27 @@ def mask_gallery(folder: VOCFolder, ids: list[str], masks: dict[str, Path], rows
         made = {name: load_mask(path / f"{image_id}.png") for name, path in masks.items()}
         lines.append({"image": np.asarray(folder.image(image_id)), **made, **true_mask(folder, image_id)})
     return gallery(lines, folder.classes, 2.4 * len(lines[0]))
+
+
+def best_and_worst(folder: VOCFolder, ids: list[str], counts: np.ndarray, predictions: Path, rows: int) -> Figure:
+    """Photo, prediction and true mask of images from the tenth with the highest and from the tenth with the lowest mIoU
+    of their own (named beside the row), evenly spaced in each; half of the ``rows`` are of each.
+
+    ``counts``: ``(images, n, n + 1)`` of those of ``ids`` that have a true mask, in their order.
+    """
+    own = dict(zip((i for i in ids if folder.mask_path(i)), mean_iou(counts), strict=True))
+    ordered = sorted(own, key=own.get, reverse=True)
+    tenth = max(1, len(ordered) // 10)
+    chosen = dict.fromkeys(spaced(ordered[:tenth], rows // 2) + spaced(ordered[-tenth:], rows - rows // 2))
+    lines = [
+        {
+            "image": np.asarray(folder.image(i)),
+            "prediction": load_mask(predictions / f"{i}.png"),
+            **true_mask(folder, i),
+        }
+        for i in (chosen if own else ())
+    ]
+    return gallery(lines, folder.classes, 7, [f"{100 * own[i]:.0f} %" for i in chosen])
 
 
 def pseudo_gallery(folder: VOCFolder, ids: list[str], maps: Path, saliency: Path, masks: Path, rows: int) -> Figure:

@@ -9,6 +9,7 @@ from PIL import Image
 from safn import figures
 from safn.data import VOCFolder, save_mask
 from safn.maps import save_maps
+from safn.metrics import ConfusionMatrix
 from safn.saliency import save_saliency
 
 
@@ -190,3 +191,31 @@ def test_weights_by_size_are_medians_of_groups_of_as_many_objects():
     np.testing.assert_allclose(first.get_xydata(), np.stack([100 * groups, 1 - groups], 1))
     np.testing.assert_allclose(second.get_ydata(), groups)
     assert axis.get_xscale() == "log" and axis.get_ylim() == (0, 1)
+
+
+def test_the_best_and_the_worst_images_stand_beside_their_own_miou(tiny_voc, tmp_path):
+    folder = VOCFolder(tiny_voc)
+    ids, matrix = folder.ids("train_aug"), ConfusionMatrix(4)
+    for k, image_id in enumerate(ids):  # a0 is right, a4 is all background
+        mask = folder.mask(image_id)
+        mask[: 8 * k] = 0
+        save_mask(tmp_path / f"{image_id}.png", mask)
+    counts = np.stack(
+        [matrix.update(folder.mask(i) if i == "a0" else np.zeros((32, 40), int), folder.mask(i)) for i in ids]
+    )
+    figure = figures.best_and_worst(folder, ids, counts, tmp_path, rows=2)
+    assert titles(figure) == ["image", "prediction", "true mask"]
+    first, last = shown(figure)
+    np.testing.assert_array_equal(first[0], np.asarray(folder.image("a0")))
+    names = [text.get_text() for axis in figure.axes for text in axis.texts]
+    background = [(folder.mask(i) == 0).sum() / (folder.mask(i) != 255).sum() for i in ids[1:]]
+    least = min(b / (1 + folder.label(i).sum()) for b, i in zip(background, ids[1:]))
+    assert names == ["100 %", f"{100 * least:.0f} %"]
+
+
+def test_without_masks_there_is_no_best_and_no_worst(tiny_voc, tmp_path):
+    folder = VOCFolder(tiny_voc)
+    for image_id in folder.ids("val"):
+        folder.mask_path(image_id).unlink()
+    figure = figures.best_and_worst(folder, folder.ids("val"), np.zeros((0, 4, 5), int), tmp_path, rows=2)
+    assert "no image has a true mask" in figure.texts[0].get_text()
