@@ -136,6 +136,7 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     "head_dilation": _COUNT,
     "label_source": _one_of("pseudo", "masks"),
     "combine": _one_of("harmonic", "maps", "saliency"),
+    "views": _one_of(1, 2, 6),
     "missing_saliency": _one_of("error", "skip", "map-only"),
     "optimizer": _one_of("sgd", "adamw"),
     "schedule": _one_of("poly", "step"),

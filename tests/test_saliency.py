@@ -35,6 +35,27 @@ def test_odd_photos_give_finite_saliency(detector, size, colour):
     assert found.shape == size[::-1] and np.isfinite(found).all() and found.min() >= 0 and found.max() <= 1
 
 
+def test_several_views_are_averaged_each_in_its_place():
+    grey = np.arange(200).reshape(10, 20)
+    image = Image.fromarray(np.repeat(grey[..., None].astype(np.uint8), 3, 2))
+    seen = []
+
+    def detector(view):  # its answer is what it sees, and its own number
+        seen.append(view.size)
+        return np.asarray(view.convert("L"), np.float32) + 1000 * len(seen)
+
+    one, two, six = (saliency.of_views(detector, image, views) for views in saliency.VIEWS)
+    assert seen == [(20, 10)] * 5 + [(14, 7)] * 4
+    np.testing.assert_array_equal(one, grey + 1000)
+    np.testing.assert_array_equal(two, grey + 2500)  # the mirror image's answer is turned back
+    parts = np.array([6000, 7000, 8000, 9000])  # top left, bottom left, top right, bottom right
+    whole = grey + 4500
+    np.testing.assert_allclose(six[0, 0], (whole[0, 0] + grey[0, 0] + parts[0]) / 2)
+    np.testing.assert_allclose(six[9, 19], (whole[9, 19] + grey[9, 19] + parts[3]) / 2)
+    np.testing.assert_allclose(six[5, 10], (whole[5, 10] + grey[5, 10] + parts.mean()) / 2)  # where all four overlap
+    np.testing.assert_allclose(six[9, 0], (whole[9, 0] + grey[9, 0] + parts[1]) / 2)
+
+
 def test_maps_are_kept_to_8_bits(tmp_path):
     values = np.random.default_rng(0).random((7, 5)).astype(np.float32)
     save_saliency(tmp_path / "a.png", values)
