@@ -32,6 +32,8 @@
 # Controls: `-p combine maps` and `-p combine saliency` leave one of the two out.
 
 # %%
+from IPython.display import display
+
 from safn import data, expected, figures, pseudo, records, scoring, settings
 
 # %% tags=["parameters"]
@@ -82,6 +84,17 @@ figures.percent(conventions)
 
 # %%
 pseudo.sweep(folder, salient, maps.folder / "train", saliency.folder, p.combine)
+
+# %% [markdown]
+# ## Maps or saliency: which holds it back?
+# On up to 150 training images, nothing ignored: the masks as they are, and two that know the truth in one respect. One
+# has the foreground of the true masks and takes only the class from the maps; the other has the saliency's foreground, at
+# its best threshold, and the true classes in it. The lower of the two names the stage to work on.
+
+# %%
+threshold = saliency.record["metrics"]["saliency_threshold"]
+if salient and threshold is not None:
+    display(figures.percent(pseudo.limits(folder, salient, maps.folder / "train", saliency.folder, threshold, p.gamma)))
 
 # %%
 figures.pseudo_gallery(folder, salient, maps.folder / "train", saliency.folder, stage.folder, rows=5)

@@ -119,8 +119,7 @@ def sweep(
 ) -> pd.DataFrame:
     """mIoU (in percent) of the three 255 conventions and the ignored share over a grid of the three thresholds, on up
     to ``limit`` of the images with a mask, evenly spaced."""
-    ids = [i for i in ids if folder.mask_path(i) is not None]
-    ids = [ids[int(k)] for k in np.linspace(0, len(ids) - 1, min(limit, len(ids)))]
+    ids = _masked(folder, ids, limit)
     grid = [
         {"gamma": gamma, "ignore_saliency": high, "ignore_confidence": both}
         for gamma in (0.2, 0.3, 0.4, 0.5)
@@ -139,3 +138,36 @@ def sweep(
         for rules, m in zip(grid, matrices)
     ]
     return pd.DataFrame(rows).round(3)
+
+
+def limits(
+    folder: VOCFolder, ids: list[str], maps: Path, saliency: Path, threshold: float, gamma: float, limit: int = 150
+) -> dict[str, float]:
+    """Which of the two holds the pseudo ground truth back? mIoU (0..1) with nothing ignored, on up to ``limit`` of the images
+    with a mask: as it is, and with the answer of the true masks in the place of either.
+
+    Args:
+        threshold: of the saliency's foreground, such as the best one that stage 01 has found.
+    """
+    names = ("as it is", "foreground of the true masks, classes of the maps",
+             "foreground of the saliency, classes of the true masks")  # fmt: skip
+    matrices = {name: ConfusionMatrix(len(folder.classes) + 1) for name in names}
+    for image_id in _masked(folder, ids, limit):
+        target, labels = folder.mask(image_id), folder.label(image_id)
+        values = load_maps(maps / f"{image_id}.npz", len(folder.classes), target.shape)
+        shown = load_saliency(saliency / f"{image_id}.png", target.shape)
+        true, of_maps = (target > 0) & (target != VOID), values.argmax(0) + 1
+        made = (
+            pseudo_ground_truth(values, shown, labels, gamma, ignore_saliency=1, ignore_confidence=1),
+            np.where(true, of_maps, 0),
+            np.where(shown >= threshold, np.where(true, target, of_maps), 0),
+        )
+        for name, prediction in zip(names, made, strict=True):
+            matrices[name].update(prediction, target)
+    return {name: matrix.miou() for name, matrix in matrices.items()}
+
+
+def _masked(folder: VOCFolder, ids: list[str], limit: int) -> list[str]:
+    """Up to ``limit`` of the ids that have a mask, evenly spaced."""
+    ids = [i for i in ids if folder.mask_path(i) is not None]
+    return [ids[int(k)] for k in np.linspace(0, len(ids) - 1, min(limit, len(ids)))]

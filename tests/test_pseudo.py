@@ -9,7 +9,7 @@ from hypothesis.extra.numpy import arrays
 from safn.data import DataError, VOCFolder, load_mask
 from safn.maps import load_maps, maps_prediction, save_maps
 from safn.metrics import CONVENTIONS, ConfusionMatrix
-from safn.pseudo import harmonic_mean, of_image, pseudo_ground_truth, sweep, write_folder
+from safn.pseudo import harmonic_mean, limits, of_image, pseudo_ground_truth, sweep, write_folder
 from safn.saliency import save_saliency
 
 quick = settings(max_examples=60, deadline=None, derandomize=True)
@@ -164,3 +164,28 @@ def test_the_sweep_scores_what_its_thresholds_make(made_of):
         matrix.update(of_image(folder, image_id, *sources, **rules), folder.mask(image_id))
     assert [row[c] for c in CONVENTIONS] == pytest.approx([100 * matrix.miou(c) for c in CONVENTIONS], abs=1e-3)
     assert row["ignored (%)"] == pytest.approx(100 * matrix.ignored_share(), abs=1e-3) and row["ignored (%)"] > 0
+
+
+def test_each_limit_knows_the_truth_in_one_respect(tiny_voc, tmp_path):
+    folder, ids = VOCFolder(tiny_voc), ["a0", "a1", "a2", "a3"]
+    (tmp_path / "maps").mkdir()
+    (tmp_path / "saliency").mkdir()
+    for image_id in ids:
+        mask, labels = folder.mask(image_id), folder.label(image_id)
+        true = np.stack([mask == c for c in (1, 2, 3)]).astype(float)
+        save_maps(
+            tmp_path / "maps" / f"{image_id}.npz", 0.5 * labels[:, None, None] + 0.5 * true, labels
+        )  # right classes
+        left = (mask > 0) & (mask != 255)
+        left[:, 10:] = False  # salient is the left of the first object only
+        save_saliency(tmp_path / "saliency" / f"{image_id}.png", 0.6 * left)
+    found = limits(folder, ids, tmp_path / "maps", tmp_path / "saliency", 0.5, 0.2)
+    assert found["foreground of the true masks, classes of the maps"] == 1
+    matrix = ConfusionMatrix(4)
+    for image_id in ids:
+        mask = folder.mask(image_id)
+        mask[:, 10:] = 0
+        matrix.update(mask % 255, folder.mask(image_id))
+    known = found["foreground of the saliency, classes of the true masks"]
+    assert known == pytest.approx(matrix.miou()) and 0.4 < known < 0.9
+    assert found["as it is"] == pytest.approx(known)  # the classes are right and the maps are above gamma everywhere
