@@ -149,8 +149,8 @@ def limits(
     Args:
         threshold: of the saliency's foreground, such as the best one that stage 01 has found.
     """
-    names = ("as it is", "foreground of the true masks, classes of the maps",
-             "foreground of the saliency, classes of the true masks")  # fmt: skip
+    names = ("as it is", "true foreground, classes of the maps",
+             "foreground of the saliency, true classes")  # fmt: skip
     matrices = {name: ConfusionMatrix(len(folder.classes) + 1) for name in names}
     for image_id in _masked(folder, ids, limit):
         target, labels = folder.mask(image_id), folder.label(image_id)

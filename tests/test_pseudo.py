@@ -180,12 +180,12 @@ def test_each_limit_knows_the_truth_in_one_respect(tiny_voc, tmp_path):
         left[:, 10:] = False  # salient is the left of the first object only
         save_saliency(tmp_path / "saliency" / f"{image_id}.png", 0.6 * left)
     found = limits(folder, ids, tmp_path / "maps", tmp_path / "saliency", 0.5, 0.2)
-    assert found["foreground of the true masks, classes of the maps"] == 1
+    assert found["true foreground, classes of the maps"] == 1
     matrix = ConfusionMatrix(4)
     for image_id in ids:
         mask = folder.mask(image_id)
         mask[:, 10:] = 0
         matrix.update(mask % 255, folder.mask(image_id))
-    known = found["foreground of the saliency, classes of the true masks"]
+    known = found["foreground of the saliency, true classes"]
     assert known == pytest.approx(matrix.miou()) and 0.4 < known < 0.9
     assert found["as it is"] == pytest.approx(known)  # the classes are right and the maps are above gamma everywhere
