@@ -27,7 +27,7 @@ from torch import nn
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from safn import SAFN, ConfusionMatrix, DeepLab, backbones, cost, dense_crf, emoji, inference, scoring, smoke
-from safn.backbones import PhasedConv
+from safn.backbones import PhasedConv, PointwiseConv
 from safn.cost import seconds
 from safn.data import VOCFolder, load_image
 from safn.loading import PlainSet
@@ -51,7 +51,7 @@ def safn(backbone: str, plain: bool = False) -> SAFN:
     torch.manual_seed(0)
     made = SAFN(backbone, 20, SCALES, weights="none")
     for layer in made.modules() if plain else ():
-        if isinstance(layer, PhasedConv):
+        if isinstance(layer, (PhasedConv, PointwiseConv)):
             layer.__class__ = nn.Conv2d
     return made.to(DEVICE) if plain else made.to(DEVICE, memory_format=torch.channels_last)
 

@@ -22,7 +22,7 @@
 # | | |
 # |---|---|
 # | **Reads** | `07_evaluate/<run>` and the stages before it, of each run in `experiments` |
-# | **Writes** | `09_scales/default`: `table6.csv`, `objects.csv`, `replaced.csv` |
+# | **Writes** | `09_scales/default`: `table6.csv`, `objects_<run>.csv`, `replaced.csv` |
 # | **Command** | `papermill 09_scales.ipynb out.ipynb` |
 # | **Expected** | in the paper 1 point between one scale and three; on small images smaller copies may hurt |
 # | **Time** | half a minute on 2 cores; minutes for each run that is missing |
@@ -31,8 +31,9 @@
 import pandas as pd
 from IPython.display import display
 
-from safn import data, expected, figures, published, records, results, scales, scoring, settings
-from safn.metrics import iou_by_size
+from safn import data, expected, figures, published, records, results, scales, settings
+
+MULTI = "segmentation, multiple scales"
 
 # %% tags=["parameters"]
 # parameters
@@ -65,45 +66,39 @@ beside = pd.concat(beside, axis=1).reindex(ours.index)
 beside.to_csv(stage.folder / "table6.csv")
 beside
 
+# %% [markdown]
+# Is a difference more than chance? See the chapter before for the intervals.
+
 # %%
-results.differences(ends, "multi", p.bootstrap) if len(ends) > 1 else print("one run: nothing to compare")
+gaps = results.differences(p.runs, table, "scales", p.bootstrap)
+gaps.round(2)
 
 # %% [markdown]
-# ## By object size: the maps
+# ## By object size
 # The paper's claim is about size: smaller copies complete the maps of large objects and blur those of small ones.
-# IoU (%) of the localization maps at each run's best threshold, training images.
+# Foreground IoU (%) of the localization maps at each run's best threshold, training images, and of the segmentation at
+# the multi-scale test, validation images; means over the seeds.
 
 # %%
-maps = {run: records.need(p.runs, "04_localization_maps", run) for run in p.experiments}
-map_sizes = pd.DataFrame({r: iou_by_size(scoring.load_counts(m.folder / "counts.npz")) for r, m in maps.items()})
-display(figures.bars(100 * map_sizes, "IoU of the maps (%)", width=10))
-(100 * map_sizes).round(1)
+by_size = {what: results.by_size(p.runs, table, "scales", what) for what in ("maps", MULTI)}
+display(figures.bars(by_size["maps"], "IoU of the maps (%)"))
+pd.concat(by_size).round(1)
 
 # %% [markdown]
-# ## By object size: the segmentation
-# Validation images, multi-scale test.
+# ## Do the weights know the size of an object?
+# The weights that the main experiment's networks learnt, one network a seed, averaged over the pixels of each class of
+# each training image with a mask, and their rank correlation with the share of the image that the class covers
+# (interval: resampled objects). The plot is of the first seed.
 
 # %%
-by_size = results.by_size(ends, "multi")
-display(figures.bars(by_size, "foreground IoU (%)", width=10))
-by_size
-
-# %% [markdown]
-# ## Do the weights follow the size of the object?
-# The paper hopes that small copies answer for large objects and the full image for small ones: the weight of scale 1
-# should *fall* with the size. Below, the weights that the first run's network learnt, averaged over the pixels of each
-# class of each training image with a mask, and their rank correlation with the share of the image that the class
-# covers (interval: resampled objects).
-
-# %%
-first = p.experiments[0]
-model = records.need(p.runs, "03_train_safn", first)
 shown = [i for i in train if folder.mask_path(i)]
 shown = figures.spaced(shown, p.study_images or len(shown))
-objects, replaced = scales.study_run(folder, shown, model, maps[first])
-objects.to_csv(stage.folder / "objects.csv", index=False)
-if len(objects):
-    display(figures.weights_by_size(objects), scales.correlation(objects))
+studied = scales.study_runs(p.runs, folder, shown, list(results.of_main(table)["run"]))
+correlations, replaced = scales.correlations(studied), scales.scores(studied)
+if studied:
+    for run, (objects, _) in studied.items():
+        objects.to_csv(stage.folder / f"objects_{run}.csv", index=False)
+    display(figures.weights_by_size(next(iter(studied.values()))[0]), correlations)
 else:
     print("nothing to study: no true masks, or no attention in the first run")
 
@@ -112,18 +107,24 @@ else:
 # The same network and the same class features, but in Eq. 2 other weights in the place of the learned ones: their mean
 # over the validation images (no attention at all, only a preference), the learned ones with the pixels of each image
 # shuffled (the place is lost), equal weights, or one scale alone. mIoU (%) of the maps at each one's best threshold,
-# and their foreground IoU by object size. Where nothing is lost, nothing was gained by what was taken away.
+# and their foreground IoU by object size; means over the seeds. Where nothing is lost, nothing was gained by what was taken away.
 
 # %%
-if replaced:
-    scales.scores(replaced).to_csv(stage.folder / "replaced.csv")
-    display(scales.scores(replaced))
+replaced.to_csv(stage.folder / "replaced.csv", index=False)
+means = replaced.groupby("weights", sort=False).mean(numeric_only=True)
+means.round(2)
 
 # %% [markdown]
 # ## Check
 
 # %%
 scores = {f"val_miou_multi {run}": value for run, value in zip(table["run"], table["val_miou_multi"], strict=True)}
-scores |= {f"maps, {name}": sweep.miou.max() for name, sweep in replaced.items()}
-done = stage.finish(scores)
+scores |= {f"maps, {weights}": row["mIoU"] / 100 for weights, row in means.iterrows()}
+done = stage.finish(
+    scores,
+    differences=gaps.to_dict("records"),
+    by_size={what: table.to_dict() for what, table in by_size.items()},
+    correlations=correlations.to_dict("records"),
+    replaced=replaced.to_dict("records"),
+)
 expected.compare(done, source)

@@ -98,7 +98,7 @@ class VOCFolder:
 
     def ids(self, split: str, limit: int = 0) -> list[str]:
         """Image ids of a split; with ``limit`` so many of them, evenly spaced."""
-        path = self.base / "ImageSets" / "Segmentation" / f"{split}.txt"
+        path = self._list(split)
         if not path.exists():
             raise DataError(f"{path} is missing")
         ids = path.read_text().split()
@@ -107,6 +107,13 @@ class VOCFolder:
         if 0 < limit < len(ids):
             ids = [ids[int(k)] for k in np.linspace(0, len(ids) - 1, limit)]
         return ids
+
+    def has_list(self, split: str) -> bool:
+        """Whether there is a list of that name; only ``train_aug`` and ``val`` must be there."""
+        return self._list(split).exists()
+
+    def _list(self, split: str) -> Path:
+        return self.base / "ImageSets" / "Segmentation" / f"{split}.txt"
 
     def label(self, image_id: str) -> np.ndarray:
         """0/1 labels, float32 ``(N,)``."""

@@ -146,6 +146,26 @@ def sweep(curves: dict[str, np.ndarray]) -> Figure:
     return figure
 
 
+def sensitivity(table: pd.DataFrame, given: dict[str, Any]) -> Figure:
+    """mIoU in percent against each threshold of ``pseudo.sweep``, one line a 255 convention, and the ignored share; a dashed
+    line marks the value ``given``."""
+    names = list(dict.fromkeys(table["threshold"]))
+    figure, axes = plt.subplots(1, len(names), figsize=(3.6 * len(names), 3.2), sharey=True, squeeze=False)
+    for axis, name in zip(axes[0], names):
+        rows = table[table["threshold"] == name]
+        for column in rows.columns[2:]:
+            label = column if column.startswith("ignored") else f"255: {column}"
+            axis.plot(
+                rows["value"], rows[column], ":" if column.startswith("ignored") else "-", marker=".", label=label
+            )
+        axis.axvline(given[name], color="0.5", linestyle="--", linewidth=1)
+        axis.set(xlabel=name)
+    axes[0, 0].set_ylabel("%")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), frameon=False, ncols=4, loc="upper center")
+    plt.close(figure)
+    return figure
+
+
 def weights_by_size(objects: pd.DataFrame, groups: int = 8) -> Figure:
     """Weight of each scale against the share of the image that a class covers: medians of ``groups`` groups of as many
     objects each, and a band from the first to the third quartile. ``objects``: of ``scales.study``."""

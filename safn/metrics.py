@@ -75,6 +75,15 @@ def mean_iou(matrix: np.ndarray, ignored: str = "wrong") -> np.ndarray:
                      where=there.any(-1))  # fmt: skip
 
 
+def precision_recall(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of the pixels that are called a class, the share that is right; and of the pixels of a class, the share that is called
+    it, 255 being no call. Both float64 ``(n,)`` in 0..1, NaN where there is no such pixel."""
+    square = matrix[:, :-1].astype(np.float64)
+    hit, called, there = np.diag(square), square.sum(0), matrix.sum(1)
+    share = lambda whole: np.divide(hit, whole, out=np.full_like(hit, np.nan), where=whole > 0)  # noqa: E731
+    return share(called), share(there)
+
+
 def iou_by_size(matrices: np.ndarray) -> dict[str, float]:
     """Mean over classes of the foreground IoU, for images grouped by how much of them the class covers.
 

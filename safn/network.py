@@ -97,6 +97,7 @@ class SAFN(nn.Module):
             nn.ReLU(),
             nn.Conv2d(1024, num_classes, 1),
         )
+        backbones.speed_up(self.head)
         # drawn last, so that with one seed all aggregations start from the same head
         attends = aggregation == "attention" and len(self.scales) > 1
         self.attention = ScaleAttention(len(self.scales), num_classes, attention_start) if attends else None

@@ -114,28 +114,35 @@ def of_image(folder: VOCFolder, image_id: str, maps: Path, saliency: Path | None
     return pseudo_ground_truth(values, shown, folder.label(image_id), **rules)
 
 
+SWEPT = {
+    "gamma": (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5),
+    "ignore_saliency": (0.03, 0.06, 0.1, 0.2, 0.3, 0.5, 1),
+    "ignore_confidence": (0.5, 0.6, 0.7, 0.8, 0.9, 1),
+}
+
+
 def sweep(
-    folder: VOCFolder, ids: list[str], maps: Path, saliency: Path, combine: str = "harmonic", limit: int = 150
+    folder: VOCFolder, ids: list[str], maps: Path, saliency: Path, rules: dict[str, float | str], limit: int = 150
 ) -> pd.DataFrame:
-    """mIoU (in percent) of the three 255 conventions and the ignored share over a grid of the three thresholds, on up
-    to ``limit`` of the images with a mask, evenly spaced."""
+    """mIoU (in percent) of the three 255 conventions and the ignored share when one threshold of ``rules`` at a time takes
+    the values of ``SWEPT``, on up to ``limit`` of the images with a mask, evenly spaced.
+
+    Returns:
+        one row a value: threshold, value, drop, background, wrong, ignored (%).
+    """
     ids = _masked(folder, ids, limit)
-    grid = [
-        {"gamma": gamma, "ignore_saliency": high, "ignore_confidence": both}
-        for gamma in (0.2, 0.3, 0.4, 0.5)
-        for high in (0.06, 0.3, 0.5, 1)
-        for both in (0.9, 1)
-    ]
+    grid = [(name, value) for name, values in SWEPT.items() for value in sorted({*values, rules[name]})]
     matrices = [ConfusionMatrix(len(folder.classes) + 1) for _ in grid]
     for image_id in ids:
         target = folder.mask(image_id)
         values = load_maps(maps / f"{image_id}.npz", len(folder.classes), target.shape)
         shown, labels = load_saliency(saliency / f"{image_id}.png", target.shape), folder.label(image_id)
-        for rules, matrix in zip(grid, matrices):
-            matrix.update(pseudo_ground_truth(values, shown, labels, combine=combine, **rules), target)
+        for (name, value), matrix in zip(grid, matrices):
+            matrix.update(pseudo_ground_truth(values, shown, labels, **{**rules, name: value}), target)
     rows = [
-        {**rules, **{c: 100 * m.miou(c) for c in CONVENTIONS}, "ignored (%)": 100 * m.ignored_share()}
-        for rules, m in zip(grid, matrices)
+        {"threshold": name, "value": value, **{c: 100 * m.miou(c) for c in CONVENTIONS}}
+        | {"ignored (%)": 100 * m.ignored_share()}
+        for (name, value), m in zip(grid, matrices)
     ]
     return pd.DataFrame(rows).round(3)
 

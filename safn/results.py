@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from safn import published
-from safn.metrics import bootstrap, iou_by_size
+from safn.metrics import bootstrap, iou_by_size, mean_iou
 from safn.plan import CHAIN, base_run
 from safn.records import RECORD, Input, need, parse_run, write_json
 from safn.scoring import load_counts
@@ -82,28 +85,80 @@ def seeds_sentence(table: pd.DataFrame) -> str:
     return f"{seeds} seed{'s' * (seeds > 1)}: no order of the methods is claimed; that takes three seeds or more."
 
 
-def differences(ends: list[Input], protocol: str, draws: int = 1000) -> pd.DataFrame:
-    """mIoU of the first run minus that of each other, in points, with the 95 % interval of a paired bootstrap over
-    the validation images. It says what other images would change, not what another seed would."""
-    counts = [load_counts(end.folder / f"counts_{protocol}.npz") for end in ends]
-    samples = 100 * bootstrap(counts, draws)
-    rows = {}
-    for k, end in enumerate(ends[1:], 1):
-        gap = samples[:, 0] - samples[:, k]
-        low, high = np.percentile(gap, [2.5, 97.5])
-        rows[f"{ends[0].folder.name} minus {end.folder.name}"] = {
-            "points": round(float(gap.mean()), 1),
-            "95 % from": round(float(low), 1),
-            "to": round(float(high), 1),
-        }
-    return pd.DataFrame(rows).T
+# what is compared over the seeds: the stage that keeps the counts of each image, their file, and the 255 convention
+COUNTED = {
+    "maps": (CHAIN[1], "counts.npz", "wrong"),
+    "pseudo ground truth, 255 as background": (CHAIN[2], "counts.npz", "background"),
+    **{f"segmentation, {text}": (CHAIN[4], f"counts_{key}.npz", "wrong") for key, text in PROTOCOLS.items()},
+}
 
 
-def by_size(ends: list[Input], protocol: str) -> pd.DataFrame:
-    """Foreground IoU in percent, one row an object size, one column a run."""
+def differences(runs: Path | str, table: pd.DataFrame, by: str, draws: int = 1000) -> pd.DataFrame:
+    """mIoU of each value of ``by`` minus that of each later one, in points, with 95 % intervals.
+
+    Over images: a paired bootstrap of the mean over the seeds; it says what other images would change. Over images and
+    seeds: with the t interval of the seeds' differences added in quadrature, ``sqrt(images^2 + seeds^2)``; it says what
+    another training would change as well, and with three seeds it is wide. A pair of runs shares its seed.
+
+    Args:
+        table: of ``collect``.
+        by: ``aggregation`` (Table 4) or ``scales`` (Table 6).
+
+    Returns:
+        one row a measure and pair: measure, difference, points, each seed, the two intervals, and in words what can be
+        told. Measures without counts, for want of masks or of the CRF, are left out.
+    """
+    groups = {name: rows.set_index("seed")["run"] for name, rows in table.groupby(by, sort=False)}
+    rows = []
+    for measure, (stage, file, ignored) in COUNTED.items():
+        counts = counts_of(runs, table["run"], stage, file)
+        if not all(len(c) for c in counts.values()) or len(counts) < len(table):
+            continue
+        points = {run: 100 * mean_iou(c.sum(0), ignored) for run, c in counts.items()}
+        samples = dict(zip(counts, 100 * bootstrap(list(counts.values()), draws, ignored=ignored).T))
+        for first, second in itertools.combinations(groups, 2):
+            pairs = [(groups[first][s], groups[second][s]) for s in groups[first].index if s in groups[second].index]
+            each = np.array([points[a] - points[b] for a, b in pairs])
+            gaps = np.mean([samples[a] - samples[b] for a, b in pairs], 0)
+            row = {"measure": measure, "difference": f"{first} - {second}", "points": each.mean()}
+            row["each seed"] = ", ".join(f"{gap:+.1f}" for gap in each)
+            rows.append(row | _intervals(each, gaps) | {"what can be told": _verdict(each, gaps, first, second)})
+    return pd.DataFrame(rows)
+
+
+def counts_of(runs: Path | str, names: Iterable[str], stage: str, file: str) -> dict[str, np.ndarray]:
+    """The counts of each image that a stage has kept for each run; runs that have none are left out."""
+    folders = {run: need(runs, stage, base_run(run) if stage == CHAIN[1] else run).folder for run in names}
+    return {run: load_counts(folder / file) for run, folder in folders.items() if (folder / file).exists()}
+
+
+def _intervals(each: np.ndarray, gaps: np.ndarray) -> dict[str, float]:
+    """The bounds of the 95 % intervals of a difference: of the seeds ``each``, of the resampled images ``gaps``."""
+    low, high = np.percentile(gaps, [2.5, 97.5])
+    seeds = stats.t.ppf(0.975, len(each) - 1) * each.std(ddof=1) / np.sqrt(len(each)) if len(each) > 1 else np.inf
+    mean = each.mean()
+    bounds = {"images from": low, "images to": high}
+    return bounds | {"all from": mean - np.hypot(mean - low, seeds), "all to": mean + np.hypot(high - mean, seeds)}
+
+
+def _verdict(each: np.ndarray, gaps: np.ndarray, first: str, second: str) -> str:
+    if len(each) < 3:
+        return "nothing: fewer than three seeds"
+    bounds = _intervals(each, gaps)
+    if bounds["all from"] <= 0 <= bounds["all to"]:
+        return "nothing"
+    return f"{first} is better" if each.mean() > 0 else f"{second} is better"
+
+
+def by_size(runs: Path | str, table: pd.DataFrame, by: str, measure: str) -> pd.DataFrame:
+    """Foreground IoU in percent by object size, mean over the seeds: one row a size, one column a value of ``by``.
+
+    ``measure``: of ``COUNTED``."""
+    counts = counts_of(runs, table["run"], *COUNTED[measure][:2])
+    each = pd.DataFrame({run: iou_by_size(c) for run, c in counts.items()}).mul(100)
     return pd.DataFrame(
-        {e.folder.name: iou_by_size(load_counts(e.folder / f"counts_{protocol}.npz")) for e in ends}
-    ).mul(100).round(1)  # fmt: skip
+        {k: each[[r for r in g if r in each]].mean(axis=1) for k, g in table.groupby(by, sort=False)["run"]}
+    )
 
 
 def own_row(ours: pd.DataFrame, network: str, protocol: str, images: int) -> pd.DataFrame:

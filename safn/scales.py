@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ from safn.loading import PlainSet, plain_loader
 from safn.maps import localization_maps
 from safn.metrics import VOID, iou_by_size
 from safn.network import SAFN, aggregate
-from safn.records import Input
+from safn.records import need
 from safn.scoring import Sweep, SweepCounter
 
 
@@ -45,20 +46,27 @@ def replacements(weights: Tensor, scales: Sequence[float], mean: Sequence[float]
     }
 
 
-def study_run(folder: VOCFolder, ids: list[str], model: Input, made: Input) -> tuple[pd.DataFrame, dict[str, Sweep]]:
-    """``study`` of the network that stage 03 left, at the image size of its maps (``made``, stage 04) and with the means over
-    its validation images; nothing where the run has no attention."""
-    network = load_safn(model, len(folder.classes))
-    if network.attention is None or not ids:
-        return pd.DataFrame(), {}
-    on_device(network, made.record["parameters"]["accelerator"])
-    normalisation = BACKBONES[model.record["parameters"]["backbone"]].normalisation
-    mean = [model.record["metrics"][f"weight {scale:g}"] for scale in network.scales]
-    return study(network, PlainSet(folder, ids, normalisation, made.record["parameters"]["size"]), mean)
+Study = tuple[pd.DataFrame, dict[str, Sweep]]
+
+
+def study_runs(runs: Path | str, folder: VOCFolder, ids: list[str], names: list[str]) -> dict[str, Study]:
+    """``study`` of the network of each run, at the image size of its maps and with the means over its validation images; a
+    run without attention has none."""
+    studies = {}
+    for run in names:
+        model, made = need(runs, "03_train_safn", run), need(runs, "04_localization_maps", run)
+        network = load_safn(model, len(folder.classes))
+        if network.attention is not None and ids:
+            on_device(network, made.record["parameters"]["accelerator"])
+            normalisation = BACKBONES[model.record["parameters"]["backbone"]].normalisation
+            mean = [model.record["metrics"][f"weight {scale:g}"] for scale in network.scales]
+            samples = PlainSet(folder, ids, normalisation, made.record["parameters"]["size"])
+            studies[run] = study(network, samples, mean)
+    return studies
 
 
 @torch.inference_mode()
-def study(network: SAFN, samples: PlainSet, mean: Sequence[float]) -> tuple[pd.DataFrame, dict[str, Sweep]]:
+def study(network: SAFN, samples: PlainSet, mean: Sequence[float]) -> Study:
     """Look at the attention of a trained network on the images of ``samples`` that have a true mask.
 
     Maps are those of ``SAFN.maps`` with the given labels, without the mirrored image.
@@ -108,25 +116,35 @@ def enlarged(maps: Tensor, labels: Tensor, size: tuple[int, int]) -> np.ndarray:
     return full
 
 
-def correlation(objects: pd.DataFrame, draws: int = 1000) -> pd.DataFrame:
+def correlations(studies: dict[str, Study], draws: int = 1000) -> pd.DataFrame:
     """Spearman's rank correlation of each scale's weight with the share of the image that the class covers.
 
-    Args:
-        objects: of ``study``.
-
     Returns:
-        one row a scale: the correlation, and its 95 % interval over resampled objects.
+        one row a run and scale: the correlation, and its 95 % interval over resampled objects.
     """
-    columns, rng = [c for c in objects if c.startswith("weight ")], np.random.default_rng(0)
-    of = lambda rows: rows[columns].rank().corrwith(rows["share"].rank())  # noqa: E731
-    samples = [of(objects.iloc[rng.integers(len(objects), size=len(objects))]) for _ in range(draws)]
-    low, high = np.percentile(samples, [2.5, 97.5], axis=0)
-    return pd.DataFrame({"rank correlation with size": of(objects), "95 % from": low, "to": high}).round(3)
+    tables = {}
+    for run, (objects, _) in studies.items():
+        columns, rng = [c for c in objects if c.startswith("weight ")], np.random.default_rng(0)
+        of = lambda rows, columns=columns: rows[columns].rank().corrwith(rows["share"].rank())  # noqa: E731
+        samples = [of(objects.iloc[rng.integers(len(objects), size=len(objects))]) for _ in range(draws)]
+        low, high = np.percentile(samples, [2.5, 97.5], axis=0)
+        tables[run] = pd.DataFrame({"rank correlation with size": of(objects), "95 % from": low, "to": high}).round(3)
+    return _rows(tables, "scale")
 
 
-def scores(sweeps: dict[str, Sweep]) -> pd.DataFrame:
-    """mIoU of the maps in percent at the best threshold of each, and their IoU by object size."""
-    rows = {
-        k: {"mIoU": s.miou.max(), "threshold": s.threshold / 100, **iou_by_size(s.counts)} for k, s in sweeps.items()
-    }
-    return pd.DataFrame(rows).T.mul(100).round(2)
+def scores(studies: dict[str, Study]) -> pd.DataFrame:
+    """One row a run and replacement: mIoU of the maps in percent at the best threshold of each, that threshold, and their
+    foreground IoU by object size."""
+    tables = {}
+    for run, (_, sweeps) in studies.items():
+        each = {
+            k: {"mIoU": s.miou.max(), "threshold": s.threshold / 100, **iou_by_size(s.counts)}
+            for k, s in sweeps.items()
+        }
+        tables[run] = pd.DataFrame(each).T.mul(100).round(2)
+    return _rows(tables, "weights")
+
+
+def _rows(tables: dict[str, pd.DataFrame], name: str) -> pd.DataFrame:
+    """The tables below one another, their run and their index as columns."""
+    return pd.concat(tables, names=["run", name]).reset_index() if tables else pd.DataFrame(columns=["run", name])

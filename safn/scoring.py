@@ -96,6 +96,15 @@ def score_masks(folder: VOCFolder, ids: list[str], predictions: Path) -> tuple[C
     return matrix, np.stack(counts) if counts else np.zeros((0, n, n + 1), np.int64)
 
 
+def listed(folder: VOCFolder, ids: list[str], counts: np.ndarray, name: str = "train") -> np.ndarray:
+    """Of the counts of each image that has a mask, in the order of ``ids``, those of the images on another list of the
+    data set: the official ``train`` list of 1,464 is the one that other projects score. All, where there is no such list."""
+    if not folder.has_list(name):
+        return counts
+    chosen, scored = set(folder.ids(name)), [i for i in ids if folder.mask_path(i) is not None]
+    return counts[np.array([i in chosen for i in scored], bool)]
+
+
 def at_threshold(folder: VOCFolder, ids: list[str], maps: Path, threshold: float) -> ConfusionMatrix:
     """Confusion matrix of maps cut at one background threshold; images without a true mask are left out."""
     matrix = ConfusionMatrix(len(folder.classes) + 1)

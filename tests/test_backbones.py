@@ -210,14 +210,21 @@ def test_normalisation_is_that_of_the_weights():
     assert BACKBONES["efficientnet_lite0"].normalisation == backbones.Normalisation((0.5,) * 3, (0.5,) * 3)
 
 
+def depthwise() -> torch.nn.Conv2d:
+    return torch.nn.Conv2d(6, 6, 5, padding=4, dilation=2, groups=6)
+
+
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [(depthwise, backbones.PhasedConv), (lambda: torch.nn.Conv2d(6, 4, 1), backbones.PointwiseConv)],
+)
 @pytest.mark.parametrize("size", [(8, 8), (7, 5), (1, 9)])
-def test_dilation_by_phases_is_the_same_convolution(size):
+def test_what_is_sped_up_is_the_same_convolution(make, kind, size):
     torch.manual_seed(0)
-    plain = torch.nn.Conv2d(6, 6, 5, padding=4, dilation=2, groups=6)
-    network = torch.nn.Sequential(torch.nn.Conv2d(6, 6, 5, padding=4, dilation=2, groups=6))
+    plain, network = make(), torch.nn.Sequential(make())
     network.load_state_dict({f"0.{name}": tensor for name, tensor in plain.state_dict().items()})
-    backbones.split_dilations(network)
-    assert type(network[0]) is backbones.PhasedConv
+    backbones.speed_up(network)
+    assert type(network[0]) is kind
     results = []
     for layer in (plain, network):
         images = torch.randn(2, 6, *size, generator=torch.Generator().manual_seed(1), requires_grad=True)
@@ -228,7 +235,12 @@ def test_dilation_by_phases_is_the_same_convolution(size):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
-def test_only_dilated_depthwise_convolutions_are_split():
-    layers = [torch.nn.Conv2d(4, 4, 3, padding=1, groups=4), torch.nn.Conv2d(4, 4, 3, padding=2, dilation=2)]
-    backbones.split_dilations(torch.nn.Sequential(*layers))
+def test_other_convolutions_are_left_as_they_are():
+    layers = [
+        torch.nn.Conv2d(4, 4, 3, padding=1, groups=4),
+        torch.nn.Conv2d(4, 4, 3, padding=2, dilation=2),
+        torch.nn.Conv2d(4, 4, 1, stride=2),
+        torch.nn.Conv2d(4, 4, 1, groups=2),
+    ]
+    backbones.speed_up(torch.nn.Sequential(*layers))
     assert all(type(layer) is torch.nn.Conv2d for layer in layers)

@@ -15,6 +15,7 @@ from safn.metrics import (
     iou_by_size,
     iou_of,
     mean_iou,
+    precision_recall,
 )
 
 quick = settings(max_examples=60, deadline=None, derandomize=True)
@@ -126,6 +127,20 @@ def test_sizes_by_hand():
     predictions[1, 50:60] = 1
     counts = np.stack([ConfusionMatrix(3).update(p, t) for p, t in zip(predictions, targets)])
     assert list(iou_by_size(counts).values()) == [0.2, 0.5, 1.0]
+
+
+@quick
+@given(IDS, IDS)
+def test_precision_and_recall_are_those_of_counting_pixels(predictions, targets):
+    matrix = ConfusionMatrix(4)
+    matrix.update(predictions, targets)
+    kept = targets != 255
+    for values, given_, found in (
+        (precision_recall(matrix.matrix)[0], predictions[kept], targets[kept]),
+        (precision_recall(matrix.matrix)[1], targets[kept], predictions[kept]),
+    ):
+        shares = [(found[given_ == c] == c).mean() if (given_ == c).any() else np.nan for c in range(4)]
+        np.testing.assert_allclose(values, shares)
 
 
 @quick

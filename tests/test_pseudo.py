@@ -155,15 +155,21 @@ def test_images_without_saliency_are_refused_left_out_or_made_of_their_maps_by_n
 def test_the_sweep_scores_what_its_thresholds_make(made_of):
     folder, ids, *sources = made_of
     folder.mask_path("a0").unlink()
-    table = sweep(folder, ids, *sources)
-    assert len(table) == 32 and not table.duplicated(["gamma", "ignore_saliency", "ignore_confidence"]).any()
-    row = table.iloc[10]
-    matrix = ConfusionMatrix(4)
-    for image_id in ids[1:]:
-        rules = row[["gamma", "ignore_saliency", "ignore_confidence"]].to_dict()
-        matrix.update(of_image(folder, image_id, *sources, **rules), folder.mask(image_id))
-    assert [row[c] for c in CONVENTIONS] == pytest.approx([100 * matrix.miou(c) for c in CONVENTIONS], abs=1e-3)
-    assert row["ignored (%)"] == pytest.approx(100 * matrix.ignored_share(), abs=1e-3) and row["ignored (%)"] > 0
+    given = {"gamma": 0.2, "ignore_saliency": 0.4, "ignore_confidence": 0.9, "combine": "harmonic"}
+    table = sweep(folder, ids, *sources, given)
+    assert table.groupby("threshold", sort=False)["value"].agg(list).to_dict() == {
+        "gamma": [0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5],
+        "ignore_saliency": [0.03, 0.06, 0.1, 0.2, 0.3, 0.4, 0.5, 1],  # the given one among them
+        "ignore_confidence": [0.5, 0.6, 0.7, 0.8, 0.9, 1],
+    }
+    assert table["ignored (%)"].nunique() > 2
+    for _, row in table.iterrows():
+        matrix = ConfusionMatrix(4)
+        for image_id in ids[1:]:
+            rules = {**given, row["threshold"]: row["value"]}
+            matrix.update(of_image(folder, image_id, *sources, **rules), folder.mask(image_id))
+        assert [row[c] for c in CONVENTIONS] == pytest.approx([100 * matrix.miou(c) for c in CONVENTIONS], abs=1e-3)
+        assert row["ignored (%)"] == pytest.approx(100 * matrix.ignored_share(), abs=1e-3)
 
 
 def test_each_limit_knows_the_truth_in_one_respect(tiny_voc, tmp_path):

@@ -51,7 +51,7 @@ def test_a_changed_mask_is_told_and_the_exit_code_says_so(runs, capsys):
     capsys.readouterr()
     assert main(["rescore", str(runs), RUN, "--within", "0.5"]) == 1
     said = capsys.readouterr().out
-    assert "changed since the record" in said and "1 of 5 differ" in said
+    assert "changed since the record" in said and "1 of 8 differ" in said
 
 
 def test_stages_that_a_run_shares_with_its_base_are_scored_and_those_of_other_runs_are_not(runs):

@@ -16,7 +16,7 @@ def counts(diagonal: list[int], images: int = 6) -> np.ndarray:
     for k, right in enumerate(diagonal):
         one[k, k] += right
         one[k, 0] += 10 - right
-    return np.stack([one] * images)
+    return np.repeat(one[None], images, 0)
 
 
 @pytest.fixture
@@ -40,12 +40,65 @@ def test_collect_gives_one_row_a_run_with_the_metrics_of_its_stages(runs):
     assert [end.folder.name for end in ends] == ["attention_1-0.5_seed0", "max_1-0.5_seed0"]
 
 
-def test_differences_of_equal_images_have_no_spread(runs):
-    _, ends = results.collect(runs, ["attention_1-0.5_seed0", "max_1-0.5_seed0"])
-    row = results.differences(ends, "multi", draws=20).iloc[0]
-    # IoU by hand: background 10 / (10 + missed), objects right / 10
-    first, second = (np.mean([10 / (10 + 2 * (10 - k)), k / 10, k / 10]) for k in (8, 5))
-    assert row["points"] == row["95 % from"] == row["to"] == pytest.approx(100 * (first - second), abs=0.051)
+def of_seeds(runs, attention: list[int], maximum: list[int], images: int = 6):
+    """Runs of some seeds, each right in so many of 10 pixels an object class in every image."""
+    names = []
+    for name, seeds in (("attention_1-0.5", attention), ("max_1-0.5", maximum)):
+        for seed, right in enumerate(seeds):
+            names.append(f"{name}_seed{seed}")
+            work = records.begin(runs, "07_evaluate", names[-1], {"seed": seed})
+            save_counts(work.folder / "counts_multi.npz", counts([10, right, right], images))
+            work.finish({}, supervision="pseudo")
+            work = records.begin(runs, "04_localization_maps", names[-1], {"seed": seed})
+            save_counts(work.folder / "counts.npz", counts([10, right, right], 0))  # no masks: nothing to compare
+            work.finish({})
+            records.begin(runs, "05_pseudo_ground_truth", names[-1], {"seed": seed}).finish({})
+    return results.collect(runs, names)[0]
+
+
+def miou(right: int) -> float:
+    """By hand: background 10 / (10 + missed), objects right / 10."""
+    return 100 * np.mean([10 / (10 + 2 * (10 - right)), right / 10, right / 10])
+
+
+def test_differences_of_equal_images_have_no_spread_over_images(tmp_path):
+    rows = results.differences(tmp_path, of_seeds(tmp_path, [8], [5]), "aggregation", draws=20)
+    (row,) = rows.to_dict("records")
+    assert row["measure"] == "segmentation, multiple scales" and row["difference"] == "attention - max"
+    assert row["points"] == pytest.approx(row["images from"]) == pytest.approx(row["images to"])
+    assert row["points"] == pytest.approx(miou(8) - miou(5))
+    assert np.isinf(row["all from"]) and np.isinf(row["all to"])  # one seed says nothing of another
+    assert row["what can be told"] == "nothing: fewer than three seeds"
+
+
+def test_the_interval_over_seeds_is_that_of_student(tmp_path):
+    rows = results.differences(tmp_path, of_seeds(tmp_path, [8, 9, 7], [5, 5, 5]), "aggregation", draws=20)
+    (row,) = rows.to_dict("records")
+    each = np.array([miou(8), miou(9), miou(7)]) - miou(5)
+    half = 4.302653 * each.std(ddof=1) / np.sqrt(3)  # t of 2 degrees of freedom, from a printed table
+    assert row["each seed"] == ", ".join(f"{gap:+.1f}" for gap in each)
+    assert [row["all from"], row["all to"]] == pytest.approx([each.mean() - half, each.mean() + half])
+    assert row["what can be told"] == "attention is better"
+    swapped = of_seeds(tmp_path / "other", [5, 5, 5], [8, 9, 7])
+    assert results.differences(tmp_path / "other", swapped, "aggregation", 20)["what can be told"][0] == "max is better"
+    near = of_seeds(tmp_path / "near", [4, 6, 7], [5, 5, 5])
+    assert results.differences(tmp_path / "near", near, "aggregation", 20)["what can be told"][0] == "nothing"
+
+
+def test_other_images_widen_the_interval(tmp_path):
+    table = of_seeds(tmp_path, [8, 8, 8], [5, 5, 5], images=4)
+    path = tmp_path / "07_evaluate" / "attention_1-0.5_seed0" / "counts_multi.npz"
+    save_counts(path, np.concatenate([counts([10, 8, 8], 2), counts([10, 2, 2], 2)]))
+    (row,) = results.differences(tmp_path, table, "aggregation", draws=200).to_dict("records")
+    assert row["images from"] < row["points"] < row["images to"]
+    assert row["all from"] < row["images from"] and row["all to"] > row["images to"]
+
+
+def test_sizes_are_means_over_the_seeds(tmp_path):
+    table = of_seeds(tmp_path, [8, 6], [5, 5])
+    sizes = results.by_size(tmp_path, table, "aggregation", "segmentation, multiple scales")
+    large = sizes.loc["large (> 30 %)"]  # each class covers a third
+    assert large.to_dict() == pytest.approx({"attention": 70, "max": 50})
 
 
 def test_over_seeds_gives_mean_and_standard_deviation():

@@ -92,9 +92,14 @@ def test_the_correlation_is_that_of_the_ranks():
     share = np.linspace(0.01, 0.5, 40)
     rising = np.exp(20 * share)  # not a line, but rising
     noise = np.random.default_rng(0).random(40)
-    table = scales.correlation(
-        pd.DataFrame({"share": share, "weight 1": rising, "weight 0.5": -rising, "weight 2": noise})
-    )
+    objects = pd.DataFrame({"share": share, "weight 1": rising, "weight 0.5": -rising, "weight 2": noise})
+    table = scales.correlations({"a": (objects, {}), "b": (objects.iloc[::2], {})}).set_index(["run", "scale"])
+    assert table.loc["b"].shape == (3, 3)
+    table = table.loc["a"]
     assert table["rank correlation with size"].tolist()[:2] == [1, -1]
     assert table.loc["weight 1", "95 % from"] == 1
     assert table.loc["weight 2", "95 % from"] < 0 < table.loc["weight 2", "to"]  # nothing can be told
+
+
+def test_a_run_without_attention_has_no_study():
+    assert scales.correlations({}).empty and scales.scores({}).empty

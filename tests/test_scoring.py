@@ -87,6 +87,17 @@ def test_masks_are_scored_over_the_split_and_for_each_image(scored, tmp_path):
     assert read.dtype == np.int64 and (read == counts).all()
 
 
+def test_another_list_picks_its_images_out_of_the_counts(scored):
+    folder, ids, maps = scored
+    folder.mask_path("a1").unlink()
+    counts = scoring.sweep_maps(folder, ids, maps).counts
+    assert (scoring.listed(folder, ids, counts, "none such") == counts).all()
+    (folder.base / "ImageSets" / "Segmentation" / "train.txt").write_text("a3\na1\na0\nelsewhere\n")
+    assert (scoring.listed(folder, ids, counts) == counts[[0, 2]]).all()  # a1 has no mask, so a3 is the third
+    (folder.base / "ImageSets" / "Segmentation" / "train.txt").write_text("elsewhere\n")
+    assert scoring.listed(folder, ids, counts).shape == (0, 4, 5)
+
+
 @pytest.mark.parametrize(
     "mask, text",
     [(np.zeros((40, 32)), r"a2: .*\(40, 32\)"), (np.full((32, 40), 21), r"a2: prediction holds ids \[21\]")],
