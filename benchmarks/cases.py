@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import psutil
+import timm
 import torch
 from PIL import Image
 from pytorch_grad_cam import GradCAM
@@ -27,7 +28,7 @@ from torch import nn
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from safn import SAFN, ConfusionMatrix, DeepLab, backbones, cost, dense_crf, emoji, inference, scoring, smoke
-from safn.backbones import PhasedConv, PointwiseConv
+from safn.backbones import FixedBatchNorm, PhasedConv, PointwiseConv, lite0_stages
 from safn.cost import seconds
 from safn.data import VOCFolder, load_image
 from safn.loading import PlainSet
@@ -47,13 +48,18 @@ Row = dict[str, Any]
 
 
 def safn(backbone: str, plain: bool = False) -> SAFN:
-    """SAFN, random start; ``plain``: dilated convolutions and memory as PyTorch has them."""
+    """SAFN, random start; ``plain``: convolutions, batch normalisation and memory as PyTorch and timm have them."""
     torch.manual_seed(0)
     made = SAFN(backbone, 20, SCALES, weights="none")
-    for layer in made.modules() if plain else ():
+    if not plain:
+        return made.to(DEVICE, memory_format=torch.channels_last)
+    if backbone == "efficientnet_lite0":  # ours has its batch normalisation folded; statistics are fixed in both
+        torch.manual_seed(0)
+        made.backbone = FixedBatchNorm(lite0_stages(timm.create_model("tf_efficientnet_lite0", output_stride=16)))
+    for layer in made.modules():
         if isinstance(layer, (PhasedConv, PointwiseConv)):
             layer.__class__ = nn.Conv2d
-    return made.to(DEVICE) if plain else made.to(DEVICE, memory_format=torch.channels_last)
+    return made.to(DEVICE)
 
 
 def step(network: SAFN, batch: int, crop: int, channels_last: bool, bf16: bool = False) -> Call:
@@ -77,6 +83,20 @@ def step(network: SAFN, batch: int, crop: int, channels_last: bool, bf16: bool =
 def steps(backbone: str, batch: int, crop: int, bf16: bool = False) -> Pair:
     ours = step(safn(backbone), batch, crop, channels_last=True, bf16=bf16)
     return ours, step(safn(backbone, plain=True), batch, crop, channels_last=False)
+
+
+def on_one_thread(pair: Pair) -> Pair:
+    """The calls with one thread each, as the jobs of the emoji profile run."""
+
+    def alone(call: Call) -> None:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            call()
+        finally:
+            torch.set_num_threads(threads)
+
+    return tuple(partial(alone, call) for call in pair)
 
 
 def maps() -> Pair:
@@ -334,13 +354,15 @@ def memory_of(images: int) -> float:
     return peak_megabytes()
 
 
-PLAIN = "float32, contiguous, plain convolutions"
+PLAIN = "float32, contiguous, plain convolutions and batch norm"
 CASES: dict[str, Callable[[int], list[Row]]] = {
     "vgg16": faster("SAFN training step, VGG16, float32", PLAIN, 1.15, lambda: steps("vgg16", VGG_BATCH, VGG_CROP)),
     "vgg16-bf16": faster("SAFN training step, VGG16, bf16", PLAIN, 2, lambda: steps("vgg16", VGG_BATCH, VGG_CROP, True)),
     "share": vgg16_share,
     "lite0": faster("SAFN training step, EfficientNet-Lite0, 128 pixels", PLAIN, 1.5,
                     lambda: steps("efficientnet_lite0", 8, 128)),
+    "lite0-one-thread": faster("SAFN training step, EfficientNet-Lite0, 128 pixels, one thread", PLAIN, 1.5,
+                               lambda: on_one_thread(steps("efficientnet_lite0", 8, 128))),
     "lite0-320": faster("SAFN training step, EfficientNet-Lite0, 320 pixels", PLAIN, 1.5,
                         lambda: steps("efficientnet_lite0", 4, 320)),
     "attention": attention,

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks import cases
+from benchmarks import cases, growth
 from safn import dense_crf
 from safn.cost import seconds
 
@@ -61,9 +61,21 @@ def crf() -> list[dict[str, Any]]:
     return rows
 
 
+def crf_by_pixels() -> list[dict[str, Any]]:
+    """Nanoseconds a pixel of the same two parts by the size of the image, 4 classes: a part in proportion to the pixels has
+    one value."""
+    rows = []
+    for side in (128, 256, 512):
+        calls = [growth.crf(side=side, iterations=n) for n in (0, 10)]
+        once, all_of_it = 1e9 / side**2 * np.median([[seconds(call) for call in calls] for _ in range(STEPS)], 0)
+        rows.append({"pixels": f"{side} x {side}", "once": round(once), "ten iterations": round(all_of_it - once)})
+    return rows
+
+
 def measure() -> dict[str, list[dict[str, Any]]]:
     """Title -> rows of a table."""
     return {
         "A training step of EfficientNet-Lite0, 8 images of 128 pixels: milliseconds by operation": operations(),
         "The CRF of a photo of 375 x 500 pixels, one process: milliseconds": crf(),
+        "The CRF of four classes by the size of the image, one process: nanoseconds a pixel": crf_by_pixels(),
     }

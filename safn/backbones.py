@@ -105,10 +105,13 @@ def efficientnet_lite0(weights: str, purpose: str) -> nn.Module:
         network.load_state_dict(lite0_state(network.state_dict()))
     fold_batch_norm(network.eval())
     speed_up(network)
-    network.train()
-    return nn.Sequential(OrderedDict([("stem", nn.Sequential(network.conv_stem, network.bn1))] + [
-        (f"stage{i}", block) for i, block in enumerate(network.blocks)
-    ]))  # fmt: skip
+    return nn.Sequential(lite0_stages(network.train()))
+
+
+def lite0_stages(network: nn.Module) -> OrderedDict[str, nn.Module]:
+    """The stem and the stages of timm's network, without its classifier."""
+    stem = {"stem": nn.Sequential(network.conv_stem, network.bn1)}
+    return OrderedDict(stem | {f"stage{i}": block for i, block in enumerate(network.blocks)})
 
 
 def lite0_state(like: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
