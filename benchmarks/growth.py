@@ -48,7 +48,7 @@ def crf(classes: int = 4, side: int = 256, iterations: int = 10) -> Callable[[],
     small = Image.fromarray(rng.integers(0, 256, (16, 16, 3), np.uint8))
     image = np.asarray(small.resize((side, side), Image.Resampling.BICUBIC))
     scores = rng.random((classes, side, side)).astype(np.float32) + 0.1
-    return lambda: densecrf(image, scores / scores.sum(0), iterations=iterations)
+    return lambda: dense_crf(image, scores / scores.sum(0), iterations=iterations)
 
 
 def _folder(root: Path, images: int) -> Callable[[], object]:
