@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from safn import drawings, figures, pages
+from safn import drawings, figures, pages, recorded
 
 ROOT = Path(__file__).resolve().parent.parent
 TITLES = {
@@ -151,22 +151,42 @@ def collect(runs: Path, chapters: dict[str, Path], out: Path, jobs: Iterable[tup
             text = f"# {title}\n\nThis profile does not run this stage. `notebooks/{stage}.ipynb` holds it.\n"
             (out / "notebooks" / f"{stage}.md").write_text(text)
     drawings.save(out / "book" / "drawn")
-    (out / "book" / "generated").mkdir()
-    (out / "book" / "generated" / "provenance.md").write_text(pages.provenance(runs, jobs))
-    (out / "book" / "generated" / "recorded.md").write_text(pages.recorded())
-    (out / "book" / "generated" / "faults.md").write_text(pages.faults())
-    (out / "book" / "generated" / "kills.md").write_text(pages.kills())
-    (out / "book" / "generated" / "attention.md").write_text(f"{pages.recorded_weights()}\n{pages.attention()}")
-    (out / "book" / "generated" / "smoke.md").write_text(pages.smoke())
-    (out / "book" / "generated" / "speed.md").write_text(pages.speed())
-    (out / "book" / "generated" / "missed.md").write_text(pages.missed())
-    (out / "book" / "generated" / "profiles.md").write_text(pages.profiles())
-    if curves := pages.growth():
-        drawings.write_svg(out / "book" / "generated" / "growth.svg", figures.growth(curves))
-    (out / "book" / "generated" / "profile.md").write_text(_built_from(runs, chapters))
+    _generate(out / "book" / "generated", runs, chapters, jobs)
+    recorded.write_pages(out / "book" / "records")
     pages.write_code(out / "book" / "code")
     for page in (out / "book").glob("*.md"):
-        page.write_text(pages.linked(page.read_text()))
+        page.write_text(pages.linked(recorded.glued(page.read_text())))
+
+
+def _generate(out: Path, runs: Path, chapters: dict[str, Path], jobs: Iterable[tuple[str, str]] | None) -> None:
+    """The texts and pictures that the prose includes."""
+    out.mkdir()
+    texts = {
+        "profile": _built_from(runs, chapters),
+        "provenance": pages.provenance(runs, jobs),
+        "recorded": recorded.overview(),
+        "evidence": recorded.evidence("evidence"),
+        "evidence_emoji": recorded.evidence("emoji"),
+        "faults": pages.faults(),
+        "kills": pages.kills(),
+        "attention": f"{recorded.weights()}\n{pages.attention()}",
+        "smoke": pages.smoke(),
+        "speed": pages.speed(),
+        "missed": pages.missed(),
+        "profiles": pages.profiles(),
+    }
+    for name, text in texts.items():
+        (out / f"{name}.md").write_text(text)
+    measured = {
+        "weight 1": "mean weight of scale 1",
+        "map mIoU (%)": "mIoU of the maps (%)",
+        "val mAP (%)": "val mAP (%)",
+    }
+    drawn = recorded.pictures() | {k: figures.changes(rows, measured) for k, rows in pages.attention_rows().items()}
+    if curves := pages.growth():
+        drawn["growth"] = figures.growth(curves)
+    for name, figure in drawn.items():
+        drawings.write_svg(out / f"{name}.svg", figure)
 
 
 def _built_from(runs: Path, chapters: dict[str, Path]) -> str:

@@ -209,6 +209,39 @@ def growth(curves: list[dict[str, Any]]) -> Figure:
     return figure
 
 
+def seeds(runs: pd.DataFrame, panels: dict[str, str]) -> Figure:
+    """One panel a metric of ``recorded.runs_of`` (column -> title), percent: a dot a run, a line for the mean over the seeds
+    of each configuration. Each panel has its own axis, which does not begin at 0."""
+    names = list(dict.fromkeys(runs["configuration"]))
+    figure, axes = plt.subplots(1, len(panels), figsize=(2.6 * len(panels), 3.4), squeeze=False)
+    for axis, (column, title) in zip(axes[0], panels.items()):
+        for place, name in enumerate(names):
+            values = 100 * runs.loc[runs["configuration"] == name, column].dropna()
+            colour = SERIES[place % len(SERIES)]
+            axis.plot([place] * len(values), values, "o", color=colour, markersize=5, alpha=0.7)
+            if len(values):
+                axis.plot([place - 0.3, place + 0.3], [values.mean()] * 2, color=colour, linewidth=2)
+        axis.set_xticks(range(len(names)), [name.replace("_", "\n") for name in names], fontsize=7, rotation=90)
+        axis.grid(axis="x", visible=False)
+        axis.set_title(title, fontsize=9)
+    axes[0, 0].set_ylabel("%")
+    plt.close(figure)
+    return figure
+
+
+def changes(rows: pd.DataFrame, panels: dict[str, str]) -> Figure:
+    """One row a setting that was changed, one panel a measure (column -> title); the line is the first row, the default."""
+    figure, axes = plt.subplots(1, len(panels), figsize=(9, 0.8 + 0.3 * len(rows)), sharey=True, squeeze=False)
+    places = range(len(rows))[::-1]
+    for axis, (column, title) in zip(axes[0], panels.items()):
+        axis.axvline(rows[column].iloc[0], color="0.5", linestyle="--", linewidth=1)
+        axis.plot(rows[column], places, "o", markersize=6)
+        axis.set_title(title, fontsize=9)
+    axes[0, 0].set_yticks(places, rows["change"].str.replace(", ", "\n").str.replace("_", " "), fontsize=7)
+    plt.close(figure)
+    return figure
+
+
 def grey(values: np.ndarray) -> np.ndarray:
     """uint8 ``(H, W)`` -> RGB."""
     return np.repeat(values[..., None], 3, 2)

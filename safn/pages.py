@@ -7,41 +7,16 @@ import csv
 import itertools
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from safn import results
+import pandas as pd
+
 from safn.records import RECORD
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMED = re.compile(r"(?<!\[)`((safn|profiles)/([\w-]+)\.(py|yaml)(?:::([\w.]+))?)`")
-
-
-def _exported(folder: Path) -> Iterator[tuple[Path, list[dict[str, Any]]]]:
-    """The files of ``python -m safn export`` in ``folder`` and their records; not ranges, not other measurements."""
-    for path in sorted(folder.glob("*.json")):
-        exported = json.loads(path.read_text())
-        if path.name != "expected.json" and isinstance(exported, list):
-            yield path, exported
-
-
-def recorded(folder: Path = ROOT / "results") -> str:
-    """A section in MyST for each exported file of ``folder``: what was measured on what, one column a run."""
-    sections = []
-    for path, exported in _exported(folder):
-        records = {(r["stage"], r["run"]): r for r in exported}
-        data, trained = records["00_data", "default"], records[min(key for key in records if key[0] == "03_train_safn")]
-        head = (
-            f"{data['metrics']['train_images']} training and {data['metrics']['val_images']} validation images "
-            f"(fingerprint `{data['data']}`), commit `{trained['commit']}`, {trained['machine']}."
-        )
-        table = results.recorded(path)
-        rows = [[str(name), *row] for name, row in zip(table.index, table.fillna("-").to_numpy())]
-        caption = f"Profile {path.stem}: every run, from the classifier to the segmentation (mIoU and mAP in percent)"
-        shown = _table(caption, f"recorded-{path.stem}", ["", *table.columns], rows)
-        sections.append(f"## Profile {path.stem}\n\n{head}\n\n{shown}")
-    return "\n".join(sections) or "No run is recorded yet.\n"
 
 
 def faults(path: Path = ROOT / "results" / "faults.csv") -> str:
@@ -51,7 +26,7 @@ def faults(path: Path = ROOT / "results" / "faults.csv") -> str:
     with path.open(newline="", encoding="utf-8") as file:
         head, *rows = csv.reader(file)
     rows = [[re.sub(r"([|<*$])", r"\\\1", cell) for cell in row] for row in rows]  # messages are no markup
-    return _table(f"{len(rows)} faults, each provoked by a test, and what happened", "faults", head, rows)
+    return table(f"{len(rows)} faults, each provoked by a test, and what happened", "faults", head, rows)
 
 
 def kills(path: Path = ROOT / "results" / "kills.json") -> str:
@@ -71,7 +46,7 @@ def kills(path: Path = ROOT / "results" / "kills.json") -> str:
         for k, kill in enumerate(found["kills"], 1)
     ]
     head = ["kill", "after seconds", "at work", "stages finished"]
-    return f"{text}\n{_table('The kills', 'kills', head, rows)}"
+    return f"{text}\n{table('The kills', 'kills', head, rows)}"
 
 
 def smoke(path: Path = ROOT / "results" / "smoke.json") -> str:
@@ -101,7 +76,7 @@ def smoke(path: Path = ROOT / "results" / "smoke.json") -> str:
         f"Table 5 imply {estimate['sustained_tflops_that_table_5_implies']:g}), and {estimate['crf_core_hours']:g} hours of "
         f"one core for the CRF. Not counted: {estimate['not_counted']}.\n"
     )
-    return f"{_table(caption, 'smoke', head, rows)}\n{text}"
+    return f"{table(caption, 'smoke', head, rows)}\n{text}"
 
 
 def speed(path: Path = ROOT / "results" / "bench.json") -> str:
@@ -122,8 +97,9 @@ def speed(path: Path = ROOT / "results" / "bench.json") -> str:
         f"Ours beside the alternative, in turns: medians of {_span(found['rows'], 'pairs')} pairs, in brackets the quartiles "
         f"of the ratio. {found['machine']}, torch {found['versions']['torch']}, load before {_span(found['rows'], 'load before')}"
     )
-    figure = "" if not found["growth"] else _GROWTH
-    return f"{_table(caption, 'speed', head, rows)}\n{figure}"
+    text = "Time against the number of images, scales, classes and pixels, with the exponent of the fitted power"
+    figure = picture("growth", text) if found["growth"] else ""
+    return f"{table(caption, 'speed', head, rows)}\n{figure}"
 
 
 def missed(path: Path = ROOT / "results" / "bench.json") -> str:
@@ -152,7 +128,7 @@ def profiles(path: Path = ROOT / "results" / "bench.json") -> str:
         busy = [{"what": k, "seconds": s, "processors busy for": row[f"{k} processor s"]} for k, s in halves.items()]
         found = {**found, "Eight photos, multi-scale test and CRF, alone and side by side: seconds": busy}
     tables = [
-        _table(title, f"profile-{number}", list(rows[0]), [[str(cell) for cell in row.values()] for row in rows])
+        table(title, f"profile-{number}", list(rows[0]), [[str(cell) for cell in row.values()] for row in rows])
         for number, (title, rows) in enumerate(found.items(), 1)
     ]
     return "\n".join(tables)
@@ -163,45 +139,28 @@ def growth(path: Path = ROOT / "results" / "bench.json") -> list[dict[str, Any]]
     return json.loads(path.read_text())["growth"] if path.exists() else []
 
 
-_GROWTH = """
-```{figure} generated/growth.svg
-:name: growth
-Time against the number of images, scales, classes and pixels, with the exponent of the fitted power.
-```
-"""
-
-
-def recorded_weights(folder: Path = ROOT / "results") -> str:
-    """A table in MyST of the scale weights that the exported runs of ``folder`` have learnt."""
-    rows = []
-    for path, exported in _exported(folder):
-        for r in (r for r in exported if r["stage"] == "03_train_safn" and "weight 1" in r["metrics"]):
-            p, metrics = r["parameters"], r["metrics"]
-            scales = [f"{scale:g}" for scale in p["scales"]]
-            weights, spreads = (
-                " / ".join(f"{metrics[f'{kind} {s}']:.3f}" for s in scales) for kind in ("weight", "weight spread")
-            )
-            rate = f"{p['learning_rate'] * p['attention_factor']:g}, {p.get('optimizer', 'sgd')}"
-            rows.append([path.stem, f"`{r['run']}`", str(p["crop"]), rate, weights, spreads])
-    head = ["profile", "run", "crop", "attention's rate", "mean weights", "spread between pixels"]
-    return (
-        _table("Scale weights of the recorded runs, validation images", "recorded-weights", head, rows) if rows else ""
-    )
-
-
 def attention(path: Path = ROOT / "results" / "attention.csv") -> str:
-    """A table in MyST of ``benchmarks.attention`` for each data set: weights, mAP and maps, one setting changed at a time."""
-    if not path.exists():
-        return "Nothing is measured yet: `python -m benchmarks.attention runs/emoji` does.\n"
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    """A figure and a table in MyST of ``benchmarks.attention`` for each data set: weights, mAP and maps, one setting changed
+    at a time."""
     sections = []
-    for number, (name, images) in enumerate(dict.fromkeys((row["data"], row["images"]) for row in rows), 1):
-        mine = [row for row in rows if (row["data"], row["images"]) == (name, images)]
-        cells = [[f"`{r['change']}`", *(_rounded(r[c], digits) for c, digits in ATTENTION.items())] for r in mine]
-        text = f"EfficientNet-Lite0, ImageNet start, {images} training images, seed {mine[0]['seed']}. Data: {name}"
-        sections.append(_table(text, f"attention-{number}", ["changed", *ATTENTION], cells))
-    return "\n".join(sections)
+    for name, rows in attention_rows(path).items():
+        text = f"EfficientNet-Lite0, ImageNet start, {rows['images'].iloc[0]} training images, seed {rows['seed'].iloc[0]}. Data: {rows['data'].iloc[0]}"
+        cells = [
+            [f"`{r['change']}`", *(_rounded(r[c], d) for c, d in ATTENTION.items())] for r in rows.to_dict("records")
+        ]
+        sections += [
+            picture(name, f"{text}. Dashed: the first row"),
+            table(text, f"{name}-table", ["changed", *ATTENTION], cells),
+        ]
+    return "\n".join(sections) or "Nothing is measured yet: `python -m benchmarks.attention runs/emoji` does.\n"
+
+
+def attention_rows(path: Path = ROOT / "results" / "attention.csv") -> dict[str, pd.DataFrame]:
+    """``attention-1``, ``attention-2`` ... -> the rows of one data set; none where nothing was measured."""
+    if not path.exists():
+        return {}
+    groups = pd.read_csv(path).groupby(["data", "images"], sort=False)
+    return {f"attention-{number}": rows for number, (_, rows) in enumerate(groups, 1)}
 
 
 # columns of results/attention.csv and their decimals; weight: mean over validation images, spread: standard deviation
@@ -209,8 +168,8 @@ def attention(path: Path = ROOT / "results" / "attention.csv") -> str:
 ATTENTION = {"weight 1": 3, "weight 0.75": 3, "weight 0.5": 3, "spread 1": 3, "val mAP (%)": 1, "map mIoU (%)": 1}
 
 
-def _rounded(value: str, digits: int) -> str:
-    return f"{float(value):.{digits}f}" if value else "-"
+def _rounded(value: float, digits: int) -> str:
+    return "-" if pd.isna(value) else f"{value:.{digits}f}"
 
 
 def provenance(runs: Path, jobs: Iterable[tuple[str, str]] | None = None) -> str:
@@ -238,7 +197,7 @@ def provenance(runs: Path, jobs: Iterable[tuple[str, str]] | None = None) -> str
     head = ["stage", "run", "seed", "seconds", "peak MB", "result", "data", "env."]
     tables = [
         f"{len(rows)} runs took {total / 60:,.0f} minutes in all, one after another.\n",
-        _table(
+        table(
             "Each run: its cost, and the fingerprints of what it wrote and of the data it goes back to",
             "runs",
             head,
@@ -247,7 +206,7 @@ def provenance(runs: Path, jobs: Iterable[tuple[str, str]] | None = None) -> str
     ]
     for text, key in environments.items():
         values = [[what, str(value)] for what, value in json.loads(text).items()]
-        tables.append(_table(f"Environment {key}", f"environment-{key}", ["what", "value"], values))
+        tables.append(table(f"Environment {key}", f"environment-{key}", ["what", "value"], values))
     return "\n".join(tables)
 
 
@@ -278,10 +237,16 @@ def _shown(value: Any, form: str = "") -> str:
     return "-" if value is None else format(value, form)
 
 
-def _table(caption: str, name: str, head: list[str], rows: list[list[str]]) -> str:
+def table(caption: str, name: str, head: list[str], rows: list[list[str]]) -> str:
+    """A table in MyST with a caption and a label."""
     lines = [" | ".join(cells) for cells in (head, ["---"] * len(head), *rows)]
     body = "\n".join(f"| {line} |" for line in lines)
     return f"```{{table}} {caption}\n:name: {name}\n\n{body}\n```\n"
+
+
+def picture(name: str, caption: str) -> str:
+    """A figure in MyST: ``generated/<name>.svg`` with a caption and its name as the label."""
+    return f"```{{figure}} generated/{name}.svg\n:name: {name}\n\n{caption}\n```\n"
 
 
 def names(path: Path) -> dict[str, str | None]:

@@ -67,12 +67,13 @@ def of_main(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def over_seeds(table: pd.DataFrame, by: str, columns: list[str]) -> pd.DataFrame:
-    """Percent over the seeds of each value of ``by``, in order of appearance: ``mean ± standard deviation``, or the
-    one value where there is one seed."""
+    """Percent over the seeds of each value of ``by``, in order of appearance: ``mean ± standard deviation``, the one
+    value where there is one, ``-`` where there is none."""
 
     def cell(values: pd.Series) -> str:
-        values = 100 * values
-        return f"{values.iloc[0]:.1f}" if len(values) == 1 else f"{values.mean():.1f} ± {values.std():.1f}"
+        values = 100 * values.dropna()
+        spread = f" ± {values.std():.1f}" if len(values) > 1 else ""
+        return f"{values.mean():.1f}{spread}" if len(values) else "-"
 
     return table.groupby(by, sort=False)[columns].agg(cell)
 
@@ -199,24 +200,3 @@ def export(runs: Path | str, path: Path) -> None:
         for name in ("runs", "data_folder", "saliency_folder"):
             record["parameters"].pop(name, None)
     write_json(path, records)
-
-
-def recorded(path: Path) -> pd.DataFrame:
-    """One row a run of an exported file, percent: every number with what it was measured on and with."""
-    records = json.loads(path.read_text())
-    at = {(r["stage"], r["run"]): r for r in records}
-    rows = {}
-    for run in [r["run"] for r in records if r["stage"] == CHAIN[-1]]:
-        names = (run, run.split("@")[0], base_run(run))
-        found = [next((at[stage, n] for n in names if (stage, n) in at), None) for stage in CHAIN]
-        metrics = {k: v for record in found if record for k, v in record["metrics"].items()}
-        training = at[CHAIN[3], run]["parameters"]
-        rows[f"`{run}`"] = {
-            **{title: f"{100 * metrics[name]:.1f}" for name, title in COLUMNS.items() if name in metrics},
-            "segmentation": f"{training['backbone']}, {training['head']}",
-            "init": found[-1]["init"],
-            "detector": found[-1]["detector"] or "none",
-            "supervision": "image labels" if found[-1]["supervision"] == "pseudo" else "true masks",
-            "minutes": f"{sum(r['seconds'] for r in found if r) / 60:.0f}",
-        }
-    return pd.DataFrame(rows)

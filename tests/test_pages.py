@@ -84,11 +84,6 @@ def test_provenance_traces_each_run_to_its_data_and_groups_environments(tmp_path
     assert "3 runs took 2 minutes" in text
 
 
-def test_measurements_beside_the_exported_runs_are_no_runs(tmp_path):
-    (tmp_path / "kills.json").write_text('{"kills": []}')
-    assert pages.recorded(tmp_path) == "No run is recorded yet.\n"
-
-
 def test_provenance_of_chosen_runs_leaves_the_others_out(tmp_path):
     write_record(tmp_path, "03_train_safn", "a")
     write_record(tmp_path, "03_train_safn", "old")
@@ -181,16 +176,6 @@ def test_attention_is_a_table_a_data_set(tmp_path):
     text = pages.attention(path)
     assert "| `default` | 0.500 | 0.250 | 0.250 | 0.013 | 50.0 | 30.0 |" in text
     assert "| `scales = (1)` | - | - | - | - | 60.0 | 31.0 |" in text
-    assert text.count("EfficientNet-Lite0") == 2 and "20 training images" in text and "Data: b" in text
+    assert text.count("{figure}") == text.count("{table}") == 2 and "20 training images" in text and "Data: b" in text
+    assert list(pages.attention_rows(path)["attention-2"]["change"]) == ["scales = (1)"]
     assert "Nothing is measured yet" in pages.attention(tmp_path / "none.csv")
-
-
-def test_learnt_weights_come_from_the_exported_runs(tmp_path):
-    assert pages.recorded_weights(tmp_path) == ""
-    parameters = {"scales": [1.0, 0.5], "crop": 320, "learning_rate": 0.005, "attention_factor": 0.4}
-    metrics = {"weight 1": 0.9, "weight 0.5": 0.1, "weight spread 1": 0.05, "weight spread 0.5": 0.05}
-    record = {"stage": "03_train_safn", "run": "attention_1-0.5_seed0", "parameters": parameters, "metrics": metrics}
-    (tmp_path / "voc.json").write_text(json.dumps([record, {"stage": "00_data"}]))
-    (tmp_path / "kills.json").write_text("{}")
-    row = "| voc | `attention_1-0.5_seed0` | 320 | 0.002, sgd | 0.900 / 0.100 | 0.050 / 0.050 |"
-    assert row in pages.recorded_weights(tmp_path)
