@@ -8,7 +8,8 @@ import pytest
 
 from safn import recorded
 
-RUN = "attention_1-0.5_seed0"
+RUN, MAIN = "attention_1-0.5_seed0", "attention_1-0.75-0.5_seed0"
+VAL, ALONE = "val_miou", "classifier_only_val_miou"
 
 
 def record(stage: str, run: str, metrics: dict, parameters: dict | None = None, **more) -> dict:
@@ -91,6 +92,30 @@ def test_numbers_of_the_text_are_those_of_the_records(folder):
 @pytest.mark.parametrize("page", sorted((recorded.ROOT / "book").glob("*.md")), ids=lambda page: page.name)
 def test_every_number_that_a_page_quotes_is_recorded(page):
     assert not recorded.QUOTE.search(recorded.glued(page.read_text()))
+
+
+EMOJI, PHOTOS = f"=emoji:{MAIN}", f"=voc-subset:{MAIN}"
+QUOTES = [  # what cannot be glued, for it is read where no book is built
+    ("02_baseline", f"emoji, seed 0: validation mAP {{=emoji:02_baseline:val_mAP}}, alone {{=emoji:02_baseline:{ALONE}}} val mIoU"),
+    ("03_train_safn", f"validation mAP {{{EMOJI}:val_mAP}} (emoji, seed 0), {{{PHOTOS}:val_mAP}} (VOC subset"),
+    ("04_localization_maps", f"training images {{{EMOJI}:map_miou}} (emoji, seed 0), {{{PHOTOS}:map_miou}} (VOC subset"),
+    ("05_pseudo_ground_truth", f"{{{EMOJI}:pseudo_miou_drop}} / {{{EMOJI}:pseudo_miou_background}} (emoji, seed 0)"),
+    ("05_pseudo_ground_truth", f"{{{PHOTOS}:pseudo_miou_drop}} / {{{PHOTOS}:pseudo_miou_background}} (VOC subset)"),
+    ("07_evaluate", f"{{{EMOJI}:{VAL}_single}} / {{{EMOJI}:{VAL}_multi}} / {{{EMOJI}:{VAL}_crf}} (emoji, seed 0)"),
+    ("07_evaluate", f"{{{PHOTOS}:{VAL}_single}} / {{{PHOTOS}:{VAL}_multi}} / {{{PHOTOS}:{VAL}_crf}} (VOC subset)"),
+    ("07_evaluate", f"several ({{=emoji:masks_seed0:{VAL}_single}}, {{=emoji:masks_seed0:{VAL}_multi}})"),
+    ("11_comparison", f"{{{EMOJI}:{VAL}_multi}} (multi-scale) against {{{EMOJI}:{ALONE}}} on emoji, seed 0"),
+    ("README.md", f"**{{{PHOTOS}:{VAL}_crf}} val mIoU** with multi-scale test and CRF ({{{PHOTOS}:{VAL}_multi}} multi-scale, {{{PHOTOS}:{VAL}_single}}"),
+    ("README.md", f"has {{{PHOTOS}:pseudo_miou_drop}} mIoU (255, {{{PHOTOS}:ignored_share}} % of"),
+    ("README.md", f"maps {{{PHOTOS}:map_miou}} at the best threshold"),
+    ("README.md", f"mean weights {{{PHOTOS}:weight 1:.2f}} / {{{PHOTOS}:weight 0.75:.2f}} / {{{PHOTOS}:weight 0.5:.2f}}"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("where", "quote"), QUOTES)
+def test_notebooks_and_readme_quote_what_is_recorded(where, quote):
+    path = recorded.ROOT / (where if "." in where else f"notebooks/{where}.py")
+    assert recorded.glued(quote) in " ".join(path.read_text().replace("\n# ", " ").split())
 
 
 def test_the_evidence_has_means_differences_and_sizes(folder):
