@@ -210,21 +210,19 @@ def growth(curves: list[dict[str, Any]]) -> Figure:
 
 
 def seeds(runs: pd.DataFrame, panels: dict[str, str]) -> Figure:
-    """One panel a metric of ``recorded.runs_of`` (column -> title), percent: a dot a run, a line for the mean over the seeds
-    of each configuration. Each panel has its own axis, which does not begin at 0."""
+    """One panel a metric of ``recorded.runs_of`` (column -> title), one row a configuration, percent: a dot a run, a line for
+    the mean over the seeds. The axes do not begin at 0."""
     names = list(dict.fromkeys(runs["configuration"]))
-    figure, axes = plt.subplots(1, len(panels), figsize=(2.6 * len(panels), 3.4), squeeze=False)
+    figure, axes = plt.subplots(1, len(panels), figsize=(10, 1 + 0.32 * len(names)), sharey=True, squeeze=False)
     for axis, (column, title) in zip(axes[0], panels.items()):
-        for place, name in enumerate(names):
+        for place, name in enumerate(reversed(names)):
             values = 100 * runs.loc[runs["configuration"] == name, column].dropna()
-            colour = SERIES[place % len(SERIES)]
-            axis.plot([place] * len(values), values, "o", color=colour, markersize=5, alpha=0.7)
+            axis.plot(values, [place] * len(values), "o", color=SERIES[0], markersize=5, alpha=0.6)
             if len(values):
-                axis.plot([place - 0.3, place + 0.3], [values.mean()] * 2, color=colour, linewidth=2)
-        axis.set_xticks(range(len(names)), [name.replace("_", "\n") for name in names], fontsize=7, rotation=90)
-        axis.grid(axis="x", visible=False)
+                axis.plot([values.mean()] * 2, [place - 0.35, place + 0.35], color=SERIES[1], linewidth=2)
         axis.set_title(title, fontsize=9)
-    axes[0, 0].set_ylabel("%")
+        axis.set_xlabel("%")
+    axes[0, 0].set_yticks(range(len(names)), names[::-1])
     plt.close(figure)
     return figure
 
@@ -237,7 +235,8 @@ def changes(rows: pd.DataFrame, panels: dict[str, str]) -> Figure:
         axis.axvline(rows[column].iloc[0], color="0.5", linestyle="--", linewidth=1)
         axis.plot(rows[column], places, "o", markersize=6)
         axis.set_title(title, fontsize=9)
-    axes[0, 0].set_yticks(places, rows["change"].str.replace(", ", "\n").str.replace("_", " "), fontsize=7)
+    short = rows["change"].str.replace(r"optimizer = sgd.*?batch_size = 4", "SGD", regex=True)
+    axes[0, 0].set_yticks(places, short.str.replace("_", " "), fontsize=8)
     plt.close(figure)
     return figure
 

@@ -11,24 +11,40 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from safn import figures
+from safn.metrics import CONVENTIONS
 from safn.pages import ROOT, picture, table
 from safn.plan import CHAIN, base_run
 from safn.records import parse_run
-from safn.results import over_seeds
+from safn.results import PROTOCOLS, over_seeds
 
 FOLDER = ROOT / "results"
 Records = dict[tuple[str, str], dict[str, Any]]
 QUOTE = re.compile(r"\{=([^:{}]+):([^:{}]+):([^:{}]+)(?::([^:{}]+))?\}")
-COLUMNS = {
-    "val_mAP": "mAP",
-    "map_miou": "maps",
-    "pseudo_miou_drop": "pseudo, 255 dropped",
-    "pseudo_miou_background": "as back-ground",
-    "pseudo_miou_wrong": "as wrong",
-    "ignored_share": "share of 255",
-    "val_miou_single": "val, single scale",
-    "val_miou_multi": "multi-scale",
-    "val_miou_crf": "multi-scale + CRF",
+# columns of the tables: the metrics that share a cell
+OVERVIEW = {
+    "mAP": ["val_mAP"],
+    "maps": ["map_miou"],
+    "pseudo ground truth, 255 dropped / background / wrong": [f"pseudo_miou_{k}" for k in CONVENTIONS],
+    "255": ["ignored_share"],
+    "val, single scale / multi-scale / CRF": [f"val_miou_{k}" for k in PROTOCOLS],
+}
+# the tables of means: title -> metric -> column
+MEANS = {
+    "classifier (mAP, validation images), maps and pseudo ground truth (mIoU, training images)": {
+        "val_mAP": "mAP",
+        "map_miou": "maps",
+        "pseudo_miou_drop": "pseudo, 255 dropped",
+        "pseudo_miou_background": "255 as background",
+        "pseudo_miou_wrong": "255 as wrong",
+        "ignored_share": "share of 255",
+    },
+    "the same mIoU on those training images that are on the official train list": {
+        "map_miou_train_list": "maps",
+        "pseudo_miou_drop_train_list": "pseudo, 255 dropped",
+        "pseudo_miou_background_train_list": "255 as background",
+        "pseudo_miou_wrong_train_list": "255 as wrong",
+    },
+    "segmentation (mIoU, validation images)": {f"val_miou_{key}": text for key, text in PROTOCOLS.items()},
 }
 PANELS = {
     "map_miou": "maps, training images",
@@ -36,8 +52,6 @@ PANELS = {
     "val_miou_multi": "segmentation, val,\nmulti-scale",
     "val_miou_crf": "segmentation, val,\nmulti-scale + CRF",
 }
-TRAIN_LIST = {"map_miou_train_list": "maps", **{f"pseudo_miou_{k}_train_list": v for k, v in (
-    ("drop", "pseudo, 255 dropped"), ("background", "as background"), ("wrong", "as wrong"))}}  # fmt: skip
 
 
 def exported(folder: Path = FOLDER) -> dict[str, Records]:
@@ -78,9 +92,12 @@ def overview(folder: Path = FOLDER) -> str:
     sections = []
     for name, records in exported(folder).items():
         runs = runs_of(records)
-        rows = [[f"[`{r['run']}`](#{label(name, r['run'])})", *_cells(r, COLUMNS)] for r in runs.to_dict("records")]
+        rows = [
+            [f"[{r['run']}](#{label(name, r['run'])})", *(_cell(r, metrics) for metrics in OVERVIEW.values())]
+            for r in runs.to_dict("records")
+        ]
         caption = f"Profile {name}, every run: mAP and mIoU in percent; maps and pseudo ground truth on training images"
-        head = ["run", *COLUMNS.values()]
+        head = ["run", *OVERVIEW]
         sections.append(f"## Profile {name}\n\n{_said(records)}\n\n{table(caption, f'recorded-{name}', head, rows)}")
     return "\n".join(sections) or "No run is recorded yet.\n"
 
@@ -104,8 +121,8 @@ def _said(records: Records) -> str:
     )
 
 
-def _cells(row: dict[str, Any], columns: dict[str, str]) -> list[str]:
-    return ["-" if pd.isna(row.get(name)) else f"{100 * row[name]:.1f}" for name in columns]
+def _cell(row: dict[str, Any], metrics: list[str]) -> str:
+    return " / ".join("-" if pd.isna(row.get(metric)) else f"{100 * row[metric]:.1f}" for metric in metrics)
 
 
 def write_pages(out: Path, folder: Path = FOLDER) -> None:
@@ -117,13 +134,12 @@ def write_pages(out: Path, folder: Path = FOLDER) -> None:
             parts.append(f"({label(name, run)})=\n## {run}\n")
             for record in chain_of(records, run):
                 settings = ", ".join(f"{k} {v}" for k, v in record["parameters"].items() if k != "run")
-                numbers = [[f"`{k}`", "-" if v is None else f"{v:.5g}"] for k, v in record["metrics"].items()]
-                caption = (
-                    f"{record['stage']}, {record['run']}: commit {record['commit']}, {record['seconds']:,.0f} s, "
-                    f"fingerprint {record['fingerprint']}, {record['finished']}"
+                numbers = ", ".join(f"{k} {'-' if v is None else f'{v:.5g}'}" for k, v in record["metrics"].items())
+                made = f"commit `{record['commit']}`, {record['seconds']:,.0f} s, fingerprint `{record['fingerprint']}`"
+                parts.append(
+                    f"**`{record['stage']}/{record['run']}`**, {made}, {record['finished']}\n"
+                    f"- Settings: {settings}\n- Numbers: {numbers}\n"
                 )
-                shown = table(caption, f"{label(name, run)}-{record['stage'][:2]}", ["metric", "value"], numbers)
-                parts.append(f"{settings}\n\n{shown}")
         (out / f"{name}.md").write_text("\n".join(parts))
 
 
@@ -180,15 +196,14 @@ def evidence(name: str, folder: Path = FOLDER) -> str:
     parts.append(
         picture(f"seeds-{name}", "Each run (dots) and the mean over the seeds (lines); the axes do not begin at 0")
     )
-    for title, columns in {"all training images": COLUMNS, "images of the official train list": TRAIN_LIST}.items():
-        there = [c for c in columns if c in runs]
-        means = over_seeds(runs, "configuration", there)
-        rows = [
-            [f"`{k}`", *("-" if "nan" in str(v) else v for v in row)] for k, row in zip(means.index, means.to_numpy())
-        ]
-        seeds = runs["seed"].dropna().astype(int).nunique()
-        caption = f"Mean ± standard deviation over {seeds} seed{'s' * (seeds > 1)}, percent; maps and pseudo ground truth: {title}"
-        parts.append(table(caption, f"{name}-means-{len(parts)}", ["", *(columns[c] for c in there)], rows))
+    seeds = runs["seed"].dropna().astype(int).nunique()
+    for number, (title, columns) in enumerate(MEANS.items()):
+        there = [column for column in columns if column in runs]
+        means = over_seeds(runs.dropna(subset=there, how="all"), "configuration", there)
+        rows = [[plainly(kind), *row] for kind, row in zip(means.index, means.to_numpy())]
+        caption = f"Mean ± standard deviation over {seeds} seed{'s' * (seeds > 1)}, percent: {title}"
+        if there:
+            parts.append(table(caption, f"{name}-means-{number}", ["", *(columns[c] for c in there)], rows))
     for stage, text in {"08_aggregation": "Table 4", "09_scales": "Table 6"}.items():
         found = records.get((stage, "default"), {})
         parts += [_frame(f"Differences of {text}: points of mIoU and 95 % intervals", f"{name}-differences-{stage}",
@@ -209,12 +224,18 @@ def evidence(name: str, folder: Path = FOLDER) -> str:
     return "\n".join(part for part in parts if part is not None)
 
 
+def plainly(configuration: str) -> str:
+    """``attention_1-0.75-0.5`` as ``attention, 1 / 0.75 / 0.5``."""
+    return configuration.replace("_", ", ").replace("-", " / ")
+
+
 def pictures(folder: Path = FOLDER) -> dict[str, Figure]:
     """Name -> figure of each that ``evidence`` shows."""
     drawn = {}
     for name, records in exported(folder).items():
         runs = runs_of(records)
-        drawn[f"seeds-{name}"] = figures.seeds(runs, {c: PANELS[c] for c in PANELS if c in runs})
+        shown = runs.assign(configuration=runs["configuration"].map(plainly))
+        drawn[f"seeds-{name}"] = figures.seeds(shown, {c: PANELS[c] for c in PANELS if c in runs})
         if record := _thresholds(records):
             drawn[f"thresholds-{name}"] = figures.sensitivity(pd.DataFrame(record["thresholds"]), record["parameters"])
     return drawn

@@ -219,3 +219,30 @@ def test_without_masks_there_is_no_best_and_no_worst(tiny_voc, tmp_path):
         folder.mask_path(image_id).unlink()
     figure = figures.best_and_worst(folder, folder.ids("val"), np.zeros((0, 4, 5), int), tmp_path, rows=2)
     assert "no image has a true mask" in figure.texts[0].get_text()
+
+
+def test_each_run_is_a_dot_and_each_mean_a_line():
+    runs = pd.DataFrame({"configuration": ["a", "b", "a", "c"], "map_miou": [0.3, 0.5, 0.4, np.nan]})
+    axis = figures.seeds(runs, {"map_miou": "maps"}).axes[0]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["c", "b", "a"]
+    dots = {tuple(np.round(line.get_xdata(), 3)) for line in axis.lines if line.get_linestyle() == "None"}
+    means = [line.get_xdata()[0] for line in axis.lines if line.get_linestyle() != "None"]
+    assert dots == {(), (50.0,), (30.0, 40.0)} and means == pytest.approx([50, 35])
+
+
+def test_changes_stand_beside_the_default():
+    rows = pd.DataFrame({"change": ["default", "optimizer = sgd, a = 1, batch_size = 4, b = 2"], "w": [0.7, 0.2]})
+    axis = figures.changes(rows, {"w": "weight"}).axes[0]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["default", "SGD, b = 2"]
+    line, dots = axis.lines
+    assert (
+        line.get_xdata() == [0.7, 0.7] and dots.get_xdata().tolist() == [0.7, 0.2] and list(dots.get_ydata()) == [1, 0]
+    )
+
+
+def test_the_sensitivity_has_a_panel_a_threshold_and_marks_what_was_set():
+    rows = [["gamma", v, v, v, v, 0.0] for v in (0.1, 0.2)] + [["ignore_saliency", 0.5, 1.0, 2.0, 3.0, 4.0]]
+    table = pd.DataFrame(rows, columns=["threshold", "value", "drop", "background", "wrong", "ignored (%)"])
+    first, second = figures.sensitivity(table, {"gamma": 0.2, "ignore_saliency": 0.06}).axes
+    assert first.get_xlabel() == "gamma" and second.get_xlabel() == "ignore_saliency"
+    assert list(second.lines[-1].get_xdata()) == [0.06, 0.06] and len(first.lines) == 5

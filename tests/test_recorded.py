@@ -68,12 +68,12 @@ def test_a_control_has_the_classifier_and_the_maps_of_its_run(folder):
 def test_each_row_leads_to_the_record_of_its_run(folder, tmp_path):
     text = recorded.overview(folder)
     link = recorded.label("photos", RUN)
-    assert f"| [`{RUN}`](#{link}) | 80.0 | 40.0 | - | - | - | - | - | - | 50.0 |" in text
+    assert f"| [{RUN}](#{link}) | 80.0 | 40.0 | - / - / - | - | - / - / 50.0 |" in text
     assert "9 training and 4 validation images (fingerprint `d1`)" in text and "saliency: u2netp" in text
     recorded.write_pages(tmp_path / "pages", folder)
     page = (tmp_path / "pages" / "photos.md").read_text()
-    assert f"({link})=\n## {RUN}" in page and "commit abc, 61 s, fingerprint f00" in page
-    assert "learning_rate 0.005" in page and "| `map_miou` | 0.4 |" in page and "| `val_miou_crf` | - |" in page
+    assert f"({link})=\n## {RUN}" in page and "commit `abc`, 61 s, fingerprint `f00`, 2026" in page
+    assert "learning_rate 0.005" in page and "- Numbers: map_miou 0.4, " in page and "- Numbers: val_miou_crf -" in page
 
 
 def test_numbers_of_the_text_are_those_of_the_records(folder):
@@ -120,8 +120,9 @@ def test_notebooks_and_readme_quote_what_is_recorded(where, quote):
 
 def test_the_evidence_has_means_differences_and_sizes(folder):
     text = recorded.evidence("photos", folder)
-    assert "| `attention_1-0.5` | 80.0 ± 0.0 | 42.0 ± 2.0 | 50.0 |" in text.replace(" - |", "")
-    assert "| `attention_1-0.5` | 52.0 ± 2.0 |" in text and "official train list" in text
+    assert "| attention, 1 / 0.5 | 80.0 ± 0.0 | 42.0 ± 2.0 |" in text and "over 3 seeds" in text
+    assert "| attention, 1 / 0.5 | 52.0 ± 2.0 |" in text and "official train list" in text
+    assert "| attention, 1 / 0.5 | 50.0 |" in text and "| attention, 1 / 0.5+maps | - |" not in text
     assert "| maps | a - b | 0.3 | +0.3 | - |" in text and "| small | 20.0 |" in text
     assert "Rank correlation" not in text
     assert recorded.evidence("none", folder) == "Nothing is recorded yet.\n"
