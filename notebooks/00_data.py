@@ -38,7 +38,7 @@ import numpy as np
 import pandas as pd
 from IPython.display import display
 
-from safn import data, emoji, expected, figures, records, settings
+from safn import charts, data, emoji, expected, figures, records, settings
 
 # %% tags=["parameters"]
 # parameters
@@ -75,7 +75,7 @@ for split, ids in lists.items():
     (stage.folder / f"{split}.txt").write_text("\n".join(ids) + "\n")
 labels = {split: np.stack([folder.label(i) for i in ids]) for split, ids in lists.items()}
 images_per_class = pd.DataFrame({split: array.sum(0).astype(int) for split, array in labels.items()}, folder.classes)
-display(figures.bars(images_per_class, "images", width=11, rotate=60))
+display(charts.bars(images_per_class, "images", width=11, rotate=60))
 pd.DataFrame(
     {
         split: {"images": len(ids), "labels an image": round(float(labels[split].sum(1).mean()), 3)}

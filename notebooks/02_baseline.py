@@ -34,6 +34,7 @@ from IPython.display import display
 
 from safn import (
     backbones,
+    charts,
     data,
     expected,
     figures,
@@ -80,7 +81,7 @@ stage = records.begin(p.runs, "02_baseline", "default", p, [source])
 training.seed_everything(p.seed)
 plain = network.PlainClassifier(p.backbone, len(folder.classes), p.weights, p.freeze)
 log = training.train_classifier(plain, p, folder, train, val, stage.folder)
-figures.curves(log, {"loss (Eq. 3)": ["loss"], "validation mAP": ["val_mAP"]})
+charts.curves(log, {"loss (Eq. 3)": ["loss"], "validation mAP": ["val_mAP"]})
 
 # %% [markdown]
 # ## Grad-CAM maps
@@ -95,8 +96,8 @@ for split, ids in {"train": train, "val": val}.items():
     inference.write_grad_cam(plain, samples, stage.folder / split, predicted=split == "val")
 sweep = scoring.sweep_maps(folder, train, stage.folder / "train")
 alone = scoring.at_threshold(folder, val, stage.folder / "val", sweep.threshold)
-display(figures.sweep({"Grad-CAM, training images": sweep.miou}))
-figures.percent(
+display(charts.sweep({"Grad-CAM, training images": sweep.miou}))
+charts.percent(
     {
         "training images, best threshold": sweep.miou.max(),
         "validation images, predicted classes, same threshold": alone.miou(),

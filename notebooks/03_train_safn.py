@@ -34,7 +34,7 @@
 # `run` is named after aggregation, scales and seed, so that the runs of an ablation lie side by side.
 
 # %%
-from safn import SAFN, backbones, data, expected, figures, inference, loading, records, settings, training
+from safn import SAFN, backbones, charts, data, expected, figures, inference, loading, records, settings, training
 
 # %% tags=["parameters"]
 # parameters
@@ -75,7 +75,7 @@ training.seed_everything(p.seed)
 network = SAFN(p.backbone, len(folder.classes), p.scales, p.aggregation, p.weights, p.attention_start, p.freeze)
 log = training.train_classifier(network, p, folder, train, val, stage.folder)
 weight_columns = [f"weight_{s:g}" for s in p.scales]
-figures.curves(log, {"loss (Eq. 3)": ["loss"], "validation mAP": ["val_mAP"], "mean scale weight": weight_columns})
+charts.curves(log, {"loss (Eq. 3)": ["loss"], "validation mAP": ["val_mAP"], "mean scale weight": weight_columns})
 
 # %% [markdown]
 # ## What the attention does

@@ -32,7 +32,7 @@
 # %%
 from IPython.display import display
 
-from safn import backbones, data, expected, figures, inference, loading, metrics, records, scoring, settings
+from safn import backbones, charts, data, expected, figures, inference, loading, metrics, records, scoring, settings
 
 # %% tags=["parameters"]
 # parameters
@@ -75,8 +75,8 @@ print(f"maps without a positive value, set to 0: {empty['train']} of the trainin
 sweep = scoring.sweep_maps(folder, train, stage.folder / "train")
 official = float(metrics.mean_iou(scoring.listed(folder, train, sweep.counts).sum(0)))
 alone = scoring.at_threshold(folder, val, stage.folder / "val", sweep.threshold)
-display(figures.sweep({"training images": sweep.miou}))
-figures.percent(
+display(charts.sweep({"training images": sweep.miou}))
+charts.percent(
     {
         "training images, best threshold": sweep.miou.max(),
         "those of the official train list, same threshold": official,
@@ -86,7 +86,7 @@ figures.percent(
 
 # %%
 by_size = metrics.iou_by_size(sweep.counts)
-figures.percent(by_size)
+charts.percent(by_size)
 
 # %%
 figures.map_gallery(folder, train, {"localization map": stage.folder / "train"}, rows=5)

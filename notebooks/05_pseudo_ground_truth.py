@@ -35,7 +35,7 @@
 import pandas as pd
 from IPython.display import display
 
-from safn import data, expected, figures, metrics, pseudo, records, scoring, settings
+from safn import charts, data, expected, figures, metrics, pseudo, records, scoring, settings
 
 # %% tags=["parameters"]
 # parameters
@@ -98,7 +98,7 @@ per_class.mul(100).round(1).transpose()
 # %%
 moved = pseudo.sweep(folder, salient, maps.folder / "train", saliency.folder, rules)
 moved.to_csv(stage.folder / "thresholds.csv", index=False)
-figures.sensitivity(moved, rules) if len(salient) else print("nothing to score")
+charts.sensitivity(moved, rules) if len(salient) else print("nothing to score")
 
 # %% [markdown]
 # ## Maps or saliency: which holds it back?
@@ -109,7 +109,7 @@ figures.sensitivity(moved, rules) if len(salient) else print("nothing to score")
 # %%
 threshold = saliency.record["metrics"]["saliency_threshold"]
 if salient and threshold is not None:
-    display(figures.percent(pseudo.limits(folder, salient, maps.folder / "train", saliency.folder, threshold, p.gamma)))
+    display(charts.percent(pseudo.limits(folder, salient, maps.folder / "train", saliency.folder, threshold, p.gamma)))
 
 # %%
 figures.pseudo_gallery(folder, salient, maps.folder / "train", saliency.folder, stage.folder, rows=5)

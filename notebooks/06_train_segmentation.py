@@ -31,7 +31,7 @@
 # A run `<run>@<backbone>-<head>` is another network on the same pseudo ground truth (Table 2).
 
 # %%
-from safn import DeepLab, backbones, data, expected, figures, inference, plan, records, settings, training
+from safn import DeepLab, backbones, charts, data, expected, figures, inference, plan, records, settings, training
 
 # %% tags=["parameters"]
 # parameters
@@ -75,7 +75,7 @@ network = DeepLab(p.backbone, p.head, len(folder.classes) + 1, p.weights, p.head
 masks = None if p.label_source == "masks" else labels.folder
 train = [i for i in train if i not in labels.record.get("left_out", ())]
 log = training.train_segmenter(network, p, folder, train, masks, stage.folder)
-figures.curves(log, {"cross-entropy": ["loss"], "learning rate (head)": ["learning_rate"]})
+charts.curves(log, {"cross-entropy": ["loss"], "learning rate (head)": ["learning_rate"]})
 
 # %% [markdown]
 # ## What it learned, on training images

@@ -38,7 +38,7 @@
 import pandas as pd
 from IPython.display import display
 
-from safn import backbones, data, expected, figures, inference, metrics, records, scoring, settings
+from safn import backbones, charts, data, expected, figures, inference, metrics, records, scoring, settings
 
 # %% tags=["parameters"]
 # parameters
@@ -89,7 +89,7 @@ pd.DataFrame(
 # %%
 classes = ["background", *folder.classes]
 per_class = pd.DataFrame({names[q]: 100 * matrices[q].iou() for q in protocols}, classes)
-display(figures.bars(per_class, "IoU (%)", width=11, rotate=60))
+display(charts.bars(per_class, "IoU (%)", width=11, rotate=60))
 per_class.round(1).transpose()
 
 # %% [markdown]
@@ -98,7 +98,7 @@ per_class.round(1).transpose()
 
 # %%
 by_size = pd.DataFrame({names[q]: metrics.iou_by_size(counts[q]) for q in protocols})
-display(figures.bars(100 * by_size, "foreground IoU (%)"))
+display(charts.bars(100 * by_size, "foreground IoU (%)"))
 (100 * by_size).round(1)
 
 # %% [markdown]

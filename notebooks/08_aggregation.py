@@ -34,7 +34,7 @@ from types import SimpleNamespace
 import pandas as pd
 from IPython.display import display
 
-from safn import cost, data, expected, figures, published, records, results, settings
+from safn import charts, cost, data, expected, published, records, results, settings
 
 MULTI = "segmentation, multiple scales"
 
@@ -90,7 +90,7 @@ gaps.round(2)
 
 # %%
 by_size = {what: results.by_size(p.runs, table, "aggregation", what) for what in ("maps", MULTI)}
-display(figures.bars(by_size[MULTI], "foreground IoU (%)"))
+display(charts.bars(by_size[MULTI], "foreground IoU (%)"))
 pd.concat(by_size).round(1)
 
 # %% [markdown]

@@ -31,7 +31,7 @@
 import pandas as pd
 from IPython.display import display
 
-from safn import data, expected, figures, published, records, results, scales, settings
+from safn import charts, data, expected, figures, published, records, results, scales, settings
 
 MULTI = "segmentation, multiple scales"
 
@@ -81,7 +81,7 @@ gaps.round(2)
 
 # %%
 by_size = {what: results.by_size(p.runs, table, "scales", what) for what in ("maps", MULTI)}
-display(figures.bars(by_size["maps"], "IoU of the maps (%)"))
+display(charts.bars(by_size["maps"], "IoU of the maps (%)"))
 pd.concat(by_size).round(1)
 
 # %% [markdown]
@@ -98,7 +98,7 @@ correlations, replaced = scales.correlations(studied), scales.scores(studied)
 if studied:
     for run, (objects, _) in studied.items():
         objects.to_csv(stage.folder / f"objects_{run}.csv", index=False)
-    display(figures.weights_by_size(next(iter(studied.values()))[0]), correlations)
+    display(charts.weights_by_size(next(iter(studied.values()))[0]), correlations)
 else:
     print("nothing to study: no true masks, or no attention in the first run")
 

@@ -32,7 +32,7 @@
 import pandas as pd
 from IPython.display import display
 
-from safn import data, expected, figures, published, records, results, settings
+from safn import charts, data, expected, published, records, results, settings
 
 # %% tags=["parameters"]
 # parameters
@@ -73,7 +73,7 @@ alone = {
     "segmentation, single scale": main["val_miou_single"],
     "segmentation, multiple scales": main["val_miou_multi"],
 }
-figures.percent(pd.Series(alone, dtype=float))
+charts.percent(pd.Series(alone, dtype=float))
 
 # %% [markdown]
 # ## Tables 1 and 2

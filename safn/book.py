@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from safn import drawings, figures, pages, recorded
+from safn import charts, drawings, pages, recorded
 
 ROOT = Path(__file__).resolve().parent.parent
 TITLES = {
@@ -182,9 +182,9 @@ def _generate(out: Path, runs: Path, chapters: dict[str, Path], jobs: Iterable[t
         "map mIoU (%)": "mIoU of the maps (%)",
         "val mAP (%)": "val mAP (%)",
     }
-    drawn = recorded.pictures() | {k: figures.changes(rows, measured) for k, rows in pages.attention_rows().items()}
+    drawn = recorded.pictures() | {k: charts.changes(rows, measured) for k, rows in pages.attention_rows().items()}
     if curves := pages.growth():
-        drawn["growth"] = figures.growth(curves)
+        drawn["growth"] = charts.growth(curves)
     for name, figure in drawn.items():
         drawings.write_svg(out / f"{name}.svg", figure)
 

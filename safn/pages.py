@@ -80,7 +80,7 @@ def smoke(path: Path = ROOT / "results" / "smoke.json") -> str:
 
 
 def speed(path: Path = ROOT / "results" / "bench.json") -> str:
-    """What ``make bench`` measured, in MyST: a table of ratios with their goals, and the figure of ``figures.growth``."""
+    """What ``make bench`` measured, in MyST: a table of ratios with their goals, and the figure of ``charts.growth``."""
     if not path.exists():
         return "Nothing is measured yet: `make bench` does.\n"
     found = json.loads(path.read_text())

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from safn import figures
+from safn import charts
 from safn.metrics import CONVENTIONS
 from safn.pages import ROOT, picture, table
 from safn.plan import CHAIN, base_run
@@ -235,9 +235,9 @@ def pictures(folder: Path = FOLDER) -> dict[str, Figure]:
     for name, records in exported(folder).items():
         runs = runs_of(records)
         shown = runs.assign(configuration=runs["configuration"].map(plainly))
-        drawn[f"seeds-{name}"] = figures.seeds(shown, {c: PANELS[c] for c in PANELS if c in runs})
+        drawn[f"seeds-{name}"] = charts.seeds(shown, {c: PANELS[c] for c in PANELS if c in runs})
         if record := _thresholds(records):
-            drawn[f"thresholds-{name}"] = figures.sensitivity(pd.DataFrame(record["thresholds"]), record["parameters"])
+            drawn[f"thresholds-{name}"] = charts.sensitivity(pd.DataFrame(record["thresholds"]), record["parameters"])
     return drawn
 
 

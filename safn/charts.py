@@ -1,0 +1,176 @@
+"""Every chart of numbers, in the notebooks and on the pages of the book; importing it sets matplotlib's style."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
+
+SERIES = (
+    "#0072b2",
+    "#d55e00",
+    "#009e73",
+    "#cc79a7",
+    "#e69f00",
+    "#56b4e9",
+)  # Okabe and Ito's, safe for colour-blind
+plt.rcParams.update(
+    {
+        "figure.dpi": 110,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "grid.alpha": 0.3,
+        "axes.prop_cycle": plt.cycler(color=SERIES),
+        "figure.constrained_layout.use": True,
+        "savefig.facecolor": "white",
+    }
+)
+
+
+def curves(log: pd.DataFrame, panels: dict[str, list[str]], x: str = "epoch") -> Figure:
+    """One panel a key (its label of the vertical axis), one line a column of ``log``; missing columns are left out."""
+    figure, axes = plt.subplots(1, len(panels), figsize=(4 * len(panels), 3), squeeze=False)
+    for axis, (label, columns) in zip(axes[0], panels.items()):
+        for column in (c for c in columns if c in log):
+            rows = log[log[column].notna()]
+            axis.plot(rows[x], rows[column], marker="o", markersize=4, label=column.replace("_", " "))
+        axis.set(xlabel=x, ylabel=label)
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        if len(axis.lines) > 1:
+            axis.legend(frameon=False)
+    plt.close(figure)
+    return figure
+
+
+def bars(
+    table: pd.DataFrame, ylabel: str, errors: pd.DataFrame | None = None, width: float = 8, rotate: float = 0
+) -> Figure:
+    """Grouped bars: one group a row of ``table``, one colour a column; ``errors`` of the same form as whiskers."""
+    figure, axis = plt.subplots(figsize=(width, 3.2))
+    table.plot.bar(ax=axis, yerr=errors, capsize=3, rot=rotate, width=0.8)
+    axis.grid(axis="x", visible=False)
+    axis.set(xlabel="", ylabel=ylabel)
+    axis.legend(frameon=False, ncols=min(4, table.shape[1]), loc="lower center", bbox_to_anchor=(0.5, 1))
+    plt.close(figure)
+    return figure
+
+
+def sweep(curves: dict[str, np.ndarray]) -> Figure:
+    """mIoU in percent against the background threshold, one line a method; a dot marks the best."""
+    figure, axis = plt.subplots(figsize=(6, 3.2))
+    for name, values in curves.items():
+        thresholds = np.linspace(0, 1, len(values))
+        (line,) = axis.plot(thresholds, 100 * values, label=name)
+        best = int(values.argmax())
+        axis.plot(thresholds[best], 100 * values[best], "o", color=line.get_color())
+        axis.annotate(f"{100 * values[best]:.1f} at {thresholds[best]:.2f}", (thresholds[best], 100 * values[best]),
+                      xytext=(6, 4), textcoords="offset points", fontsize=8)  # fmt: skip
+    axis.set(xlabel="background threshold", ylabel="mIoU (%)")
+    axis.legend(frameon=False)
+    plt.close(figure)
+    return figure
+
+
+def sensitivity(table: pd.DataFrame, given: dict[str, Any]) -> Figure:
+    """mIoU in percent against each threshold of ``pseudo.sweep``, one line a 255 convention, and the ignored share; a dashed
+    line marks the value ``given``."""
+    names = list(dict.fromkeys(table["threshold"]))
+    figure, axes = plt.subplots(1, len(names), figsize=(3.6 * len(names), 3.2), sharey=True, squeeze=False)
+    for axis, name in zip(axes[0], names):
+        rows = table[table["threshold"] == name]
+        for column in rows.columns[2:]:
+            label = column if column.startswith("ignored") else f"255: {column}"
+            axis.plot(
+                rows["value"], rows[column], ":" if column.startswith("ignored") else "-", marker=".", label=label
+            )
+        axis.axvline(given[name], color="0.5", linestyle="--", linewidth=1)
+        axis.set(xlabel=name)
+    axes[0, 0].set_ylabel("%")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), frameon=False, ncols=4, loc="upper center")
+    plt.close(figure)
+    return figure
+
+
+def weights_by_size(objects: pd.DataFrame, groups: int = 8) -> Figure:
+    """Weight of each scale against the share of the image that a class covers: medians of ``groups`` groups of as many
+    objects each, and a band from the first to the third quartile. ``objects``: of ``scales.study``."""
+    figure, axis = plt.subplots(figsize=(6, 3.2))
+    group = pd.qcut(objects["share"], min(groups, len(objects)), labels=False, duplicates="drop")
+    x = 100 * objects["share"].groupby(group).median()
+    for column in (c for c in objects if c.startswith("weight ")):
+        low, middle, high = (objects[column].groupby(group).quantile(q) for q in (0.25, 0.5, 0.75))
+        (line,) = axis.plot(x, middle, marker="o", markersize=4, label=column.replace("weight", "scale"))
+        axis.fill_between(x, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
+    axis.set(
+        xscale="log", xlabel="share of the image that the class covers (%)", ylabel="weight on the class", ylim=(0, 1)
+    )
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.minorticks_off()
+    axis.legend(frameon=False)
+    plt.close(figure)
+    return figure
+
+
+def growth(curves: list[dict[str, Any]]) -> Figure:
+    """Seconds against size, one panel for each thing that grows, both axes logarithmic; the legend has the exponents."""
+    panels = list(dict.fromkeys(curve["of"] for curve in curves))
+    rows = -(-len(panels) // 2)
+    figure, axes = plt.subplots(rows, 2, figsize=(8, 3.2 * rows), squeeze=False)
+    for axis in axes.flat[len(panels) :]:
+        axis.remove()
+    for axis, of in zip(axes.flat, panels):
+        for curve in (c for c in curves if c["of"] == of):
+            label = f"{curve['what']}: {curve['exponent']:.2f}"
+            axis.loglog(curve["sizes"], curve["seconds"], "o-", markersize=4, label=label)
+        sizes = next(c["sizes"] for c in curves if c["of"] == of)
+        axis.set_xticks(sizes, [f"{size:,}" for size in sizes], fontsize=8)
+        axis.minorticks_off()
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.set(xlabel=of, ylabel="seconds")
+        axis.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1))
+    plt.close(figure)
+    return figure
+
+
+def seeds(runs: pd.DataFrame, panels: dict[str, str]) -> Figure:
+    """One panel a metric of ``recorded.runs_of`` (column -> title), one row a configuration, percent: a dot a run, a line for
+    the mean over the seeds. The axes do not begin at 0."""
+    names = list(dict.fromkeys(runs["configuration"]))
+    figure, axes = plt.subplots(1, len(panels), figsize=(10, 1 + 0.32 * len(names)), sharey=True, squeeze=False)
+    for axis, (column, title) in zip(axes[0], panels.items()):
+        for place, name in enumerate(reversed(names)):
+            values = 100 * runs.loc[runs["configuration"] == name, column].dropna()
+            axis.plot(values, [place] * len(values), "o", color=SERIES[0], markersize=5, alpha=0.6)
+            if len(values):
+                axis.plot([values.mean()] * 2, [place - 0.35, place + 0.35], color=SERIES[1], linewidth=2)
+        axis.set_title(title, fontsize=9)
+        axis.set_xlabel("%")
+    axes[0, 0].set_yticks(range(len(names)), names[::-1])
+    plt.close(figure)
+    return figure
+
+
+def changes(rows: pd.DataFrame, panels: dict[str, str]) -> Figure:
+    """One row a setting that was changed, one panel a measure (column -> title); the line is the first row, the default."""
+    figure, axes = plt.subplots(1, len(panels), figsize=(9, 0.8 + 0.3 * len(rows)), sharey=True, squeeze=False)
+    places = range(len(rows))[::-1]
+    for axis, (column, title) in zip(axes[0], panels.items()):
+        axis.axvline(rows[column].iloc[0], color="0.5", linestyle="--", linewidth=1)
+        axis.plot(rows[column], places, "o", markersize=6)
+        axis.set_title(title, fontsize=9)
+    short = rows["change"].str.replace(r"optimizer = sgd.*?batch_size = 4", "SGD", regex=True)
+    axes[0, 0].set_yticks(places, short.str.replace("_", " "), fontsize=8)
+    plt.close(figure)
+    return figure
+
+
+def percent(values: dict[str, Any], digits: int = 1) -> pd.DataFrame:
+    """A column of percentages from shares in 0..1."""
+    return pd.DataFrame({"%": {name: round(100 * value, digits) for name, value in values.items()}})

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from safn import charts
+
+
+def test_growth_has_a_panel_for_each_thing_that_grows():
+    curves = [{"what": "maps", "of": "pixels", "sizes": [1, 10], "seconds": [2, 20], "exponent": 1.0},
+              {"what": "CRF", "of": "pixels", "sizes": [1, 10], "seconds": [2, 2], "exponent": 0.0},
+              {"what": "maps", "of": "scales", "sizes": [1, 2], "seconds": [1, 3], "exponent": 1.58}]  # fmt: skip
+    figure = charts.growth(curves)
+    assert [axis.get_xlabel() for axis in figure.axes] == ["pixels", "scales"]
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["maps: 1.00", "CRF: 0.00"]
+    assert figure.axes[1].lines[0].get_xydata().tolist() == [[1, 1], [2, 3]]
+
+
+def test_curves_draw_the_columns_that_are_there():
+    log = pd.DataFrame({"epoch": [1, 2, 3], "loss": [3.0, 2.0, 1.0], "val_mAP": [None, 0.5, 0.6]})
+    figure = charts.curves(log, {"loss": ["loss"], "mAP": ["val_mAP", "absent"]})
+    lines = [axis.lines[0].get_xydata().tolist() for axis in figure.axes]
+    assert lines == [[[1, 3], [2, 2], [3, 1]], [[2, 0.5], [3, 0.6]]] and len(figure.axes[1].lines) == 1
+    assert [axis.get_ylabel() for axis in figure.axes] == ["loss", "mAP"]
+
+
+def test_bars_have_the_heights_of_the_table():
+    table = pd.DataFrame({"val": [10.0, 20.0], "test": [30.0, 40.0]}, index=["max", "avg"])
+    axis = charts.bars(table, "mIoU (%)", table / 10).axes[0]
+    assert sorted(patch.get_height() for patch in axis.patches) == [10, 20, 30, 40]
+    assert [t.get_text() for t in axis.get_xticklabels()] == ["max", "avg"] and axis.get_ylabel() == "mIoU (%)"
+
+
+def test_the_sweep_marks_the_best_threshold():
+    axis = charts.sweep({"SAFN": np.array([0.1, 0.5, 0.2]), "plain": np.array([0.1, 0.2, 0.3])}).axes[0]
+    assert [text.get_text() for text in axis.texts] == ["50.0 at 0.50", "30.0 at 1.00"]
+
+
+def test_percent_rounds():
+    assert charts.percent({"a": 0.12345, "b": 1}, 2)["%"].to_dict() == {"a": 12.35, "b": 100}
+
+
+def test_weights_by_size_are_medians_of_groups_of_as_many_objects():
+    share = np.linspace(0.01, 0.8, 16)
+    objects = pd.DataFrame({"share": share, "weight 1": 1 - share, "weight 0.5": share})
+    axis = charts.weights_by_size(objects, groups=4).axes[0]
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["scale 1", "scale 0.5"]
+    first, second = axis.lines
+    groups = np.median(share.reshape(4, 4), 1)
+    np.testing.assert_allclose(first.get_xydata(), np.stack([100 * groups, 1 - groups], 1))
+    np.testing.assert_allclose(second.get_ydata(), groups)
+    assert axis.get_xscale() == "log" and axis.get_ylim() == (0, 1)
+
+
+def test_each_run_is_a_dot_and_each_mean_a_line():
+    runs = pd.DataFrame({"configuration": ["a", "b", "a", "c"], "map_miou": [0.3, 0.5, 0.4, np.nan]})
+    axis = charts.seeds(runs, {"map_miou": "maps"}).axes[0]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["c", "b", "a"]
+    dots = {tuple(np.round(line.get_xdata(), 3)) for line in axis.lines if line.get_linestyle() == "None"}
+    means = [line.get_xdata()[0] for line in axis.lines if line.get_linestyle() != "None"]
+    assert dots == {(), (50.0,), (30.0, 40.0)} and means == pytest.approx([50, 35])
+
+
+def test_changes_stand_beside_the_default():
+    rows = pd.DataFrame({"change": ["default", "optimizer = sgd, a = 1, batch_size = 4, b = 2"], "w": [0.7, 0.2]})
+    axis = charts.changes(rows, {"w": "weight"}).axes[0]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["default", "SGD, b = 2"]
+    line, dots = axis.lines
+    assert (
+        line.get_xdata() == [0.7, 0.7] and dots.get_xdata().tolist() == [0.7, 0.2] and list(dots.get_ydata()) == [1, 0]
+    )
+
+
+def test_the_sensitivity_has_a_panel_a_threshold_and_marks_what_was_set():
+    rows = [["gamma", v, v, v, v, 0.0] for v in (0.1, 0.2)] + [["ignore_saliency", 0.5, 1.0, 2.0, 3.0, 4.0]]
+    table = pd.DataFrame(rows, columns=["threshold", "value", "drop", "background", "wrong", "ignored (%)"])
+    first, second = charts.sensitivity(table, {"gamma": 0.2, "ignore_saliency": 0.06}).axes
+    assert first.get_xlabel() == "gamma" and second.get_xlabel() == "ignore_saliency"
+    assert list(second.lines[-1].get_xdata()) == [0.06, 0.06] and len(first.lines) == 5
