@@ -151,7 +151,7 @@ def glued(text: str, folder: Path = FOLDER) -> str:
     fourth part is another format of the bare number, such as ``.2f``.
 
     ``run``: of ``runs_of``; without its seed, the mean ± standard deviation over the seeds; or a stage, for what its
-    record ``default`` holds.
+    record ``default`` holds. File ``bench``: a row of ``make bench`` and one of its numbers, bare, with two decimals.
 
     Raises:
         KeyError: naming each quoted number that is not recorded.
@@ -160,8 +160,11 @@ def glued(text: str, folder: Path = FOLDER) -> str:
 
     def number(match: re.Match) -> str:
         try:
+            if match[1] == "bench":
+                rows = json.loads((folder / "bench.json").read_text())["rows"]
+                return format({r["what"]: r for r in rows}[match[2]][match[3]], match[4] or ".2f")
             return _quoted(files[match[1]], match[2], match[3], match[4])
-        except (KeyError, IndexError):
+        except (KeyError, IndexError, FileNotFoundError):
             problems.append(match[0])
             return match[0]
 

@@ -82,8 +82,10 @@ def test_numbers_of_the_text_are_those_of_the_records(folder):
     assert quote("photos:attention_1-0.5:map_miou") == "maps 42.0 ± 2.0."
     assert quote(f"photos:{RUN}:weight 1:.2f") == "maps 0.90."
     assert quote("photos:09_scales:maps, learned") == "maps 41.0."
+    (folder / "bench.json").write_text(json.dumps({"rows": [{"what": "maps, folder", "value": 1.464}]}))
+    assert quote("bench:maps, folder:value") == "maps 1.46." and quote("bench:maps, folder:value:.1f") == "maps 1.5."
     assert recorded.glued("no number, {a: b}", folder) == "no number, {a: b}"
-    text = "{=photos:none:map_miou} {=photos:attention_1-0.5:nothing} {=else:a:b} {=photos:attention_1-0.5+maps:val_miou_crf}"
+    text = "{=photos:none:map_miou} {=photos:attention_1-0.5:nothing} {=else:a:b} {=bench:a:value} {=photos:attention_1-0.5+maps:val_miou_crf}"
     with pytest.raises(KeyError) as error:
         recorded.glued(text, folder)
     assert all(part in str(error.value) for part in text.split())
