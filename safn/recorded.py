@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from safn import charts
+from safn import charts, drawings
 from safn.metrics import CONVENTIONS
 from safn.pages import ROOT, picture, table
 from safn.plan import CHAIN, base_run
@@ -236,12 +236,24 @@ def pictures(folder: Path = FOLDER) -> dict[str, Figure]:
     """Name -> figure of each that ``evidence`` shows."""
     drawn = {}
     for name, records in exported(folder).items():
-        runs = runs_of(records)
-        shown = runs.assign(configuration=runs["configuration"].map(plainly))
-        drawn[f"seeds-{name}"] = charts.seeds(shown, {c: PANELS[c] for c in PANELS if c in runs})
+        drawn[f"seeds-{name}"] = of_seeds(records)
         if record := _thresholds(records):
             drawn[f"thresholds-{name}"] = charts.sensitivity(pd.DataFrame(record["thresholds"]), record["parameters"])
     return drawn
+
+
+def of_seeds(records: Records) -> Figure:
+    """Every run and the means over the seeds, from the maps to the segmentation; controls and the upper bound have no maps
+    of their own."""
+    runs = runs_of(records)
+    shown = runs.assign(configuration=runs["configuration"].map(plainly))
+    shown.loc[runs["run"].str.contains("+", regex=False), "map_miou"] = float("nan")
+    return charts.seeds(shown, {column: title for column, title in PANELS.items() if column in runs})
+
+
+def draw(path: Path) -> None:
+    """Write ``of_seeds`` of an exported file beside it, as SVG."""
+    drawings.write_svg(path.with_suffix(".svg"), of_seeds(exported(path.parent)[path.stem]))
 
 
 def _thresholds(records: Records) -> dict[str, Any] | None:

@@ -133,3 +133,12 @@ def test_the_evidence_has_means_differences_and_sizes(folder):
 def test_learnt_weights_come_from_the_exported_runs(folder):
     row = f"| photos | `{RUN}` | 320 | 0.002, sgd | 0.900 / 0.100 | 0.050 / 0.050 |"
     assert row in recorded.weights(folder)
+
+
+def test_the_figure_of_an_exported_file_stands_beside_it_the_same_each_time(folder):
+    recorded.draw(folder / "photos.json")
+    drawn = (folder / "photos.svg").read_bytes()
+    recorded.draw(folder / "photos.json")
+    assert (folder / "photos.svg").read_bytes() == drawn and drawn.startswith(b"<?xml")
+    maps = recorded.of_seeds(recorded.exported(folder)["photos"]).axes[0]
+    assert [len(line.get_xdata()) for line in maps.lines] == [0, 3, 2]  # of the control no dot; three dots and their mean
