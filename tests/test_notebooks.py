@@ -75,8 +75,8 @@ def test_one_more_scale_set_runs_only_what_depends_on_it(emoji_runs, tmp_path):
     profile["experiments"][2] = "attention_1-0.75"
     changed = tmp_path / "changed.yaml"
     changed.write_text(yaml.safe_dump(profile))
-    planned = output(workflow(emoji_runs, changed, "", "--dry-run", "--quiet", "host", "reason"))
-    jobs = {line.split()[0] for line in planned.splitlines() if line[:2].isdigit()}
+    planned = workflow(emoji_runs, changed, "", "--dry-run", "--quiet", "host", "reason")
+    jobs = {line.split()[0] for line in (planned.stdout + planned.stderr).splitlines() if line[:2].isdigit()}
     chain = {f"{s}_attention_1-0.75_seed0" for s in ("03_train_safn", "04_localization_maps", "05_pseudo_ground_truth")}
     chain |= {f"{s}_attention_1-0.75_seed0" for s in ("06_train_segmentation", "07_evaluate")}
     assert jobs == chain | {"09_scales_default", "10_figures_default", "11_comparison_default"}
