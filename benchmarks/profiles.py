@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,8 +13,9 @@ import pandas as pd
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks import cases, growth
-from safn import dense_crf
+from safn import backbones, dense_crf, inference, smoke
 from safn.cost import seconds
+from safn.loading import PlainSet, plain_loader
 
 STEPS = 5
 KINDS = {  # what an operation of PyTorch's profile is called in the table: the first whose name occurs in its name
@@ -72,10 +77,31 @@ def crf_by_pixels() -> list[dict[str, Any]]:
     return rows
 
 
+def maps(images: int = 16) -> list[dict[str, Any]]:
+    """Milliseconds a photo of the parts of the maps of a folder, one image at a time and four at once."""
+    network, table = cases.safn("efficientnet_lite0").eval(), {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = smoke.random_photos(Path(name) / "data", images)
+        samples = PlainSet(folder, folder.ids("train_aug"), backbones.HALF, 320)
+        for size in (1, 4):
+            read = lambda size=size: list(plain_loader(samples, 0, size))  # noqa: E731
+            batches = read()
+            look = lambda batches=batches: [inference.flipped_features(network, b["image"]) for b in batches]  # noqa: E731
+            write = lambda size=size: inference.write_maps(network, samples, Path(name) / "maps", batch_size=size)  # noqa: E731
+            with contextlib.redirect_stdout(io.StringIO()):  # progress
+                each = [[seconds(call) for call in (read, look, write)] for _ in range(STEPS + 1)][1:]
+            reading, network_s, both = 1e3 / images * np.median(each, 0)
+            table[size] = {"reading": reading, "network, mirrored too": network_s, "all, written": both}
+    return [
+        {"part": k, "one at a time": round(v, 1), "four at once": round(table[4][k], 1)} for k, v in table[1].items()
+    ]
+
+
 def measure() -> dict[str, list[dict[str, Any]]]:
     """Title -> rows of a table."""
     return {
         "A training step of EfficientNet-Lite0, 8 images of 128 pixels: milliseconds by operation": operations(),
+        "Localization maps of a folder, long side 320 pixels: milliseconds a photo": maps(),
         "The CRF of a photo of 375 x 500 pixels, one process: milliseconds": crf(),
         "The CRF of four classes by the size of the image, one process: nanoseconds a pixel": crf_by_pixels(),
     }

@@ -141,4 +141,8 @@ def test_the_figure_of_an_exported_file_stands_beside_it_the_same_each_time(fold
     recorded.draw(folder / "photos.json")
     assert (folder / "photos.svg").read_bytes() == drawn and drawn.startswith(b"<?xml")
     maps = recorded.of_seeds(recorded.exported(folder)["photos"]).axes[0]
-    assert [len(line.get_xdata()) for line in maps.lines] == [0, 3, 2]  # of the control no dot; three dots and their mean
+    assert [len(line.get_xdata()) for line in maps.lines] == [
+        0,
+        3,
+        2,
+    ]  # of the control no dot; three dots and their mean
