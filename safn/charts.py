@@ -77,21 +77,24 @@ def sweep(curves: dict[str, np.ndarray]) -> Figure:
 
 
 def sensitivity(table: pd.DataFrame, given: dict[str, Any]) -> Figure:
-    """mIoU in percent against each threshold of ``pseudo.sweep``, one line a 255 convention, and the ignored share; a dashed
-    line marks the value ``given``."""
+    """mIoU in percent against each threshold of ``pseudo.sweep``, one line a 255 convention, and below it the ignored share;
+    a dashed line marks the value ``given``."""
     names = list(dict.fromkeys(table["threshold"]))
-    figure, axes = plt.subplots(1, len(names), figsize=(3.6 * len(names), 3.2), sharey=True, squeeze=False)
-    for axis, name in zip(axes[0], names):
+    size = (3.4 * len(names), 4.4)
+    figure, axes = plt.subplots(
+        2, len(names), figsize=size, sharex="col", sharey="row", squeeze=False, height_ratios=(2, 1)
+    )
+    for (above, below), name in zip(axes.T, names):
         rows = table[table["threshold"] == name]
-        for column in rows.columns[2:]:
-            label = column if column.startswith("ignored") else f"255: {column}"
-            axis.plot(
-                rows["value"], rows[column], ":" if column.startswith("ignored") else "-", marker=".", label=label
-            )
-        axis.axvline(given[name], color="0.5", linestyle="--", linewidth=1)
-        axis.set(xlabel=name)
-    axes[0, 0].set_ylabel("%")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), frameon=False, ncols=4, loc="upper center")
+        for column in rows.columns[2:-1]:
+            above.plot(rows["value"], rows[column], marker=".", label=f"255: {column}")
+        below.plot(rows["value"], rows.iloc[:, -1], marker=".", color=SERIES[3])
+        for axis in (above, below):
+            axis.axvline(given[name], color="0.5", linestyle="--", linewidth=1)
+        below.set_xlabel(name)
+    axes[0, 0].set_ylabel("mIoU (%)")
+    axes[1, 0].set_ylabel(table.columns[-1])
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), frameon=False, ncols=3, loc="outside upper center")
     plt.close(figure)
     return figure
 

@@ -20,6 +20,7 @@ from safn.results import PROTOCOLS, over_seeds
 FOLDER = ROOT / "results"
 Records = dict[tuple[str, str], dict[str, Any]]
 QUOTE = re.compile(r"\{=([^:{}]+):([^:{}]+):([^:{}]+)(?::([^:{}]+))?\}")
+NARROW = "\u202f"  # a space at which no line breaks
 # columns of the tables: the metrics that share a cell
 OVERVIEW = {
     "mAP": ["val_mAP"],
@@ -203,7 +204,10 @@ def evidence(name: str, folder: Path = FOLDER) -> str:
     for number, (title, columns) in enumerate(MEANS.items()):
         there = [column for column in columns if column in runs]
         means = over_seeds(runs.dropna(subset=there, how="all"), "configuration", there)
-        rows = [[plainly(kind), *row] for kind, row in zip(means.index, means.to_numpy())]
+        rows = [
+            [plainly(kind), *(cell.replace(" ", NARROW) for cell in row)]
+            for kind, row in zip(means.index, means.to_numpy())
+        ]
         caption = f"Mean ± standard deviation over {seeds} seed{'s' * (seeds > 1)}, percent: {title}"
         if there:
             parts.append(table(caption, f"{name}-means-{number}", ["", *(columns[c] for c in there)], rows))

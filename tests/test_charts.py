@@ -75,6 +75,8 @@ def test_changes_stand_beside_the_default():
 def test_the_sensitivity_has_a_panel_a_threshold_and_marks_what_was_set():
     rows = [["gamma", v, v, v, v, 0.0] for v in (0.1, 0.2)] + [["ignore_saliency", 0.5, 1.0, 2.0, 3.0, 4.0]]
     table = pd.DataFrame(rows, columns=["threshold", "value", "drop", "background", "wrong", "ignored (%)"])
-    first, second = charts.sensitivity(table, {"gamma": 0.2, "ignore_saliency": 0.06}).axes
-    assert first.get_xlabel() == "gamma" and second.get_xlabel() == "ignore_saliency"
-    assert list(second.lines[-1].get_xdata()) == [0.06, 0.06] and len(first.lines) == 5
+    figure = charts.sensitivity(table, {"gamma": 0.2, "ignore_saliency": 0.06})
+    first, second, ignored, _ = figure.axes
+    assert [axis.get_xlabel() for axis in figure.axes] == ["", "", "gamma", "ignore_saliency"]
+    assert list(second.lines[-1].get_xdata()) == [0.06, 0.06] and len(first.lines) == 4 and len(ignored.lines) == 2
+    assert ignored.get_ylabel() == "ignored (%)"
