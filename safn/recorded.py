@@ -20,7 +20,6 @@ from safn.results import PROTOCOLS, over_seeds
 FOLDER = ROOT / "results"
 Records = dict[tuple[str, str], dict[str, Any]]
 QUOTE = re.compile(r"\{=([^:{}]+):([^:{}]+):([^:{}]+)(?::([^:{}]+))?\}")
-NARROW = "\u202f"  # a space at which no line breaks
 # columns of the tables: the metrics that share a cell
 OVERVIEW = {
     "mAP": ["val_mAP"],

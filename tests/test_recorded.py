@@ -121,7 +121,7 @@ def test_notebooks_and_readme_quote_what_is_recorded(where, quote):
 
 
 def test_the_evidence_has_means_differences_and_sizes(folder):
-    text = recorded.evidence("photos", folder).replace(recorded.NARROW, " ")
+    text = recorded.evidence("photos", folder)
     assert "| attention, 1 / 0.5 | 80.0 ± 0.0 | 42.0 ± 2.0 |" in text and "over 3 seeds" in text
     assert "| attention, 1 / 0.5 | 52.0 ± 2.0 |" in text and "official train list" in text
     assert "| attention, 1 / 0.5 | 50.0 |" in text and "| attention, 1 / 0.5+maps | - |" not in text
