@@ -203,10 +203,7 @@ def evidence(name: str, folder: Path = FOLDER) -> str:
     for number, (title, columns) in enumerate(MEANS.items()):
         there = [column for column in columns if column in runs]
         means = over_seeds(runs.dropna(subset=there, how="all"), "configuration", there)
-        rows = [
-            [plainly(kind), *(cell.replace(" ", NARROW) for cell in row)]
-            for kind, row in zip(means.index, means.to_numpy())
-        ]
+        rows = [[plainly(kind), *row] for kind, row in zip(means.index, means.to_numpy())]
         caption = f"Mean ± standard deviation over {seeds} seed{'s' * (seeds > 1)}, percent: {title}"
         if there:
             parts.append(table(caption, f"{name}-means-{number}", ["", *(columns[c] for c in there)], rows))
