@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from safn import inference, photos, recorded, rescoring, results, smoke, submission, voc
+from safn import evidence, inference, photos, rescoring, results, smoke, submission, voc
 from safn.data import DataError, VOCFolder
 from safn.settings import SettingsError, parse_scales
 
@@ -39,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
                     folder="what torchvision calls root; SBD in its folder sbd")  # fmt: skip
     added.add_argument("--download", action="store_true", help="fetch both archives first")
     command("export", "write the records of all stages into one JSON file, and a figure of its runs beside it",
-            lambda g: results.export(g.runs, Path(g.file)) or recorded.draw(Path(g.file)),
+            lambda g: results.export(g.runs, Path(g.file)) or evidence.draw(Path(g.file)),
             runs="runs/<profile>", file="to write, such as results/<profile>.json")  # fmt: skip
     added = command("rescore", "score a recorded run once more, from the files of its stages", _rescore,
                     runs="runs/<profile>", run="such as attention_1-0.75-0.5_seed0")  # fmt: skip

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from safn import charts, drawings, pages, recorded
+from safn import charts, drawings, evidence, pages, quotes, recorded
 
 ROOT = Path(__file__).resolve().parent.parent
 TITLES = {
@@ -155,7 +155,7 @@ def collect(runs: Path, chapters: dict[str, Path], out: Path, jobs: Iterable[tup
     recorded.write_pages(out / "book" / "records")
     pages.write_code(out / "book" / "code")
     for page in (out / "book").glob("*.md"):
-        page.write_text(pages.linked(recorded.glued(page.read_text())))
+        page.write_text(pages.linked(quotes.glued(page.read_text())))
 
 
 def _generate(out: Path, runs: Path, chapters: dict[str, Path], jobs: Iterable[tuple[str, str]] | None) -> None:
@@ -165,8 +165,8 @@ def _generate(out: Path, runs: Path, chapters: dict[str, Path], jobs: Iterable[t
         "profile": _built_from(runs, chapters),
         "provenance": pages.provenance(runs, jobs),
         "recorded": recorded.overview(),
-        "evidence": recorded.evidence("evidence"),
-        "evidence_emoji": recorded.evidence("emoji"),
+        "evidence": evidence.sections("evidence"),
+        "evidence_emoji": evidence.sections("emoji"),
         "faults": pages.faults(),
         "kills": pages.kills(),
         "attention": f"{recorded.weights()}\n{pages.attention()}",
@@ -182,7 +182,7 @@ def _generate(out: Path, runs: Path, chapters: dict[str, Path], jobs: Iterable[t
         "map mIoU (%)": "mIoU of the maps (%)",
         "val mAP (%)": "val mAP (%)",
     }
-    drawn = recorded.pictures() | {k: charts.changes(rows, measured) for k, rows in pages.attention_rows().items()}
+    drawn = evidence.pictures() | {k: charts.changes(rows, measured) for k, rows in pages.attention_rows().items()}
     if curves := pages.growth():
         drawn["growth"] = charts.growth(curves)
     for name, figure in drawn.items():

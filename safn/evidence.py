@@ -1,0 +1,123 @@
+"""The page on what the attention does: means over the seeds, differences with intervals, and results by object size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from safn import charts, drawings
+from safn.pages import picture, table
+from safn.plan import CHAIN
+from safn.recorded import FOLDER, Records, exported, measured_with, runs_of
+from safn.results import PROTOCOLS, over_seeds
+
+# the tables of means: title -> metric -> column
+MEANS = {
+    "classifier (mAP, validation images), maps and pseudo ground truth (mIoU, training images)": {
+        "val_mAP": "mAP",
+        "map_miou": "maps",
+        "pseudo_miou_drop": "pseudo, 255 dropped",
+        "pseudo_miou_background": "255 as background",
+        "pseudo_miou_wrong": "255 as wrong",
+        "ignored_share": "share of 255",
+    },
+    "the same mIoU on those training images that are on the official train list": {
+        "map_miou_train_list": "maps",
+        "pseudo_miou_drop_train_list": "pseudo, 255 dropped",
+        "pseudo_miou_background_train_list": "255 as background",
+        "pseudo_miou_wrong_train_list": "255 as wrong",
+    },
+    "segmentation (mIoU, validation images)": {f"val_miou_{key}": text for key, text in PROTOCOLS.items()},
+}
+PANELS = {
+    "map_miou": "maps, training images",
+    "pseudo_miou_background": "pseudo ground truth,\n255 as background",
+    "val_miou_multi": "segmentation, val,\nmulti-scale",
+    "val_miou_crf": "segmentation, val,\nmulti-scale + CRF",
+}
+
+
+def sections(name: str, folder: Path = FOLDER) -> str:
+    """The sections of one exported file in MyST: means over the seeds, differences with intervals, results by object size,
+    and what the weights do."""
+    records = exported(folder).get(name)
+    if not records:
+        return "Nothing is recorded yet.\n"
+    runs, parts = runs_of(records), [measured_with(records), ""]
+    parts.append(
+        picture(f"seeds-{name}", "Each run (dots) and the mean over the seeds (lines); the axes do not begin at 0")
+    )
+    seeds = runs["seed"].dropna().astype(int).nunique()
+    for number, (title, columns) in enumerate(MEANS.items()):
+        there = [column for column in columns if column in runs]
+        means = over_seeds(runs.dropna(subset=there, how="all"), "configuration", there)
+        rows = [[plainly(kind), *row] for kind, row in zip(means.index, means.to_numpy())]
+        caption = f"Mean ± standard deviation over {seeds} seed{'s' * (seeds > 1)}, percent: {title}"
+        if there:
+            parts.append(table(caption, f"{name}-means-{number}", ["", *(columns[c] for c in there)], rows))
+    for stage, text in {"08_aggregation": "Table 4", "09_scales": "Table 6"}.items():
+        found = records.get((stage, "default"), {})
+        parts += [_frame(f"Differences of {text}: points of mIoU and 95 % intervals", f"{name}-differences-{stage}",
+                         found.get("differences"), ".1f")]  # fmt: skip
+        for what, sizes in found.get("by_size", {}).items():
+            parts += [_frame(f"Foreground IoU (%) by object size, {text}: {what}", f"{name}-{stage}-{what.split()[-1]}",
+                             pd.DataFrame(sizes).rename_axis("share of the image").reset_index().to_dict("records"), ".1f")]  # fmt: skip
+    found = records.get(("09_scales", "default"), {})
+    parts += [
+        _frame("Rank correlation of a weight on an object with the share of the image that it covers",
+               f"{name}-correlations", found.get("correlations"), ".2f"),
+        _frame("mIoU (%) of the maps when other weights stand in the place of the learned ones, and IoU by object size",
+               f"{name}-replaced", found.get("replaced"), ".1f"),
+    ]  # fmt: skip
+    if _thresholds(records):
+        text = "The thresholds of the pseudo ground truth, one at a time moved, on up to 150 training images; dashed: as set"
+        parts.append(picture(f"thresholds-{name}", text))
+    return "\n".join(part for part in parts if part is not None)
+
+
+def plainly(configuration: str) -> str:
+    """``attention_1-0.75-0.5`` as ``attention, 1 / 0.75 / 0.5``."""
+    return configuration.replace("_", ", ").replace("-", " / ")
+
+
+def pictures(folder: Path = FOLDER) -> dict[str, Figure]:
+    """Name -> figure of each that ``sections`` shows."""
+    drawn = {}
+    for name, records in exported(folder).items():
+        drawn[f"seeds-{name}"] = of_seeds(records)
+        if record := _thresholds(records):
+            drawn[f"thresholds-{name}"] = charts.sensitivity(pd.DataFrame(record["thresholds"]), record["parameters"])
+    return drawn
+
+
+def of_seeds(records: Records) -> Figure:
+    """Every run and the means over the seeds, from the maps to the segmentation; controls and the upper bound have no maps
+    of their own."""
+    runs = runs_of(records)
+    shown = runs.assign(configuration=runs["configuration"].map(plainly))
+    shown.loc[runs["run"].str.contains("+", regex=False), "map_miou"] = float("nan")
+    return charts.seeds(shown, {column: title for column, title in PANELS.items() if column in runs})
+
+
+def draw(path: Path) -> None:
+    """Write ``of_seeds`` of an exported file beside it, as SVG."""
+    drawings.write_svg(path.with_suffix(".svg"), of_seeds(exported(path.parent)[path.stem]))
+
+
+def _thresholds(records: Records) -> dict[str, Any] | None:
+    """The record of stage 05 whose thresholds were moved: the first run's."""
+    return next((r for (stage, _), r in sorted(records.items()) if stage == CHAIN[2] and r.get("thresholds")), None)
+
+
+def _frame(caption: str, name: str, rows: list[dict[str, Any]] | None, form: str) -> str | None:
+    """Rows of a record as a table; ``None`` where the record has none."""
+    if not rows:
+        return None
+
+    def show(value: Any) -> str:
+        return "-" if value is None else format(value, form) if isinstance(value, float) else str(value)
+
+    return table(caption, name, list(rows[0]), [[show(value) for value in row.values()] for row in rows])

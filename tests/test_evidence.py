@@ -1,0 +1,37 @@
+"""The page on what the attention does."""
+
+from __future__ import annotations
+
+import exported
+import pytest
+
+from safn import evidence, recorded
+
+
+@pytest.fixture
+def folder(tmp_path):
+    exported.write(tmp_path)
+    return tmp_path
+
+
+def test_the_evidence_has_means_differences_and_sizes(folder):
+    text = evidence.sections("photos", folder)
+    assert "| attention, 1 / 0.5 | 80.0 ± 0.0 | 42.0 ± 2.0 |" in text and "over 3 seeds" in text
+    assert "| attention, 1 / 0.5 | 52.0 ± 2.0 |" in text and "official train list" in text
+    assert "| attention, 1 / 0.5 | 50.0 |" in text and "| attention, 1 / 0.5+maps | - |" not in text
+    assert "| maps | a - b | 0.3 | +0.3 | - |" in text and "| small | 20.0 |" in text
+    assert "Rank correlation" not in text
+    assert evidence.sections("none", folder) == "Nothing is recorded yet.\n"
+
+
+def test_the_figure_of_an_exported_file_stands_beside_it_the_same_each_time(folder):
+    evidence.draw(folder / "photos.json")
+    drawn = (folder / "photos.svg").read_bytes()
+    evidence.draw(folder / "photos.json")
+    assert (folder / "photos.svg").read_bytes() == drawn and drawn.startswith(b"<?xml")
+    maps = evidence.of_seeds(recorded.exported(folder)["photos"]).axes[0]
+    assert [len(line.get_xdata()) for line in maps.lines] == [
+        0,
+        3,
+        2,
+    ]  # of the control no dot; three dots and their mean

@@ -1,0 +1,75 @@
+"""Numbers in the prose are those of ``results/``."""
+
+from __future__ import annotations
+
+import json
+
+import exported
+import pytest
+from exported import RUN
+
+from safn import quotes
+from safn.pages import ROOT
+
+MAIN = "attention_1-0.75-0.5_seed0"
+VAL, ALONE = "val_miou", "classifier_only_val_miou"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    exported.write(tmp_path)
+    return tmp_path
+
+
+def test_numbers_of_the_text_are_those_of_the_records(folder):
+    quote = lambda inner: quotes.glued(f"maps {{={inner}}}.", folder)  # noqa: E731
+    assert quote(f"photos:{RUN}:map_miou") == "maps 40.0."
+    assert quote("photos:attention_1-0.5:map_miou") == "maps 42.0 ± 2.0."
+    assert quote(f"photos:{RUN}:weight 1:.2f") == "maps 0.90."
+    assert quote("photos:09_scales:maps, learned") == "maps 41.0."
+    (folder / "bench.json").write_text(json.dumps({"rows": [{"what": "maps, folder", "value": 1.464}]}))
+    assert quote("bench:maps, folder:value") == "maps 1.46." and quote("bench:maps, folder:value:.1f") == "maps 1.5."
+    assert quote("photos:08_aggregation:differences/maps/a - b/points:+.2f") == "maps +0.26."
+    assert quote("photos:08_aggregation:by_size/maps/attention/small") == "maps 20.0."
+    (folder / "attention.csv").write_text(
+        "images,change,weight 1,map mIoU (%)\n9,default,0.71,30\n9,crop = 96,0.5254,24.17\n"
+    )
+    assert (
+        quote("attention:9 crop = 96:map mIoU (%)") == "maps 24.2."
+        and quote("attention:9 default:weight 1") == "maps 0.710."
+    )
+    assert quotes.glued("no number, {a: b}", folder) == "no number, {a: b}"
+    text = "{=photos:none:map_miou} {=photos:attention_1-0.5:nothing} {=else:a:b} {=bench:a:value} {=photos:attention_1-0.5+maps:val_miou_crf}"
+    text += " {=photos:08_aggregation:differences/maps/a - c/points} {=photos:08_aggregation:by_size/maps} {=attention:8 default:weight 1}"
+    with pytest.raises(KeyError) as error:
+        quotes.glued(text, folder)
+    assert all(match[0] in str(error.value) for match in quotes.QUOTE.finditer(text))
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "book").glob("*.md")), ids=lambda page: page.name)
+def test_every_number_that_a_page_quotes_is_recorded(page):
+    assert not quotes.QUOTE.search(quotes.glued(page.read_text()))
+
+
+EMOJI, PHOTOS = f"=emoji:{MAIN}", f"=voc-subset:{MAIN}"
+QUOTES = [  # what cannot be glued, for it is read where no book is built
+    ("02_baseline", f"emoji, seed 0: validation mAP {{=emoji:02_baseline:val_mAP}}, alone {{=emoji:02_baseline:{ALONE}}} val mIoU"),
+    ("03_train_safn", f"validation mAP {{{EMOJI}:val_mAP}} (emoji, seed 0), {{{PHOTOS}:val_mAP}} (VOC subset"),
+    ("04_localization_maps", f"training images {{{EMOJI}:map_miou}} (emoji, seed 0), {{{PHOTOS}:map_miou}} (VOC subset"),
+    ("05_pseudo_ground_truth", f"{{{EMOJI}:pseudo_miou_drop}} / {{{EMOJI}:pseudo_miou_background}} (emoji, seed 0)"),
+    ("05_pseudo_ground_truth", f"{{{PHOTOS}:pseudo_miou_drop}} / {{{PHOTOS}:pseudo_miou_background}} (VOC subset)"),
+    ("07_evaluate", f"{{{EMOJI}:{VAL}_single}} / {{{EMOJI}:{VAL}_multi}} / {{{EMOJI}:{VAL}_crf}} (emoji, seed 0)"),
+    ("07_evaluate", f"{{{PHOTOS}:{VAL}_single}} / {{{PHOTOS}:{VAL}_multi}} / {{{PHOTOS}:{VAL}_crf}} (VOC subset)"),
+    ("07_evaluate", f"several ({{=emoji:masks_seed0:{VAL}_single}}, {{=emoji:masks_seed0:{VAL}_multi}})"),
+    ("11_comparison", f"{{{EMOJI}:{VAL}_multi}} (multi-scale) against {{{EMOJI}:{ALONE}}} on emoji, seed 0"),
+    ("README.md", f"**{{{PHOTOS}:{VAL}_crf}} val mIoU** with multi-scale test and CRF ({{{PHOTOS}:{VAL}_multi}} multi-scale, {{{PHOTOS}:{VAL}_single}}"),
+    ("README.md", f"has {{{PHOTOS}:pseudo_miou_drop}} mIoU (255, {{{PHOTOS}:ignored_share}} % of"),
+    ("README.md", f"maps {{{PHOTOS}:map_miou}} at the best threshold"),
+    ("README.md", f"mean weights {{{PHOTOS}:weight 1:.2f}} / {{{PHOTOS}:weight 0.75:.2f}} / {{{PHOTOS}:weight 0.5:.2f}}"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("where", "quote"), QUOTES)
+def test_notebooks_and_readme_quote_what_is_recorded(where, quote):
+    path = ROOT / (where if "." in where else f"notebooks/{where}.py")
+    assert quotes.glued(quote) in " ".join(path.read_text().replace("\n# ", " ").split())
