@@ -88,17 +88,18 @@ pd.concat(by_size).round(1)
 # ## Do the weights know the size of an object?
 # The weights that the main experiment's networks learnt, one network a seed, averaged over the pixels of each class of
 # each training image with a mask, and their rank correlation with the share of the image that the class covers
-# (interval: resampled objects). The plot is of the first seed.
+# (interval: resampled objects). In the plot each network has its lines: medians over groups of as many objects each, and
+# bands from the first to the third quartile.
 
 # %%
 shown = [i for i in train if folder.mask_path(i)]
 shown = figures.spaced(shown, p.study_images or len(shown))
 studied = scales.study_runs(p.runs, folder, shown, list(results.of_main(table)["run"]))
-correlations, replaced = scales.correlations(studied), scales.scores(studied)
+grouped, correlations, replaced = (of(studied) for of in (scales.by_share, scales.correlations, scales.scores))
 if studied:
     for run, (objects, _) in studied.items():
         objects.to_csv(stage.folder / f"objects_{run}.csv", index=False)
-    display(charts.weights_by_size(next(iter(studied.values()))[0]), correlations)
+    display(charts.weights_by_size(grouped), correlations)
 else:
     print("nothing to study: no true masks, or no attention in the first run")
 
@@ -124,6 +125,7 @@ done = stage.finish(
     scores,
     differences=gaps.to_dict("records"),
     by_size={what: table.to_dict() for what, table in by_size.items()},
+    weights_by_size=grouped.to_dict("records"),
     correlations=correlations.to_dict("records"),
     replaced=replaced.to_dict("records"),
 )

@@ -99,23 +99,22 @@ def sensitivity(table: pd.DataFrame, given: dict[str, Any]) -> Figure:
     return figure
 
 
-def weights_by_size(objects: pd.DataFrame, groups: int = 8) -> Figure:
-    """Weight of each scale against the share of the image that a class covers: medians of ``groups`` groups of as many
-    objects each, and a band from the first to the third quartile. ``objects``: of ``scales.study``."""
+def weights_by_size(rows: pd.DataFrame) -> Figure:
+    """Weight of each scale against the share of the image that a class covers, from ``scales.by_share``: a line of medians a
+    run and scale, and its band from the first to the third quartile."""
     figure, axis = plt.subplots(figsize=(6, 3.2))
-    group = pd.qcut(objects["share"], min(groups, len(objects)), labels=False, duplicates="drop")
-    x = 100 * objects["share"].groupby(group).median()
-    for column in (c for c in objects if c.startswith("weight ")):
-        low, middle, high = (objects[column].groupby(group).quantile(q) for q in (0.25, 0.5, 0.75))
-        (line,) = axis.plot(x, middle, marker="o", markersize=4, label=column.replace("weight", "scale"))
-        axis.fill_between(x, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
+    colours = dict(zip(dict.fromkeys(rows["scale"]), SERIES))
+    for (_, scale), group in rows.groupby(["run", "scale"], sort=False):
+        x, label = 100 * group["share"], None if scale in axis.get_legend_handles_labels()[1] else scale
+        axis.plot(x, group["median"], marker="o", markersize=4, color=colours[scale], label=label)
+        axis.fill_between(x, group["from"], group["to"], color=colours[scale], alpha=0.1, linewidth=0)
     axis.set(
         xscale="log", xlabel="share of the image that the class covers (%)", ylabel="weight on the class", ylim=(0, 1)
     )
     axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.xaxis.set_major_formatter("{x:g}")
     axis.minorticks_off()
-    axis.legend(frameon=False)
+    axis.legend(frameon=False, title="scale")
     plt.close(figure)
     return figure
 

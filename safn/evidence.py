@@ -32,6 +32,7 @@ MEANS = {
     },
     "segmentation (mIoU, validation images)": {f"val_miou_{key}": text for key, text in PROTOCOLS.items()},
 }
+TABLES = {"08_aggregation": "Table 4", "09_scales": "Table 6"}
 PANELS = {
     "map_miou": "maps, training images",
     "pseudo_miou_background": "pseudo ground truth,\n255 as background",
@@ -58,7 +59,10 @@ def sections(name: str, folder: Path = FOLDER) -> str:
         caption = f"Mean ± standard deviation over {seeds} seed{'s' * (seeds > 1)}, percent: {title}"
         if there:
             parts.append(table(caption, f"{name}-means-{number}", ["", *(columns[c] for c in there)], rows))
-    for stage, text in {"08_aggregation": "Table 4", "09_scales": "Table 6"}.items():
+    parts.append(
+        _frame("What holds, over images and seeds, and what cannot be told", f"{name}-told", _told(records), "")
+    )
+    for stage, text in TABLES.items():
         found = records.get((stage, "default"), {})
         parts += [_frame(f"Differences of {text}: points of mIoU and 95 % intervals", f"{name}-differences-{stage}",
                          found.get("differences"), ".1f")]  # fmt: skip
@@ -66,6 +70,9 @@ def sections(name: str, folder: Path = FOLDER) -> str:
             parts += [_frame(f"Foreground IoU (%) by object size, {text}: {what}", f"{name}-{stage}-{what.split()[-1]}",
                              pd.DataFrame(sizes).rename_axis("share of the image").reset_index().to_dict("records"), ".1f")]  # fmt: skip
     found = records.get(("09_scales", "default"), {})
+    if found.get("weights_by_size"):
+        text = "The learned weights on objects by their size: medians and quartiles, one line a network"
+        parts.append(picture(f"weights-{name}", text))
     parts += [
         _frame("Rank correlation of a weight on an object with the share of the image that it covers",
                f"{name}-correlations", found.get("correlations"), ".2f"),
@@ -76,6 +83,24 @@ def sections(name: str, folder: Path = FOLDER) -> str:
         text = "The thresholds of the pseudo ground truth, one at a time moved, on up to 150 training images; dashed: as set"
         parts.append(picture(f"thresholds-{name}", text))
     return "\n".join(part for part in parts if part is not None)
+
+
+def _told(records: Records) -> list[dict[str, Any]]:
+    """One row a table and measure: in words which orders hold, and which differences cannot be told."""
+    rows = []
+    for stage, text in TABLES.items():
+        differences = records.get((stage, "default"), {}).get("differences", [])
+        for measure in dict.fromkeys(d["measure"] for d in differences):
+            holds, open_ = [], []
+            for d in (d for d in differences if d["measure"] == measure):
+                better, other = d["difference"].split(" - ")[:: 1 if d["points"] > 0 else -1]
+                if d["what can be told"].startswith("nothing"):
+                    open_.append(f"{d['difference']} ({d['points']:+.1f})")
+                else:
+                    holds.append(f"{better} better than {other} by {abs(d['points']):.1f}")
+            row = {"table": text, "measure": measure, "holds": "; ".join(holds), "cannot be told": "; ".join(open_)}
+            rows.append({k: v or "-" for k, v in row.items()})
+    return rows
 
 
 def plainly(configuration: str) -> str:
@@ -90,6 +115,8 @@ def pictures(folder: Path = FOLDER) -> dict[str, Figure]:
         drawn[f"seeds-{name}"] = of_seeds(records)
         if record := _thresholds(records):
             drawn[f"thresholds-{name}"] = charts.sensitivity(pd.DataFrame(record["thresholds"]), record["parameters"])
+        if rows := records.get(("09_scales", "default"), {}).get("weights_by_size"):
+            drawn[f"weights-{name}"] = charts.weights_by_size(pd.DataFrame(rows))
     return drawn
 
 

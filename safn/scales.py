@@ -116,6 +116,30 @@ def enlarged(maps: Tensor, labels: Tensor, size: tuple[int, int]) -> np.ndarray:
     return full
 
 
+def by_share(studies: dict[str, Study], groups: int = 8) -> pd.DataFrame:
+    """Each scale's weight on objects of like size, in ``groups`` groups of as many objects each.
+
+    Returns:
+        one row a run, scale and group: the median ``share`` of the image (0..1) that the class covers, and of the weight
+        the first quartile ``from``, the ``median``, and the third quartile ``to``.
+    """
+    rows = []
+    for run, (objects, _) in studies.items():
+        group = pd.qcut(objects["share"], min(groups, len(objects)), labels=False, duplicates="drop")
+        share = objects["share"].groupby(group).median()
+        for column in (c for c in objects if c.startswith("weight ")):
+            quartiles = (
+                objects[column]
+                .groupby(group)
+                .quantile([0.25, 0.5, 0.75])
+                .unstack()
+                .set_axis(["from", "median", "to"], axis=1)
+            )
+            rows.append(quartiles.assign(run=run, scale=column.removeprefix("weight "), share=share))
+    columns = ["run", "scale", "share", "from", "median", "to"]
+    return pd.concat(rows, ignore_index=True)[columns] if rows else pd.DataFrame(columns=columns)
+
+
 def correlations(studies: dict[str, Study], draws: int = 1000) -> pd.DataFrame:
     """Spearman's rank correlation of each scale's weight with the share of the image that the class covers.
 

@@ -32,9 +32,12 @@ def write(folder: Path) -> None:
     for run, miou in ((RUN, 0.5), (f"{RUN}+maps", None)):
         records.append(record("07_evaluate", run, {"val_miou_crf": miou}, {}, detector="u2netp"))
     gap = {"measure": "maps", "difference": "a - b", "points": 0.26, "each seed": "+0.3", "all to": None}
+    gap |= {"what can be told": "nothing: fewer than three seeds"}
+    behind = gap | {"difference": "a - c", "points": -2.04, "what can be told": "c is better"}
+    weight = {"run": RUN, "scale": "1", "share": 0.1, "from": 0.6, "median": 0.7, "to": 0.8}
     sizes = {"maps": {"attention": {"small": 20.04, "large": 50.0}}}
-    records.append(record("08_aggregation", "default", {}, differences=[gap], by_size=sizes))
-    records.append(record("09_scales", "default", {"maps, learned": 0.41}, replaced=[], correlations=[]))
+    records.append(record("08_aggregation", "default", {}, differences=[gap, behind], by_size=sizes))
+    records.append(record("09_scales", "default", {"maps, learned": 0.41}, replaced=[], weights_by_size=[weight]))
     (folder / "photos.json").write_text(json.dumps(records))
     (folder / "kills.json").write_text('{"kills": []}')
     (folder / "expected.json").write_text("[1]")

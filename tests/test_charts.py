@@ -41,15 +41,12 @@ def test_percent_rounds():
     assert charts.percent({"a": 0.12345, "b": 1}, 2)["%"].to_dict() == {"a": 12.35, "b": 100}
 
 
-def test_weights_by_size_are_medians_of_groups_of_as_many_objects():
-    share = np.linspace(0.01, 0.8, 16)
-    objects = pd.DataFrame({"share": share, "weight 1": 1 - share, "weight 0.5": share})
-    axis = charts.weights_by_size(objects, groups=4).axes[0]
-    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["scale 1", "scale 0.5"]
-    first, second = axis.lines
-    groups = np.median(share.reshape(4, 4), 1)
-    np.testing.assert_allclose(first.get_xydata(), np.stack([100 * groups, 1 - groups], 1))
-    np.testing.assert_allclose(second.get_ydata(), groups)
+def test_weights_by_size_have_a_line_a_run_and_scale_and_a_colour_a_scale():
+    rows = [(run, scale, 0.01 * k, k, k + 1, k + 2) for run in "ab" for scale in ("1", "0.5") for k in (1, 50)]
+    axis = charts.weights_by_size(pd.DataFrame(rows, columns=["run", "scale", "share", "from", "median", "to"])).axes[0]
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["1", "0.5"]
+    assert [line.get_color() for line in axis.lines] == [*charts.SERIES[:2]] * 2
+    assert all((line.get_xydata() == [(1, 2), (50, 51)]).all() for line in axis.lines)
     assert axis.get_xscale() == "log" and axis.get_ylim() == (0, 1)
 
 

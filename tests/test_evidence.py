@@ -19,6 +19,9 @@ def test_the_evidence_has_means_differences_and_sizes(folder):
     assert "| attention, 1 / 0.5 | 80.0 ± 0.0 | 42.0 ± 2.0 |" in text and "over 3 seeds" in text
     assert "| attention, 1 / 0.5 | 52.0 ± 2.0 |" in text and "official train list" in text
     assert "| attention, 1 / 0.5 | 50.0 |" in text and "| attention, 1 / 0.5+maps | - |" not in text
+    assert (
+        "| Table 4 | maps | c better than a by 2.0 | a - b (+0.3) |" in text and "generated/weights-photos.svg" in text
+    )
     assert "| maps | a - b | 0.3 | +0.3 | - |" in text and "| small | 20.0 |" in text
     assert "Rank correlation" not in text
     assert evidence.sections("none", folder) == "Nothing is recorded yet.\n"
@@ -29,6 +32,7 @@ def test_the_figure_of_an_exported_file_stands_beside_it_the_same_each_time(fold
     drawn = (folder / "photos.svg").read_bytes()
     evidence.draw(folder / "photos.json")
     assert (folder / "photos.svg").read_bytes() == drawn and drawn.startswith(b"<?xml")
+    assert set(evidence.pictures(folder)) == {"seeds-photos", "weights-photos"}
     maps = evidence.of_seeds(recorded.exported(folder)["photos"]).axes[0]
     assert [len(line.get_xdata()) for line in maps.lines] == [
         0,

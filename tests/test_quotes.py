@@ -40,7 +40,7 @@ def test_numbers_of_the_text_are_those_of_the_records(folder):
     )
     assert quotes.glued("no number, {a: b}", folder) == "no number, {a: b}"
     text = "{=photos:none:map_miou} {=photos:attention_1-0.5:nothing} {=else:a:b} {=bench:a:value} {=photos:attention_1-0.5+maps:val_miou_crf}"
-    text += " {=photos:08_aggregation:differences/maps/a - c/points} {=photos:08_aggregation:by_size/maps} {=attention:8 default:weight 1}"
+    text += " {=photos:08_aggregation:differences/maps/a - d/points} {=photos:08_aggregation:by_size/maps} {=attention:8 default:weight 1}"
     with pytest.raises(KeyError) as error:
         quotes.glued(text, folder)
     assert all(match[0] in str(error.value) for match in quotes.QUOTE.finditer(text))

@@ -101,5 +101,16 @@ def test_the_correlation_is_that_of_the_ranks():
     assert table.loc["weight 2", "95 % from"] < 0 < table.loc["weight 2", "to"]  # nothing can be told
 
 
+def test_objects_of_like_size_are_grouped_by_their_number():
+    share = np.linspace(0.01, 0.8, 16)
+    objects = pd.DataFrame({"share": share[::-1], "weight 1": 1 - share[::-1], "weight 0.5": share[::-1]})
+    rows = scales.by_share({"run": (objects, {})}, groups=4)
+    first, second = rows[rows["scale"] == "1"], rows[rows["scale"] == "0.5"]
+    np.testing.assert_allclose(first["share"], np.median(share.reshape(4, 4), 1))
+    np.testing.assert_allclose(first["median"], 1 - first["share"])
+    np.testing.assert_allclose(second[["from", "to"]], np.percentile(share.reshape(4, 4), [25, 75], axis=1).T)
+    assert scales.by_share({}).empty and set(rows["run"]) == {"run"}
+
+
 def test_a_run_without_attention_has_no_study():
     assert scales.correlations({}).empty and scales.scores({}).empty
