@@ -97,7 +97,11 @@ def measured_with(records: Records) -> str:
 
 
 def _cell(row: dict[str, Any], metrics: list[str]) -> str:
-    return " / ".join("-" if pd.isna(row.get(metric)) else f"{100 * row[metric]:.1f}" for metric in metrics)
+    return " / ".join(_percent(row.get(metric)) for metric in metrics)
+
+
+def _percent(share: float | None) -> str:
+    return "-" if pd.isna(share) else f"{100 * share:.1f}"
 
 
 def write_pages(out: Path, folder: Path = FOLDER) -> None:
@@ -115,7 +119,16 @@ def write_pages(out: Path, folder: Path = FOLDER) -> None:
                     f"**`{record['stage']}/{record['run']}`**, {made}, {record['finished']}\n"
                     f"- Settings: {settings}\n- Numbers: {numbers}\n"
                 )
+                if "per_class" in record:
+                    parts[-1] += _by_class(record["per_class"])
         (out / f"{name}.md").write_text("\n".join(parts))
+
+
+def _by_class(measured: dict[str, dict[str, float | None]]) -> str:
+    """What a stage has measured for each class, as one item of a list."""
+    classes = list(next(iter(measured.values())))
+    cells = (f"{c} {' / '.join(_percent(values[c]) for values in measured.values())}" for c in classes)
+    return f"- By class (%), {' / '.join(measured)}: {', '.join(cells)}\n"
 
 
 def weights(folder: Path = FOLDER) -> str:

@@ -42,6 +42,7 @@ def test_each_row_leads_to_the_record_of_its_run(folder, tmp_path):
     recorded.write_pages(tmp_path / "pages", folder)
     page = (tmp_path / "pages" / "photos.md").read_text()
     assert f"({link})=\n## {RUN}" in page and "commit `abc`, 61 s, fingerprint `f00`, 2026" in page
+    assert "- By class (%), multi / crf: cat 20.0 / 25.1, dog 30.0 / -\n" in page
     assert "learning_rate 0.005" in page and "- Numbers: map_miou 0.4, " in page and "- Numbers: val_miou_crf -" in page
 
 
