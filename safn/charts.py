@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -155,6 +156,29 @@ def seeds(runs: pd.DataFrame, panels: dict[str, str]) -> Figure:
         axis.set_title(title, fontsize=9)
         axis.set_xlabel("%")
     axes[0, 0].set_yticks(range(len(names)), names[::-1])
+    plt.close(figure)
+    return figure
+
+
+def differences(rows: pd.DataFrame) -> Figure:
+    """One panel a measure of ``results.differences``, one row a pair: a dot for the points of mIoU, a thick line for the
+    interval over images, a thin one for that over images and seeds."""
+    measures, pairs = list(dict.fromkeys(rows["measure"])), list(dict.fromkeys(rows["difference"]))
+    rows = rows.astype({f"{of} {end}": float for of in ("images", "all") for end in ("from", "to")})  # None: one seed
+    figure, axes = plt.subplots(
+        1, len(measures), figsize=(10, 1.4 + 0.3 * len(pairs)), sharex=True, sharey=True, squeeze=False
+    )
+    places = np.arange(len(pairs))[::-1]
+    for axis, measure in zip(axes[0], measures):
+        shown = rows[rows["measure"] == measure].set_index("difference").reindex(pairs)
+        axis.axvline(0, color="0.5", linestyle="--", linewidth=1)
+        for of, width, label in (("all", 1.2, "95 %, images and seeds"), ("images", 4, "95 %, images")):
+            axis.hlines(places, shown[f"{of} from"], shown[f"{of} to"], color=SERIES[0], linewidth=width, label=label)
+        axis.plot(shown["points"], places, "o", color=SERIES[1], markersize=5)
+        axis.set_title(textwrap.fill(measure, 20), fontsize=9)
+        axis.set_xlabel("points of mIoU")
+    axes[0, 0].set_yticks(places, pairs, fontsize=8)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), frameon=False, ncols=2, loc="outside upper center")
     plt.close(figure)
     return figure
 

@@ -59,13 +59,15 @@ def sections(name: str, folder: Path = FOLDER) -> str:
         caption = f"Mean ± standard deviation over {seeds} seed{'s' * (seeds > 1)}, percent: {title}"
         if there:
             parts.append(table(caption, f"{name}-means-{number}", ["", *(columns[c] for c in there)], rows))
-    parts.append(
-        _frame("What holds, over images and seeds, and what cannot be told", f"{name}-told", _told(records), "")
-    )
+    if gaps := _gaps(records):
+        parts.append(
+            _frame("What holds, over images and seeds, and what cannot be told", f"{name}-told", _told(gaps), "")
+        )
+        text = "Differences in points of mIoU, with 95 % intervals over images, and over images and seeds"
+        parts.append(picture(f"differences-{name}", f"{text}: dots, thick lines and thin lines"))
+        parts.append(_frame(text, f"{name}-differences", _intervals(gaps), ""))
     for stage, text in TABLES.items():
         found = records.get((stage, "default"), {})
-        parts += [_frame(f"Differences of {text}: points of mIoU and 95 % intervals", f"{name}-differences-{stage}",
-                         found.get("differences"), ".1f")]  # fmt: skip
         for what, sizes in found.get("by_size", {}).items():
             parts += [_frame(f"Foreground IoU (%) by object size, {text}: {what}", f"{name}-{stage}-{what.split()[-1]}",
                              pd.DataFrame(sizes).rename_axis("share of the image").reset_index().to_dict("records"), ".1f")]  # fmt: skip
@@ -85,22 +87,39 @@ def sections(name: str, folder: Path = FOLDER) -> str:
     return "\n".join(part for part in parts if part is not None)
 
 
-def _told(records: Records) -> list[dict[str, Any]]:
-    """One row a table and measure: in words which orders hold, and which differences cannot be told."""
+def _gaps(records: Records) -> list[dict[str, Any]]:
+    """The rows of ``results.differences`` of both chapters, the difference in words."""
+    rows = [row for stage in TABLES for row in records.get((stage, "default"), {}).get("differences", [])]
+    return [r | {"difference": " against ".join(plainly(name) for name in r["difference"].split(" - "))} for r in rows]
+
+
+def _told(gaps: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row a measure: in words which orders hold, and which differences cannot be told."""
     rows = []
-    for stage, text in TABLES.items():
-        differences = records.get((stage, "default"), {}).get("differences", [])
-        for measure in dict.fromkeys(d["measure"] for d in differences):
-            holds, open_ = [], []
-            for d in (d for d in differences if d["measure"] == measure):
-                better, other = d["difference"].split(" - ")[:: 1 if d["points"] > 0 else -1]
-                if d["what can be told"].startswith("nothing"):
-                    open_.append(f"{d['difference']} ({d['points']:+.1f})")
-                else:
-                    holds.append(f"{better} better than {other} by {abs(d['points']):.1f}")
-            row = {"table": text, "measure": measure, "holds": "; ".join(holds), "cannot be told": "; ".join(open_)}
-            rows.append({k: v or "-" for k, v in row.items()})
+    for measure in dict.fromkeys(gap["measure"] for gap in gaps):
+        holds, untold = [], []
+        for gap in (g for g in gaps if g["measure"] == measure):
+            better, other = gap["difference"].split(" against ")[:: 1 if gap["points"] > 0 else -1]
+            if gap["what can be told"].startswith("nothing"):
+                untold.append(f"{gap['difference']} ({gap['points']:+.1f})")
+            else:
+                holds.append(f"{better} better than {other} by {abs(gap['points']):.1f}")
+        rows.append({"measure": measure, "holds": "; ".join(holds) or "-", "cannot be told": "; ".join(untold) or "-"})
     return rows
+
+
+def _intervals(gaps: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of ``_gaps`` with each interval in one cell."""
+
+    def cell(gap: dict[str, Any], of: str) -> str:
+        low, high = gap[f"{of} from"], gap[f"{of} to"]
+        return "-" if low is None else f"{low:+.1f} to {high:+.1f}"
+
+    return [
+        {"measure": g["measure"], "difference": g["difference"], "points": f"{g['points']:+.1f}"}
+        | {"each seed": g["each seed"], "images": cell(g, "images"), "images and seeds": cell(g, "all")}
+        for g in gaps
+    ]
 
 
 def plainly(configuration: str) -> str:
@@ -113,6 +132,8 @@ def pictures(folder: Path = FOLDER) -> dict[str, Figure]:
     drawn = {}
     for name, records in exported(folder).items():
         drawn[f"seeds-{name}"] = of_seeds(records)
+        if gaps := _gaps(records):
+            drawn[f"differences-{name}"] = charts.differences(pd.DataFrame(gaps))
         if record := _thresholds(records):
             drawn[f"thresholds-{name}"] = charts.sensitivity(pd.DataFrame(record["thresholds"]), record["parameters"])
         if rows := records.get(("09_scales", "default"), {}).get("weights_by_size"):
@@ -130,8 +151,10 @@ def of_seeds(records: Records) -> Figure:
 
 
 def draw(path: Path) -> None:
-    """Write ``of_seeds`` of an exported file beside it, as SVG."""
-    drawings.write_svg(path.with_suffix(".svg"), of_seeds(exported(path.parent)[path.stem]))
+    """Write the differences of an exported file beside it, as SVG; until there are any, every run."""
+    records = exported(path.parent)[path.stem]
+    gaps = _gaps(records)
+    drawings.write_svg(path.with_suffix(".svg"), charts.differences(pd.DataFrame(gaps)) if gaps else of_seeds(records))
 
 
 def _thresholds(records: Records) -> dict[str, Any] | None:

@@ -14,6 +14,7 @@ from safn.pages import ROOT, table
 from safn.plan import CHAIN, base_run
 from safn.records import parse_run
 from safn.results import PROTOCOLS
+from safn.settings import AGGREGATIONS
 
 FOLDER = ROOT / "results"
 Records = dict[tuple[str, str], dict[str, Any]]
@@ -45,9 +46,10 @@ def chain_of(records: Records, run: str) -> list[dict[str, Any]]:
 
 
 def runs_of(records: Records) -> pd.DataFrame:
-    """One row a run with the metrics of all its stages (shares in 0..1) and, from its name, aggregation, scales and seed."""
+    """One row a run with the metrics of all its stages (shares in 0..1) and, from its name, aggregation, scales and seed; the
+    main experiment's first, controls and the upper bound last."""
     rows = []
-    for run in sorted({run for stage, run in records if stage in CHAIN}):
+    for run in sorted({run for stage, run in records if stage in CHAIN}, key=_place):
         parsed = parse_run(base_run(run))
         scales = "-".join(f"{s:g}" for s in parsed.get("scales", []))
         row = {"run": run, "configuration": re.sub(r"_seed\d+", "", run), **parsed, "scales": scales}
@@ -55,6 +57,11 @@ def runs_of(records: Records) -> pd.DataFrame:
             row |= {k: float("nan") if v is None else v for k, v in record["metrics"].items()}
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _place(run: str) -> tuple[Any, ...]:
+    parsed = parse_run(base_run(run)) or {"scales": [], "aggregation": AGGREGATIONS[0]}
+    return "+" in run, -len(parsed["scales"]), AGGREGATIONS.index(parsed["aggregation"]), run
 
 
 # --- the page of all runs, and one for each ---------------------------------------------------------------------------

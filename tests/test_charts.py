@@ -77,3 +77,18 @@ def test_the_sensitivity_has_a_panel_a_threshold_and_marks_what_was_set():
     assert [axis.get_xlabel() for axis in figure.axes] == ["", "", "gamma", "ignore_saliency"]
     assert list(second.lines[-1].get_xdata()) == [0.06, 0.06] and len(first.lines) == 4 and len(ignored.lines) == 2
     assert ignored.get_ylabel() == "ignored (%)"
+
+
+def test_a_difference_is_a_dot_with_two_intervals_and_one_seed_has_no_wide_one():
+    row = {"measure": "maps", "points": 1.5, "images from": 1.0, "images to": 2.0, "all from": -1.0, "all to": 4.0}
+    alone = row | {"measure": "val", "all from": None, "all to": None}
+    figure = charts.differences(
+        pd.DataFrame([row | {"difference": "a"}, row | {"difference": "b"}, alone | {"difference": "b"}])
+    )
+    left, right = figure.axes
+    assert [text.get_text() for text in left.get_yticklabels()] == ["a", "b"]
+    wide, narrow = left.collections
+    np.testing.assert_array_equal(wide.get_segments(), [[(-1, 1), (4, 1)], [(-1, 0), (4, 0)]])
+    np.testing.assert_array_equal(narrow.get_segments(), [[(1, 1), (2, 1)], [(1, 0), (2, 0)]])
+    assert np.isnan(right.lines[-1].get_xdata()[0]) and right.lines[-1].get_xdata()[1] == 1.5
+    assert not right.collections[0].get_segments()[-1].size

@@ -19,10 +19,12 @@ def test_the_evidence_has_means_differences_and_sizes(folder):
     assert "| attention, 1 / 0.5 | 80.0 ± 0.0 | 42.0 ± 2.0 |" in text and "over 3 seeds" in text
     assert "| attention, 1 / 0.5 | 52.0 ± 2.0 |" in text and "official train list" in text
     assert "| attention, 1 / 0.5 | 50.0 |" in text and "| attention, 1 / 0.5+maps | - |" not in text
+    assert "| maps | 1 / 0.5 better than a by 2.0 | a against b (+0.3) |" in text
+    assert "| maps | a against b | +0.3 | +0.3 | -0.0 to +0.6 | - |" in text
     assert (
-        "| Table 4 | maps | c better than a by 2.0 | a - b (+0.3) |" in text and "generated/weights-photos.svg" in text
+        "| maps | a against 1 / 0.5 | -2.0 | +0.3 | -0.0 to +0.6 | -3.0 to -1.0 |" in text
+        and "| small | 20.0 |" in text
     )
-    assert "| maps | a - b | 0.3 | +0.3 | - |" in text and "| small | 20.0 |" in text
     assert "Rank correlation" not in text
     assert evidence.sections("none", folder) == "Nothing is recorded yet.\n"
 
@@ -32,7 +34,8 @@ def test_the_figure_of_an_exported_file_stands_beside_it_the_same_each_time(fold
     drawn = (folder / "photos.svg").read_bytes()
     evidence.draw(folder / "photos.json")
     assert (folder / "photos.svg").read_bytes() == drawn and drawn.startswith(b"<?xml")
-    assert set(evidence.pictures(folder)) == {"seeds-photos", "weights-photos"}
+    assert set(evidence.pictures(folder)) == {"seeds-photos", "weights-photos", "differences-photos"}
+    assert all(f"generated/{name}.svg" in evidence.sections("photos", folder) for name in evidence.pictures(folder))
     maps = evidence.of_seeds(recorded.exported(folder)["photos"]).axes[0]
     assert [len(line.get_xdata()) for line in maps.lines] == [
         0,

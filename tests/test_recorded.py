@@ -28,9 +28,9 @@ def test_a_control_has_the_classifier_and_the_maps_of_its_run(folder):
     assert runs.loc[f"{RUN}+maps", ["val_mAP", "map_miou", "seed"]].to_list() == [0.8, 0.40, 0]
     assert runs["configuration"].to_list() == [
         "attention_1-0.5",
+        "attention_1-0.5",
+        "attention_1-0.5",
         "attention_1-0.5+maps",
-        "attention_1-0.5",
-        "attention_1-0.5",
     ]
 
 
@@ -49,3 +49,16 @@ def test_each_row_leads_to_the_record_of_its_run(folder, tmp_path):
 def test_learnt_weights_come_from_the_exported_runs(folder):
     row = f"| photos | `{RUN}` | 320 | 0.002, sgd | 0.900 / 0.100 | 0.050 / 0.050 |"
     assert row in recorded.weights(folder)
+
+
+def test_the_main_experiment_comes_first_and_controls_and_the_upper_bound_last():
+    runs = ["max_1-0.5_seed0", "attention_1-0.5_seed10", "attention_1-0.5_seed0", "attention_1_seed0", "masks_seed0"]
+    records = {("07_evaluate", run): {"metrics": {}} for run in [f"{runs[1]}+maps", *runs]}
+    assert recorded.runs_of(records)["run"].to_list() == [
+        runs[2],
+        runs[1],
+        runs[0],
+        runs[3],
+        "masks_seed0",
+        f"{runs[1]}+maps",
+    ]
