@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,49 +48,64 @@ def sections(name: str, folder: Path = FOLDER) -> str:
     records = exported(folder).get(name)
     if not records:
         return "Nothing is recorded yet.\n"
-    runs, parts = runs_of(records), [measured_with(records), ""]
-    parts.append(
-        picture(f"seeds-{name}", "Each run (dots) and the mean over the seeds (lines); the axes do not begin at 0")
-    )
-    seeds = runs["seed"].dropna().astype(int).nunique()
-    for number, (title, columns) in enumerate(MEANS.items()):
-        there = [column for column in columns if column in runs]
-        means = over_seeds(runs.dropna(subset=there, how="all"), "configuration", there)
-        rows = [[plainly(kind), *row] for kind, row in zip(means.index, means.to_numpy())]
-        caption = f"Mean ± standard deviation over {seeds} seed{'s' * (seeds > 1)}, percent: {title}"
-        if there:
-            parts.append(table(caption, f"{name}-means-{number}", ["", *(columns[c] for c in there)], rows))
-    if gaps := _gaps(records):
-        parts.append(
-            _frame("What holds, over images and seeds, and what cannot be told", f"{name}-told", _told(gaps), "")
-        )
-        text = "Differences in points of mIoU, with 95 % intervals over images, and over images and seeds"
-        parts.append(picture(f"differences-{name}", f"{text}: dots, thick lines and thin lines"))
-        parts.append(_frame(text, f"{name}-differences", _intervals(gaps), ""))
-    for stage, text in TABLES.items():
-        found = records.get((stage, "default"), {})
-        for what, sizes in found.get("by_size", {}).items():
-            parts += [_frame(f"Foreground IoU (%) by object size, {text}: {what}", f"{name}-{stage}-{what.split()[-1]}",
-                             pd.DataFrame(sizes).rename_axis("share of the image").reset_index().to_dict("records"), ".1f")]  # fmt: skip
-    found = records.get(("09_scales", "default"), {})
-    if found.get("weights_by_size"):
-        text = "The learned weights on objects by their size: medians and quartiles, one line a network"
-        parts.append(picture(f"weights-{name}", text))
-    parts += [
-        _frame("Rank correlation of a weight on an object with the share of the image that it covers",
-               f"{name}-correlations", found.get("correlations"), ".2f"),
-        _frame("mIoU (%) of the maps when other weights stand in the place of the learned ones, and IoU by object size",
-               f"{name}-replaced", found.get("replaced"), ".1f"),
-    ]  # fmt: skip
+    text = "Each run (dots) and the mean over the seeds (lines); the axes do not begin at 0"
+    parts = [measured_with(records), "", picture(f"seeds-{name}", text)]
+    parts += [*_means(name, records), *_differences(name, records), *_sizes(name, records), *_weights(name, records)]
     if _thresholds(records):
         text = "The thresholds of the pseudo ground truth, one at a time moved, on up to 150 training images; dashed: as set"
         parts.append(picture(f"thresholds-{name}", text))
-    return "\n".join(part for part in parts if part is not None)
+    return "\n".join(parts)
+
+
+def _means(name: str, records: Records) -> Iterator[str]:
+    runs = runs_of(records)
+    seeds = runs["seed"].dropna().astype(int).nunique()
+    for number, (title, columns) in enumerate(MEANS.items()):
+        there = [column for column in columns if column in runs]
+        if there:
+            means = over_seeds(runs.dropna(subset=there, how="all"), "configuration", there)
+            rows = [[plainly(kind), *row] for kind, row in zip(means.index, means.to_numpy())]
+            caption = f"Mean ± standard deviation over {seeds} seed{'s' * (seeds > 1)}, percent: {title}"
+            yield table(caption, f"{name}-means-{number}", ["", *(columns[c] for c in there)], rows)
+
+
+def _differences(name: str, records: Records) -> Iterator[str]:
+    if gaps := _gaps(records):
+        yield _frame("What holds, over images and seeds, and what cannot be told", f"{name}-told", _told(gaps))
+        text = "Differences in points of mIoU, with 95 % intervals over images, and over images and seeds"
+        yield picture(f"differences-{name}", f"{text}: dots, thick lines and thin lines")
+        yield _frame(text, f"{name}-differences", _intervals(gaps))
+
+
+def _sizes(name: str, records: Records) -> Iterator[str]:
+    for stage, text in TABLES.items():
+        for what, sizes in _chapter(records, stage).get("by_size", {}).items():
+            rows = pd.DataFrame(sizes).rename(columns=plainly).rename_axis("share of the image").reset_index()
+            caption = f"Foreground IoU (%) by object size, {text}: {what}"
+            yield _frame(caption, f"{name}-{stage}-{what.split()[-1]}", rows.to_dict("records"))
+
+
+def _weights(name: str, records: Records) -> Iterator[str]:
+    found = _chapter(records, "09_scales")
+    if found.get("weights_by_size"):
+        text = "The learned weights on objects by their size: medians and quartiles, one line a network"
+        yield picture(f"weights-{name}", text)
+    if found.get("correlations"):
+        text = "Rank correlation of a weight on an object with the share of the image that it covers"
+        yield _frame(text, f"{name}-correlations", found["correlations"], ".2f")
+    if found.get("replaced"):
+        text = "mIoU (%) of the maps when other weights stand in the place of the learned ones, and IoU by object size"
+        yield _frame(text, f"{name}-replaced", found["replaced"])
+
+
+def _chapter(records: Records, stage: str) -> dict[str, Any]:
+    """What chapter 08 or 09 has recorded of all runs together; empty until it has."""
+    return records.get((stage, "default"), {})
 
 
 def _gaps(records: Records) -> list[dict[str, Any]]:
     """The rows of ``results.differences`` of both chapters, the difference in words."""
-    rows = [row for stage in TABLES for row in records.get((stage, "default"), {}).get("differences", [])]
+    rows = [row for stage in TABLES for row in _chapter(records, stage).get("differences", [])]
     return [r | {"difference": " against ".join(plainly(name) for name in r["difference"].split(" - "))} for r in rows]
 
 
@@ -136,7 +152,7 @@ def pictures(folder: Path = FOLDER) -> dict[str, Figure]:
             drawn[f"differences-{name}"] = charts.differences(pd.DataFrame(gaps))
         if record := _thresholds(records):
             drawn[f"thresholds-{name}"] = charts.sensitivity(pd.DataFrame(record["thresholds"]), record["parameters"])
-        if rows := records.get(("09_scales", "default"), {}).get("weights_by_size"):
+        if rows := _chapter(records, "09_scales").get("weights_by_size"):
             drawn[f"weights-{name}"] = charts.weights_by_size(pd.DataFrame(rows))
     return drawn
 
@@ -162,10 +178,8 @@ def _thresholds(records: Records) -> dict[str, Any] | None:
     return next((r for (stage, _), r in sorted(records.items()) if stage == CHAIN[2] and r.get("thresholds")), None)
 
 
-def _frame(caption: str, name: str, rows: list[dict[str, Any]] | None, form: str) -> str | None:
-    """Rows of a record as a table; ``None`` where the record has none."""
-    if not rows:
-        return None
+def _frame(caption: str, name: str, rows: list[dict[str, Any]], form: str = ".1f") -> str:
+    """Rows of a record as a table."""
 
     def show(value: Any) -> str:
         return "-" if value is None else format(value, form) if isinstance(value, float) else str(value)
