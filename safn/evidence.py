@@ -59,11 +59,11 @@ def sections(name: str, folder: Path = FOLDER) -> str:
 
 def _means(name: str, records: Records) -> Iterator[str]:
     runs = runs_of(records)
-    seeds = runs["seed"].dropna().astype(int).nunique()
     for number, (title, columns) in enumerate(MEANS.items()):
         there = [column for column in columns if column in runs]
         if there:
-            means = over_seeds(runs.dropna(subset=there, how="all"), "configuration", there)
+            measured = runs.dropna(subset=there, how="all")
+            seeds, means = measured["seed"].nunique(), over_seeds(measured, "configuration", there)
             rows = [[plainly(kind), *row] for kind, row in zip(means.index, means.to_numpy())]
             caption = f"Mean ± standard deviation over {seeds} seed{'s' * (seeds > 1)}, percent: {title}"
             yield table(caption, f"{name}-means-{number}", ["", *(columns[c] for c in there)], rows)

@@ -62,7 +62,7 @@ QUOTES = [  # what cannot be glued, for it is read where no book is built
     ("07_evaluate", f"{{{PHOTOS}:{VAL}_single}} / {{{PHOTOS}:{VAL}_multi}} / {{{PHOTOS}:{VAL}_crf}} (VOC subset)"),
     ("07_evaluate", f"several ({{=emoji:masks_seed0:{VAL}_single}}, {{=emoji:masks_seed0:{VAL}_multi}})"),
     ("11_comparison", f"{{{EMOJI}:{VAL}_multi}} (multi-scale) against {{{EMOJI}:{ALONE}}} on emoji, seed 0"),
-    ("README.md", "alone:** {=evidence:attention_1-0.75-0.5:map_miou} mIoU, against {=evidence:max_1-0.75-0.5:map_miou} for the maximum, "
+    ("README.md", "of one:** {=evidence:attention_1-0.75-0.5:map_miou} mIoU, against {=evidence:max_1-0.75-0.5:map_miou} for the maximum, "
                   "{=evidence:avg_1-0.75-0.5:map_miou} for the average, and {=evidence:attention_1:map_miou} for one scale."),
     ("README.md", f"**{{{PHOTOS}:{VAL}_crf}} val mIoU** with multi-scale test and CRF ({{{PHOTOS}:{VAL}_multi}} multi-scale, {{{PHOTOS}:{VAL}_single}}"),
     ("README.md", f"has {{{PHOTOS}:pseudo_miou_drop}} mIoU (255, {{{PHOTOS}:ignored_share}} % of"),
