@@ -42,6 +42,7 @@ MULTI = "segmentation, multiple scales"
 # parameters
 runs = "../runs/emoji"  # folder of the outputs of all stages
 experiments = ["attention_1-0.75-0.5_seed0", "max_1-0.75-0.5_seed0", "avg_1-0.75-0.5_seed0"]  # runs to compare
+missing_segmentation = "make"  # of a run: make (train it first), or leave (its maps and pseudo ground truth alone)
 bootstrap = 1000  # resampled image sets
 cost_steps = 24  # training steps and maps timed for each aggregation, Table 5 (0: leave it out)
 
@@ -50,7 +51,7 @@ p = settings.read(globals())
 
 # %%
 source, folder, *_ = data.of_stage(p.runs)
-table, ends = results.collect(p.runs, p.experiments)
+table, ends = results.collect(p.runs, p.experiments, p.missing_segmentation)
 stage = records.begin(p.runs, "08_aggregation", "default", p, [source, *ends])
 print(results.seeds_sentence(table))
 columns = {"val_mAP": "mAP", "map_miou": "maps", "pseudo_miou_background": "pseudo ground truth"}
@@ -60,7 +61,8 @@ ours
 
 # %% [markdown]
 # All in percent: validation mAP of the classifier, best mIoU of the maps and mIoU of the pseudo ground truth (ignored
-# pixels as background) on training images, and mIoU of the segmentation on validation images without CRF.
+# pixels as background) on training images, and mIoU of the segmentation on validation images without CRF. A number without
+# ± is of one seed.
 #
 # Beside them the published numbers. Ours are of this run's data, backbone and detector, theirs of VOC 2012 val with
 # VGG16 networks and DSS: **not comparable in level**, only in order.

@@ -39,6 +39,7 @@ MULTI = "segmentation, multiple scales"
 # parameters
 runs = "../runs/emoji"  # folder of the outputs of all stages
 experiments = ["attention_1-0.75-0.5_seed0", "attention_1_seed0", "attention_1-0.75_seed0"]  # runs to compare
+missing_segmentation = "make"  # of a run: make (train it first), or leave (its maps and pseudo ground truth alone)
 bootstrap = 1000  # resampled image sets
 study_images = 500  # training images on which the learned weights are studied (0: all)
 
@@ -47,7 +48,7 @@ p = settings.read(globals())
 
 # %%
 source, folder, train, _ = data.of_stage(p.runs)
-table, ends = results.collect(p.runs, p.experiments)
+table, ends = results.collect(p.runs, p.experiments, p.missing_segmentation)
 stage = records.begin(p.runs, "09_scales", "default", p, [source, *ends])
 print(results.seeds_sentence(table))
 columns = {"val_mAP": "mAP", "map_miou": "maps", "pseudo_miou_background": "pseudo ground truth"}

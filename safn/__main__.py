@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from safn import evidence, inference, photos, rescoring, results, smoke, submission, voc
+from safn import evidence, exporting, inference, photos, rescoring, smoke, submission, voc
 from safn.data import DataError, VOCFolder
 from safn.settings import SettingsError, parse_scales
 
@@ -38,9 +38,13 @@ def _parser() -> argparse.ArgumentParser:
                     lambda g: voc.prepare(g.folder, g.download) or verify(g.folder),
                     folder="what torchvision calls root; SBD in its folder sbd")  # fmt: skip
     added.add_argument("--download", action="store_true", help="fetch both archives first")
-    command("export", "write the records of all stages into one JSON file, and a figure of its runs beside it",
-            lambda g: results.export(g.runs, Path(g.file)) or evidence.draw(Path(g.file)),
-            runs="runs/<profile>", file="to write, such as results/<profile>.json")  # fmt: skip
+    added = command("export", "write the records of all stages into one JSON file, the counts of each image and a figure beside it",
+                    lambda g: exporting.export(g.runs, Path(g.file), g.add) or evidence.draw(Path(g.file)),
+                    runs="runs/<profile>", file="to write, such as results/<profile>.json")  # fmt: skip
+    added.add_argument("--add", action="store_true", help="keep the runs of the file that this folder does not have")
+    command("restore", "lay exported runs out in a folder of runs: records and counts, to compare and to go on with",
+            lambda g: print(f"{len(exporting.restore(Path(g.file), g.runs))} stages restored"),
+            file="results/<profile>.json", runs="runs/<profile>")  # fmt: skip
     added = command("rescore", "score a recorded run once more, from the files of its stages", _rescore,
                     runs="runs/<profile>", run="such as attention_1-0.75-0.5_seed0")  # fmt: skip
     added.add_argument(

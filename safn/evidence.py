@@ -65,7 +65,9 @@ def _means(name: str, records: Records) -> Iterator[str]:
             measured = runs.dropna(subset=there, how="all")
             seeds, means = measured["seed"].nunique(), over_seeds(measured, "configuration", there)
             rows = [[plainly(kind), *row] for kind, row in zip(means.index, means.to_numpy())]
-            caption = f"Mean ± standard deviation over {seeds} seed{'s' * (seeds > 1)}, percent: {title}"
+            single = seeds > 1 and (measured.groupby("configuration")["seed"].nunique() == 1).any()
+            caption = f"Mean ± standard deviation over {seeds} seed{'s' * (seeds > 1)}, percent"
+            caption += f"{' (without ±: one seed)' * bool(single)}: {title}"
             yield table(caption, f"{name}-means-{number}", ["", *(columns[c] for c in there)], rows)
 
 

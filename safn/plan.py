@@ -18,7 +18,7 @@ from safn.settings import SettingsError, check
 
 ROOT = Path(__file__).resolve().parent.parent
 KEYS = {"data_folder", "seeds", "experiments", "controls", "upper_bound", "threads", "stages"}
-OPTIONAL = {"segmentations"}
+OPTIONAL = {"segmentations", "segmentation_seeds"}
 CHAIN = (
     "03_train_safn",
     "04_localization_maps",
@@ -68,6 +68,9 @@ def load(path: Path | str, data_folder: str = "") -> dict[str, Any]:
     profile["data_folder"] = data_folder or profile.get("data_folder", "")
     problems = [f"{key}: missing key" for key in KEYS - set(profile)]
     problems += [f"{key}: unknown key" for key in set(profile) - KEYS - OPTIONAL]
+    seeds, segmented = profile.get("seeds") or [], profile.get("segmentation_seeds") or []
+    if segmented and (seeds[:1] != segmented[:1] or not set(segmented) <= set(seeds)):
+        problems.append(f"segmentation_seeds: {segmented} must be of seeds, {seeds}, and begin with their first")
     for experiment in profile.get("experiments", []):
         if not parse_run(f"{experiment}_seed0"):
             problems.append(f"experiments: {experiment!r} is not <aggregation>_<scale>-<scale>...")
@@ -98,9 +101,9 @@ def jobs(profile: dict[str, Any]) -> list[Job]:
     source = {"data_folder": str(Path(profile["data_folder"]).resolve())} if profile["data_folder"] else {}
     plan = [Job(*data, source), Job(*saliency, {}, (data,)), Job("02_baseline", "default", {}, (data,))]
     runs = runs_of(profile)
-    for run in runs:
-        plan += chain(run)
     main, seed = runs[0], profile["seeds"][0]
+    for run in runs:
+        plan += chain(run)[: None if segmented(profile, run) else -2]
     for control in profile["controls"]:
         plan += chain(f"{main}+{control}", {"combine": control})
     others = [
@@ -112,7 +115,8 @@ def jobs(profile: dict[str, Any]) -> list[Job]:
     plan += others
     if profile["upper_bound"]:
         plan += supervised(f"masks_seed{seed}", seed)
-    ends = [job.name for job in plan if job.stage == "07_evaluate"]
+    ends = [job.name for job in plan if job.stage == CHAIN[-1]]
+    last = {job.run: job.name for job in plan}  # of each run its last stage
     scales = parse_run(main)["scales"]
     same_scales = [run for run in runs if parse_run(run)["scales"] == scales]
     single = next((run for run in runs if len(parse_run(run)["scales"]) == 1), "")
@@ -125,8 +129,10 @@ def jobs(profile: dict[str, Any]) -> list[Job]:
     for stage, experiments in compared.items():
         drawn = {"baseline": single, **({"second": others[0].run} if others else {})}
         drawn = drawn if stage == "10_figures" else {}
-        after = [(CHAIN[-1], run) for run in [*experiments, *filter(None, drawn.values())]]
+        after = [last[run] for run in [*experiments, *filter(None, drawn.values())]]
         parameters = {"experiments": experiments, **drawn}
+        if "segmentation_seeds" in profile and stage in ("08_aggregation", "09_scales"):
+            parameters["missing_segmentation"] = "leave"
         plan.append(Job(stage, "default", parameters, (data, ("02_baseline", "default"), *after)))
     return [Job(j.stage, j.run, {**(profile["stages"].get(j.stage) or {}), **j.parameters}, j.after) for j in plan]
 
@@ -146,6 +152,13 @@ def parameters(job: Job) -> SimpleNamespace:
 def runs_of(profile: dict[str, Any]) -> list[str]:
     """Names of the chains: every experiment with every seed, the main one first."""
     return [f"{experiment}_seed{seed}" for seed in profile["seeds"] for experiment in profile["experiments"]]
+
+
+def segmented(profile: dict[str, Any], run: str) -> bool:
+    """Whether a segmentation is trained for a run: for the main experiment with every seed, for the others with those of
+    ``segmentation_seeds``, all unless the profile says so."""
+    main = run.startswith(f"{profile['experiments'][0]}_seed")
+    return main or parse_run(run)["seed"] in profile.get("segmentation_seeds", profile["seeds"])
 
 
 def chain(run: str, control: dict[str, str] | None = None) -> list[Job]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from scipy import stats
 from safn import published
 from safn.metrics import bootstrap, iou_by_size, mean_iou
 from safn.plan import CHAIN, base_run
-from safn.records import RECORD, Input, need, parse_run, write_json
+from safn.records import RECORD, Input, need, parse_run
 from safn.scoring import load_counts
 
 TRAINED = "06_train_segmentation"
@@ -31,17 +30,22 @@ COLUMNS = {
 }
 
 
-def collect(runs: Path | str, experiments: list[str]) -> tuple[pd.DataFrame, list[Input]]:
-    """One row an experiment with the metrics of all its stages (shares in 0..1), and the stages themselves.
+def collect(runs: Path | str, experiments: list[str], segmentation: str = "make") -> tuple[pd.DataFrame, list[Input]]:
+    """One row an experiment with the metrics of all its stages (shares in 0..1), and the last stage of each.
 
     Columns ``aggregation``, ``scales`` (text) and ``seed`` come from the name of the run, ``network`` from the
     segmentation, as ``<backbone>-<head>``. What could not be measured, for want of masks, is NaN.
+
+    Args:
+        segmentation: that is missing, ``make`` or ``leave`` out: the row has NaN there.
     """
     rows, ends = [], []
     for run in experiments:
-        end = need(runs, "07_evaluate", run)
+        left = segmentation == "leave" and not (Path(runs) / CHAIN[4] / run / RECORD).exists()
+        end = need(runs, CHAIN[2] if left else CHAIN[4], run)
         parsed = parse_run(base_run(run))
-        row = {"run": run, **parsed, "supervision": end.record["supervision"]}
+        row = dict.fromkeys(COLUMNS, float("nan"))
+        row |= {"run": run, **parsed, "supervision": end.record.get("supervision")}
         row["scales"] = "-".join(f"{s:g}" for s in parsed.get("scales", []))
         for stage in CHAIN:
             names = [n for n in (run, run.split("@")[0], base_run(run)) if (Path(runs) / stage / n / RECORD).exists()]
@@ -107,18 +111,22 @@ def differences(runs: Path | str, table: pd.DataFrame, by: str, draws: int = 100
 
     Returns:
         one row a measure and pair: measure, difference, points, each seed, the two intervals, and in words what can be
-        told. Measures without counts, for want of masks or of the CRF, are left out.
+        told. Measures without counts, for want of masks or of the CRF, are left out; and runs without a segmentation,
+        where segmentations are compared.
     """
-    groups = {name: rows.set_index("seed")["run"] for name, rows in table.groupby(by, sort=False)}
     rows = []
     for measure, (stage, file, ignored) in COUNTED.items():
         counts = counts_of(runs, table["run"], stage, file)
-        if not all(len(c) for c in counts.values()) or len(counts) < len(table):
+        if not counts or not all(len(c) for c in counts.values()):
             continue
+        counted = table[table["run"].isin(counts)]
+        groups = {name: rows.set_index("seed")["run"] for name, rows in counted.groupby(by, sort=False)}
         points = {run: 100 * mean_iou(c.sum(0), ignored) for run, c in counts.items()}
         samples = dict(zip(counts, 100 * bootstrap(list(counts.values()), draws, ignored=ignored).T))
         for first, second in itertools.combinations(groups, 2):
             pairs = [(groups[first][s], groups[second][s]) for s in groups[first].index if s in groups[second].index]
+            if not pairs:
+                continue
             each = np.array([points[a] - points[b] for a, b in pairs])
             gaps = np.mean([samples[a] - samples[b] for a, b in pairs], 0)
             row = {"measure": measure, "difference": f"{first} - {second}", "points": each.mean()}
@@ -129,8 +137,9 @@ def differences(runs: Path | str, table: pd.DataFrame, by: str, draws: int = 100
 
 def counts_of(runs: Path | str, names: Iterable[str], stage: str, file: str) -> dict[str, np.ndarray]:
     """The counts of each image that a stage has kept for each run; runs that have none are left out."""
-    folders = {run: need(runs, stage, base_run(run) if stage == CHAIN[1] else run).folder for run in names}
-    return {run: load_counts(folder / file) for run, folder in folders.items() if (folder / file).exists()}
+    places = {run: base_run(run) if stage == CHAIN[1] else run for run in names}
+    kept = {run: place for run, place in places.items() if (Path(runs) / stage / place / file).exists()}
+    return {run: load_counts(need(runs, stage, place).folder / file) for run, place in kept.items()}
 
 
 def _intervals(each: np.ndarray, gaps: np.ndarray) -> dict[str, float]:
@@ -190,13 +199,3 @@ def beside_table3(columns: pd.DataFrame) -> pd.DataFrame:
     joined = columns.join(published.table(3).add_suffix(" (published)"))
     order = {name: k for k, name in enumerate(published.NETWORKS)}
     return joined[sorted(joined, key=lambda column: order.get(column.split("-")[0], -1))]
-
-
-def export(runs: Path | str, path: Path) -> None:
-    """Write the records of all stages of ``runs`` without folders of this machine: small enough to commit."""
-    records = [json.loads(p.read_text()) for p in sorted(Path(runs).glob("[0-9][0-9]_*/*/record.json"))]
-    for record in records:
-        record.pop("root", None)
-        for name in ("runs", "data_folder", "saliency_folder"):
-            record["parameters"].pop(name, None)
-    write_json(path, records)

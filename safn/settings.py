@@ -138,6 +138,7 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     "combine": _one_of("harmonic", "maps", "saliency"),
     "views": _one_of(1, 2, 6),
     "missing_saliency": _one_of("error", "skip", "map-only"),
+    "missing_segmentation": _one_of("make", "leave"),
     "optimizer": _one_of("sgd", "adamw"),
     "schedule": _one_of("poly", "step"),
     "precision": _one_of("32-true", "bf16-mixed", "16-mixed"),

@@ -6,7 +6,7 @@ from safn import plan
 from safn.settings import SettingsError
 
 
-@pytest.mark.parametrize("name", ["emoji", "voc-subset", "photos", "paper"])
+@pytest.mark.parametrize("name", ["emoji", "voc-subset", "photos", "evidence", "evidence-emoji", "paper"])
 def test_the_profiles_are_valid_and_each_job_comes_after_its_inputs(name):
     done: set[tuple[str, str]] = set()
     for job in plan.jobs(plan.load(name, data_folder="somewhere")):
@@ -84,7 +84,7 @@ def test_the_name_of_a_run_leads_to_what_it_shares():
         plan.pseudo_run("a_1_seed0@resnet101-aspp", "vgg16", "largefov")
 
 
-@pytest.mark.parametrize("name", ["emoji", "voc-subset", "photos", "paper"])
+@pytest.mark.parametrize("name", ["emoji", "voc-subset", "photos", "evidence", "evidence-emoji", "paper"])
 def test_every_job_has_parameters_that_its_notebook_knows(name):
     for job in plan.jobs(plan.load(name, "somewhere")):
         given = plan.parameters(job)
@@ -107,6 +107,35 @@ def test_every_fault_of_a_profile_is_listed(tmp_path):
         plan.load(path)
     for text in ("thread: unknown", "threads: missing", "median_1", "epochs: 0", "99_more", "crop: 3", "'other'"):
         assert text in str(error.value)
+
+
+def test_segmentations_of_some_seeds_only():
+    profile = plan.load("evidence", "somewhere")
+    jobs = {job.name: job for job in plan.jobs(profile)}
+    main, other = "attention_1-0.75-0.5", "max_1-0.75-0.5"
+    evaluated = {run for stage, run in jobs if stage == "07_evaluate"}
+    assert {f"{main}_seed{seed}" for seed in (0, 1, 2)} | {f"{other}_seed0", "masks_seed0"} <= evaluated
+    assert not {f"{other}_seed1", "attention_1_seed2"} & evaluated
+    assert ("05_pseudo_ground_truth", f"{other}_seed1") in jobs
+    chapter = jobs["08_aggregation", "default"]
+    assert ("05_pseudo_ground_truth", f"{other}_seed1") in chapter.after and (
+        "07_evaluate",
+        f"{other}_seed0",
+    ) in chapter.after
+    assert chapter.parameters["missing_segmentation"] == "leave"
+    assert set(jobs["11_comparison", "default"].parameters["experiments"]) == evaluated
+
+
+@pytest.mark.parametrize("seeds", ["[1]", "[0, 7]"])
+def test_seeds_of_segmentations_are_seeds_of_the_profile(tmp_path, seeds):
+    path = tmp_path / "p.yaml"
+    path.write_text(
+        (plan.ROOT / "profiles" / "evidence.yaml")
+        .read_text()
+        .replace("segmentation_seeds: [0]", f"segmentation_seeds: {seeds}")
+    )
+    with pytest.raises(SettingsError, match=r"segmentation_seeds: .* must be of seeds, \[0, 1, 2\], and begin with"):
+        plan.load(path)
 
 
 def test_a_missing_profile_names_those_there_are():

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -85,6 +85,24 @@ def test_the_interval_over_seeds_is_that_of_student(tmp_path):
     assert results.differences(tmp_path / "near", near, "aggregation", 20)["what can be told"][0] == "nothing"
 
 
+def test_a_run_without_segmentation_is_compared_by_its_maps_alone(tmp_path):
+    of_seeds(tmp_path, [8, 9, 7], [5, 5, 5])
+    for seed in (1, 2):
+        shutil.rmtree(tmp_path / "07_evaluate" / f"max_1-0.5_seed{seed}")
+    names = [f"{kind}_1-0.5_seed{seed}" for kind in ("attention", "max") for seed in (0, 1, 2)]
+    for run in names:
+        save_counts(tmp_path / "04_localization_maps" / run / "counts.npz", counts([10, 8, 8]))
+    table, ends = results.collect(tmp_path, names, "leave")
+    assert [end.folder.parent.name[:2] for end in ends] == ["07", "07", "07", "07", "05", "05"]
+    assert table["val_miou_multi"].isna().all()  # not recorded here; the column is there
+    rows = results.differences(tmp_path, table, "aggregation", draws=20).set_index("measure")
+    assert rows.loc["maps", "each seed"] == "+0.0, +0.0, +0.0"
+    assert rows.loc["segmentation, multiple scales", "each seed"] == f"{miou(8) - miou(5):+.1f}"
+    assert rows.loc["segmentation, multiple scales", "what can be told"] == "nothing: fewer than three seeds"
+    sizes = results.by_size(tmp_path, table, "aggregation", "segmentation, multiple scales")
+    assert sizes.loc["large (> 30 %)", "max"] == pytest.approx(50)
+
+
 def test_other_images_widen_the_interval(tmp_path):
     table = of_seeds(tmp_path, [8, 8, 8], [5, 5, 5], images=4)
     path = tmp_path / "07_evaluate" / "attention_1-0.5_seed0" / "counts_multi.npz"
@@ -106,13 +124,6 @@ def test_over_seeds_gives_mean_and_standard_deviation():
     shown = results.over_seeds(table, "aggregation", ["v"])
     assert shown.loc["max", "v"] == "20.0 ± 10.0" and shown.loc["avg", "v"] == "50.0"
     assert "no order" in results.seeds_sentence(table.iloc[3:]) and "3 seeds" in results.seeds_sentence(table.iloc[:3])
-
-
-def test_an_export_names_no_folder_of_the_machine(runs, tmp_path):
-    path = tmp_path / "out.json"
-    results.export(runs, path)
-    assert str(runs) not in path.read_text()
-    assert len(json.loads(path.read_text())) == 4
 
 
 def finished(runs, stage, run, metrics, parameters=None, **more):
