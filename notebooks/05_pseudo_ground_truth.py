@@ -107,9 +107,10 @@ charts.sensitivity(moved, rules) if len(salient) else print("nothing to score")
 # its best threshold, and the true classes in it. The lower of the two names the stage to work on.
 
 # %%
-threshold = saliency.record["metrics"]["saliency_threshold"]
+threshold, limits = saliency.record["metrics"]["saliency_threshold"], {}
 if salient and threshold is not None:
-    display(charts.percent(pseudo.limits(folder, salient, maps.folder / "train", saliency.folder, threshold, p.gamma)))
+    limits = pseudo.limits(folder, salient, maps.folder / "train", saliency.folder, threshold, p.gamma)
+    display(charts.percent(limits))
 
 # %%
 figures.pseudo_gallery(folder, salient, maps.folder / "train", saliency.folder, stage.folder, rows=5)
@@ -129,5 +130,6 @@ done = stage.finish(
     left_out=left_out,
     per_class=per_class.to_dict(),
     thresholds=moved.to_dict("records"),
+    limits=limits,
 )
 expected.compare(done, source)
