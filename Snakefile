@@ -56,7 +56,9 @@ rule book:
     run:
         from safn import book
 
-        executed = {job.name: RUNS / "executed" / job.stage / f"{job.run}.ipynb" for job in JOBS}
+        records = {job.name: json.loads(record(*job.name).read_text()) for job in JOBS}
+        here = [job for job in JOBS if not records[job.name].get("restored")]  # the others ran elsewhere
+        executed = {job.name: RUNS / "executed" / job.stage / f"{job.run}.ipynb" for job in here}
         chapters = {}  # of each stage the first run, the main experiment's
         for (stage, _), path in executed.items():
             chapters.setdefault(stage, path)

@@ -79,7 +79,7 @@ beside
 # In points of mIoU, maps and pseudo ground truth on training images, segmentation on validation images. *Images*: 95 %
 # interval of a paired bootstrap over images, which says what other images would change. *All*: that of another training
 # as well, from the spread over the seeds; with three seeds it is wide. An order is told only where that interval leaves
-# out 0. Some thirty differences are looked at in this book: one or two would leave it out by chance.
+# out 0, and of twenty that are looked at one would leave it out by chance. It takes three seeds.
 
 # %%
 gaps = results.differences(p.runs, table, "aggregation", p.bootstrap)
@@ -103,7 +103,7 @@ pd.concat(by_size).round(1)
 # GPU that is not named, its memory as the system showed it: **compare the ratios** to average pooling.
 
 # %%
-model = records.need(p.runs, "03_train_safn", p.experiments[0])
+model = records.need(p.runs, "03_train_safn", p.experiments[0], restored=True)
 trained = SimpleNamespace(**model.record["parameters"])
 measured = cost.measure(trained, len(folder.classes), p.cost_steps) if p.cost_steps else ()
 table5 = cost.beside(*measured) if measured else pd.DataFrame()

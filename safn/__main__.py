@@ -39,11 +39,11 @@ def _parser() -> argparse.ArgumentParser:
                     folder="what torchvision calls root; SBD in its folder sbd")  # fmt: skip
     added.add_argument("--download", action="store_true", help="fetch both archives first")
     added = command("export", "write the records of all stages into one JSON file, the counts of each image and a figure beside it",
-                    lambda g: exporting.export(g.runs, Path(g.file), g.add) or evidence.draw(Path(g.file)),
+                    _export,
                     runs="runs/<profile>", file="to write, such as results/<profile>.json")  # fmt: skip
     added.add_argument("--add", action="store_true", help="keep the runs of the file that this folder does not have")
     command("restore", "lay exported runs out in a folder of runs: records and counts, to compare and to go on with",
-            lambda g: print(f"{len(exporting.restore(Path(g.file), g.runs))} stages restored"),
+            lambda g: print(*exporting.restore(Path(g.file), g.runs), "are restored", sep="\n"),
             file="results/<profile>.json", runs="runs/<profile>")  # fmt: skip
     added = command("rescore", "score a recorded run once more, from the files of its stages", _rescore,
                     runs="runs/<profile>", run="such as attention_1-0.75-0.5_seed0")  # fmt: skip
@@ -90,6 +90,12 @@ def _photos(given: argparse.Namespace) -> None:
     lists = photos.prepare(given.images, given.labels, given.out, given.val_share)
     print(f"{given.out}: {', '.join(f'{split} {len(ids)} images' for split, ids in lists.items())}. Next:")
     print(f"make book PROFILE=photos DATA={given.out}")
+
+
+def _export(given: argparse.Namespace) -> None:
+    if left_out := exporting.export(given.runs, Path(given.file), given.add):
+        print("left out, for they were made from other files than those beside them:", *left_out, sep="\n")
+    evidence.draw(Path(given.file))
 
 
 def _rescore(given: argparse.Namespace) -> int:

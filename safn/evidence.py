@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from safn import charts, drawings
+from safn import charts, drawings, exporting
 from safn.pages import picture, table
 from safn.plan import CHAIN
 from safn.recorded import FOLDER, Records, exported, measured_with, runs_of
@@ -58,7 +58,7 @@ def sections(name: str, folder: Path = FOLDER) -> str:
 
 
 def _means(name: str, records: Records) -> Iterator[str]:
-    runs = runs_of(records)
+    runs = _measured(records)
     for number, (title, columns) in enumerate(MEANS.items()):
         there = [column for column in columns if column in runs]
         if there:
@@ -66,9 +66,17 @@ def _means(name: str, records: Records) -> Iterator[str]:
             seeds, means = measured["seed"].nunique(), over_seeds(measured, "configuration", there)
             rows = [[plainly(kind), *row] for kind, row in zip(means.index, means.to_numpy())]
             single = seeds > 1 and (measured.groupby("configuration")["seed"].nunique() == 1).any()
-            caption = f"Mean ± standard deviation over {seeds} seed{'s' * (seeds > 1)}, percent"
-            caption += f"{' (without ±: one seed)' * bool(single)}: {title}"
+            caption = f"Mean ± standard deviation over {seeds} seeds" if seeds > 1 else "One seed"
+            caption += f", percent{' (without ±: one seed)' * bool(single)}: {title}"
             yield table(caption, f"{name}-means-{number}", ["", *(columns[c] for c in there)], rows)
+
+
+def _measured(records: Records) -> pd.DataFrame:
+    """``runs_of`` without the classifier and the maps of a control: they are those of its run."""
+    runs = runs_of(records)
+    shared = [c for c in runs if c == "val_mAP" or c.startswith("map_miou")]
+    runs.loc[runs["run"].str.contains("+", regex=False), shared] = float("nan")
+    return runs
 
 
 def _differences(name: str, records: Records) -> Iterator[str]:
@@ -112,17 +120,18 @@ def _gaps(records: Records) -> list[dict[str, Any]]:
 
 
 def _told(gaps: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One row a measure: in words which orders hold, and which differences cannot be told."""
+    """One row a measure: in words which orders hold, which differences cannot be told, and which were not repeated often
+    enough to ask."""
     rows = []
     for measure in dict.fromkeys(gap["measure"] for gap in gaps):
-        holds, untold = [], []
+        said: dict[str, list[str]] = {"holds": [], "cannot be told": [], "fewer than three seeds": []}
         for gap in (g for g in gaps if g["measure"] == measure):
             better, other = gap["difference"].split(" against ")[:: 1 if gap["points"] > 0 else -1]
-            if gap["what can be told"].startswith("nothing"):
-                untold.append(f"{gap['difference']} ({gap['points']:+.1f})")
-            else:
-                holds.append(f"{better} better than {other} by {abs(gap['points']):.1f}")
-        rows.append({"measure": measure, "holds": "; ".join(holds) or "-", "cannot be told": "; ".join(untold) or "-"})
+            told, _, too_few = gap["what can be told"].partition(": ")
+            kind = too_few or ("cannot be told" if told == "nothing" else "holds")
+            words = f"{better} better than {other} by {abs(gap['points']):.1f}"
+            said[kind].append(words if kind == "holds" else f"{gap['difference']} ({gap['points']:+.1f})")
+        rows.append({"measure": measure, **{kind: "; ".join(words) or "-" for kind, words in said.items()}})
     return rows
 
 
@@ -160,19 +169,19 @@ def pictures(folder: Path = FOLDER) -> dict[str, Figure]:
 
 
 def of_seeds(records: Records) -> Figure:
-    """Every run and the means over the seeds, from the maps to the segmentation; controls and the upper bound have no maps
-    of their own."""
-    runs = runs_of(records)
+    """Every run and the means over the seeds, from the maps to the segmentation."""
+    runs = _measured(records)
     shown = runs.assign(configuration=runs["configuration"].map(plainly))
-    shown.loc[runs["run"].str.contains("+", regex=False), "map_miou"] = float("nan")
     return charts.seeds(shown, {column: title for column, title in PANELS.items() if column in runs})
 
 
 def draw(path: Path) -> None:
-    """Write the differences of an exported file beside it, as SVG; until there are any, every run."""
-    records = exported(path.parent)[path.stem]
-    gaps = _gaps(records)
-    drawings.write_svg(path.with_suffix(".svg"), charts.differences(pd.DataFrame(gaps)) if gaps else of_seeds(records))
+    """Write the differences of an exported file beside it, as SVG; until there are any, every run, and of no run nothing."""
+    records = exporting.read(path)
+    if gaps := _gaps(records):
+        drawings.write_svg(path.with_suffix(".svg"), charts.differences(pd.DataFrame(gaps)))
+    elif len(runs_of(records)):
+        drawings.write_svg(path.with_suffix(".svg"), of_seeds(records))
 
 
 def _thresholds(records: Records) -> dict[str, Any] | None:

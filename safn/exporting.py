@@ -5,44 +5,84 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from safn.data import DataError
+from safn.expected import FREE
 from safn.plan import CHAIN, base_run
 from safn.records import RECORD, write_file, write_json
 from safn.scoring import load_counts, save_counts
 
-CHAPTERS = "08"  # from this stage on they compare runs
 OF_THIS_MACHINE = ("runs", "data_folder", "saliency_folder")
-Records = dict[tuple[str, str], dict[str, Any]]
+Key = tuple[str, str]  # stage and run
+Records = dict[Key, dict[str, Any]]
 
 
-def export(runs: Path | str, path: Path, add: bool = False) -> None:
+def export(runs: Path | str, path: Path, add: bool = False) -> list[str]:
     """Write the records of all stages of ``runs`` without folders of this machine, and beside them, as ``.npz``, the counts
     of each image (class against prediction, in pixels) that the intervals follow from.
 
     Args:
-        add: keep what the files hold of runs that this folder does not have.
+        add: keep what the files hold of runs that this folder does not have. Of a run that is in both, what followed from
+            other files than the folder's goes; chapters that compare runs stay only where the folder has all of them.
+
+    Returns:
+        the stages that were left out, ``<stage>/<run>``: their inputs are not those beside them, or they miss runs.
+
+    Raises:
+        DataError: other data, saliency maps or settings than the runs to be added to; every difference is named.
     """
-    paths, archive = sorted(Path(runs).glob("[0-9][0-9]_*/*/record.json")), path.with_suffix(".npz")
+    own, archive = _own(Path(runs)), path.with_suffix(".npz")
     before = read(path) if add and path.exists() else {}
-    records = {key: record for key, record in before.items() if key[0] < CHAPTERS}  # those compare other runs
-    counts = dict(np.load(archive)) if add and archive.exists() else {}
-    for record in (json.loads(p.read_text()) for p in paths):
-        for name in ("root", "restored"):
-            record.pop(name, None)
-        for name in OF_THIS_MACHINE:
-            record["parameters"].pop(name, None)
-        records[record["stage"], record["run"]] = record
-    for found in (f for p in paths for f in sorted(p.parent.glob("counts*.npz"))):
-        counts[found.relative_to(runs).as_posix()] = _sparse(load_counts(found))
+    _check_alike(before, own)
+    found = before | own
+    records = consistent(found)
+    if any(key not in own for key in records if key[0] in CHAIN):
+        records = {key: record for key, record in records.items() if key[0] <= CHAIN[-1]}
+    counts = dict(np.load(archive)) if before and archive.exists() else {}
+    counts = {name: cells for name, cells in counts.items() if _key(name) in records and _key(name) not in own}
+    for file in (f for stage, run in own for f in (Path(runs) / stage / run).glob("counts*.npz")):
+        name = file.relative_to(runs).as_posix()
+        counts |= {name: _sparse(load_counts(file))} if _key(name) in records else {}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **dict(sorted(counts.items())))
     write_file(archive, buffer.getvalue())
-    write_json(path, [records[key] for key in sorted(records)])
+    write_json(path, list(records.values()))
+    return ["/".join(key) for key in found if key not in records]
+
+
+def restore(path: Path, runs: Path | str) -> list[str]:
+    """Lay the exported runs out in ``runs`` with their records and counts, as far as they are not there and fit what is there:
+    enough to compare them, and to train only what is missing. Networks, maps and masks are not exported and do not come
+    back. Runs whose maps were exported without counts are left out: nothing could be compared with them.
+
+    Returns:
+        the stages that were laid out, ``<stage>/<run>``.
+
+    Raises:
+        DataError: data or saliency maps of ``runs`` are missing or not those that the exported runs were made from; every one
+            is named.
+    """
+    runs, records = Path(runs), read(path)
+    _check_sources(runs, records)
+    with np.load(path.with_suffix(".npz")) as archive:
+        counts = {name: archive[name] for name in archive.files}
+    own = _own(runs)
+    mapped = {run for stage, run in records if stage == CHAIN[1]}
+    counted = {_key(name)[1] for name in counts if name.startswith(CHAIN[1])}
+    offered = {k: r for k, r in records.items() if k[0] in CHAIN and base_run(k[1]) not in mapped - counted}
+    laid = [key for key in consistent(offered | own) if key not in own]
+    for key in laid:
+        folder = runs.joinpath(*key)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in (n for n in counts if _key(n) == key):
+            save_counts(runs / name, _dense(counts[name]))
+        write_json(folder / RECORD, records[key] | {"restored": True})  # last: what has a record is complete
+    return ["/".join(key) for key in laid]
 
 
 def read(path: Path) -> Records:
@@ -57,46 +97,53 @@ def read(path: Path) -> Records:
     return {(r["stage"], r["run"]): r for r in found}
 
 
-def restore(path: Path, runs: Path | str) -> list[str]:
-    """Lay the exported runs out in ``runs`` with their records and counts, as far as they are not there: enough for the chapters
-    that compare, and to train only what is missing. Networks, maps and masks are not exported and do not come back. Runs
-    whose maps were exported without counts are left out: nothing could be compared with them.
+def consistent(records: Records) -> Records:
+    """Those records, in the order of the stages, whose inputs are beside them with the fingerprints that they were made
+    from."""
+    kept: Records = {}
+    for key in sorted(records):
+        inputs = {_key(name): made_from for name, made_from in records[key]["inputs"].items()}
+        if all(i in kept and kept[i]["fingerprint"] == made_from for i, made_from in inputs.items()):
+            kept[key] = records[key]
+    return kept
 
-    Returns:
-        the names of the stages that were laid out, ``<stage>/<run>``.
 
-    Raises:
-        DataError: data or saliency maps of ``runs`` are missing or not those that the exported runs were made from; every one
-            is named.
-    """
-    runs, records = Path(runs), read(path)
-    _check_sources(runs, records)
-    with np.load(path.with_suffix(".npz")) as archive:
-        counts = {name: archive[name] for name in archive.files}
-    laid = []
-    for stage, run in sorted(key for key in records if key[0] in CHAIN):
-        folder, maps = runs / stage / run, (CHAIN[1], base_run(run))
-        uncounted = maps in records and f"{'/'.join(maps)}/counts.npz" not in counts
-        if uncounted or (folder / RECORD).exists():
-            continue
-        for name in (n for n in counts if n.startswith(f"{stage}/{run}/")):
-            folder.mkdir(parents=True, exist_ok=True)
-            save_counts(runs / name, _dense(counts[name]))
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / RECORD, {**records[stage, run], "restored": True})  # last: what has a record is complete
-        laid.append(f"{stage}/{run}")
-    return laid
+def _own(runs: Path) -> Records:
+    """The records of a folder of runs, without what belongs to this machine."""
+    records = {}
+    for path in runs.glob(f"[0-9][0-9]_*/*/{RECORD}"):
+        record = {k: v for k, v in json.loads(path.read_text()).items() if k not in ("root", "restored")}
+        record["parameters"] = {k: v for k, v in record["parameters"].items() if k not in OF_THIS_MACHINE}
+        records[record["stage"], record["run"]] = record
+    return records
+
+
+def _key(name: str) -> Key:
+    """Stage and run of ``<stage>/<run>`` and of ``<stage>/<run>/<file>``."""
+    stage, run = name.split("/")[:2]
+    return stage, run
+
+
+def _check_alike(before: Records, own: Records) -> None:
+    """Refuse to put runs of other data, saliency maps or settings beside one another."""
+    problems = []
+    for stage in ("00_data", "01_saliency"):
+        prints = [of[stage, "default"]["fingerprint"] for of in (before, own) if (stage, "default") in of]
+        if len(set(prints)) > 1:
+            problems.append(f"{stage}: the file has the fingerprint {prints[0]}, the folder {prints[1]}")
+    settings: dict[Key, dict[str, Any]] = {}
+    for (stage, run), record in (item for of in (before, own) for item in of.items() if item[0][0] in CHAIN):
+        given = {k: v for k, v in record["parameters"].items() if k not in FREE | {"run"}}
+        first = settings.setdefault((stage, re.sub(r"_seed\d+", "", run)), given)
+        differ = [f"{k} {first[k]} and {v}" for k, v in given.items() if k in first and first[k] != v]
+        problems += [f"{stage}/{run}: {', '.join(differ)}"] if differ else []
+    if before and problems:
+        raise DataError("\n  - ".join(["nothing was written, these cannot stand in one table:", *problems]))
 
 
 def _check_sources(runs: Path, records: Records) -> None:
-    """Problems with what the exported runs were made from and ``runs`` must hold itself."""
-    used = {
-        i
-        for (stage, _), r in records.items()
-        if stage in CHAIN
-        for i in r["inputs"].items()
-        if i[0][:2] in ("00", "01")
-    }
+    """Refuse where ``runs`` lacks what the exported runs were made from."""
+    used = {i for (stage, _), r in records.items() if stage in CHAIN for i in r["inputs"].items() if i[0] < CHAIN[0]}
     problems = []
     for name, made_from in sorted(used):
         record = runs / name / RECORD
@@ -111,12 +158,12 @@ def _check_sources(runs: Path, records: Records) -> None:
 
 
 def _sparse(counts: np.ndarray) -> np.ndarray:
-    """int32 ``(1 + cells, 4)``: first the shape, then of each count that is not 0 the image, class, prediction and pixels."""
+    """int32 ``(4, 1 + cells)``: first the shape, then of each count that is not 0 the image, class, prediction and pixels."""
     cells = np.nonzero(counts)
-    return np.vstack([[*counts.shape, 0], np.stack([*cells, counts[cells]], 1)]).astype(np.int32)
+    return np.hstack([[[n] for n in (*counts.shape, 0)], [*cells, counts[cells]]]).astype(np.int32)
 
 
 def _dense(sparse: np.ndarray) -> np.ndarray:
-    counts = np.zeros(sparse[0, :3], np.int64)
-    counts[tuple(sparse[1:, :3].T)] = sparse[1:, 3]
+    counts = np.zeros(sparse[:3, 0], np.int64)
+    counts[tuple(sparse[:3, 1:])] = sparse[3, 1:]
     return counts

@@ -131,7 +131,7 @@ def jobs(profile: dict[str, Any]) -> list[Job]:
         drawn = drawn if stage == "10_figures" else {}
         after = [last[run] for run in [*experiments, *filter(None, drawn.values())]]
         parameters = {"experiments": experiments, **drawn}
-        if "segmentation_seeds" in profile and stage in ("08_aggregation", "09_scales"):
+        if profile.get("segmentation_seeds") and stage in ("08_aggregation", "09_scales"):
             parameters["missing_segmentation"] = "leave"
         plan.append(Job(stage, "default", parameters, (data, ("02_baseline", "default"), *after)))
     return [Job(j.stage, j.run, {**(profile["stages"].get(j.stage) or {}), **j.parameters}, j.after) for j in plan]
@@ -158,7 +158,7 @@ def segmented(profile: dict[str, Any], run: str) -> bool:
     """Whether a segmentation is trained for a run: for the main experiment with every seed, for the others with those of
     ``segmentation_seeds``, all unless the profile says so."""
     main = run.startswith(f"{profile['experiments'][0]}_seed")
-    return main or parse_run(run)["seed"] in profile.get("segmentation_seeds", profile["seeds"])
+    return main or parse_run(run)["seed"] in (profile.get("segmentation_seeds") or profile["seeds"])
 
 
 def chain(run: str, control: dict[str, str] | None = None) -> list[Job]:

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from safn.pages import ATTENTION
@@ -38,7 +39,7 @@ def glued(text: str, folder: Path = FOLDER) -> str:
                 rows = json.loads((folder / "bench.json").read_text())["rows"]
                 return format({r["what"]: r for r in rows}[row][metric], form or ".2f")
             if name == "attention":
-                return format(_swept(folder / "attention.csv", row)[metric], form or f".{ATTENTION[metric]}f")
+                return _finite(_swept(folder / "attention.csv", row)[metric], form or f".{ATTENTION[metric]}f")
             return _of_run(files[name], row, metric, form)
         except (LookupError, TypeError, ValueError, FileNotFoundError):  # not there, or no number
             problems.append(match[0])
@@ -50,15 +51,23 @@ def glued(text: str, folder: Path = FOLDER) -> str:
     return made
 
 
+def _finite(value: float, form: str) -> str:
+    if not np.isfinite(value):
+        raise ValueError("no number")
+    return format(value, form)
+
+
 def _of_run(records: Records, run: str, metric: str, form: str | None) -> str:
     if "/" in metric:
-        return format(_within(records[run, "default"], metric.split("/")), form or ".1f")
+        return _finite(_within(records[run, "default"], metric.split("/")), form or ".1f")
     if (run, "default") in records:
         rows = pd.DataFrame([records[run, "default"]["metrics"]])
     else:
         runs = runs_of(records)
         rows = runs[(runs["run"] == run) | (runs["configuration"] == run)]
     values = rows[metric].dropna()
+    if values.empty:
+        raise LookupError(metric)
     if form is None and len(values) > 1:
         return over_seeds(values.to_frame().assign(of=run), "of", [metric]).iloc[0, 0]
     return format(values.mean(), form) if form else f"{100 * values.iloc[0]:.1f}"

@@ -9,6 +9,8 @@ from typing import Any
 
 import pandas as pd
 
+from safn import exporting
+from safn.exporting import Records
 from safn.metrics import CONVENTIONS
 from safn.pages import ROOT, table
 from safn.plan import CHAIN, base_run
@@ -17,7 +19,6 @@ from safn.results import PROTOCOLS
 from safn.settings import AGGREGATIONS
 
 FOLDER = ROOT / "results"
-Records = dict[tuple[str, str], dict[str, Any]]
 # columns of the tables: the metrics that share a cell
 OVERVIEW = {
     "mAP": ["val_mAP"],
@@ -32,9 +33,8 @@ def exported(folder: Path = FOLDER) -> dict[str, Records]:
     """Name of each file that ``python -m safn export`` wrote -> its records by stage and run; other files are left out."""
     found = {}
     for path in sorted(folder.glob("*.json")):
-        records = json.loads(path.read_text())
-        if path.name != "expected.json" and isinstance(records, list):
-            found[path.stem] = {(r["stage"], r["run"]): r for r in records}
+        if path.name != "expected.json" and isinstance(json.loads(path.read_text()), list):
+            found[path.stem] = exporting.read(path)
     return found
 
 

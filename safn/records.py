@@ -199,18 +199,27 @@ def _code(stage: str) -> str:
     return hashlib.sha256(b"\0".join(path.read_bytes() for path in paths if path.exists())).hexdigest()[:16]
 
 
-def need(runs: Path | str, stage: str, run: str = "default") -> Input:
+def need(runs: Path | str, stage: str, run: str = "default", restored: bool = False) -> Input:
     """The complete folder of an earlier stage, checked to be still what its own inputs led to.
 
     Where it is missing, the stage's notebook runs first, with its defaults and with what the name of the run says.
 
+    Args:
+        restored: the record and the counts are enough, as ``exporting.restore`` lays them out.
+
     Raises:
-        StageError: missing and not to be made, or stale; names the notebook to run and, where stale, both fingerprints.
+        StageError: missing and not to be made, stale, or restored; names the notebook to run and, where stale, both
+            fingerprints.
     """
     folder = Path(runs) / stage / run
     if not (folder / RECORD).exists():
         _make(Path(runs).resolve(), stage, run)
     found = Input(folder, json.loads((folder / RECORD).read_text()))
+    if found.record.get("restored") and not restored:
+        raise StageError(
+            f"{folder} was restored without networks, maps and masks, and they are needed now: delete the folder and run "
+            f"notebooks/{stage}.ipynb for it"
+        )
     for name, used in found.record["inputs"].items():
         record = Path(runs) / name / RECORD
         now = json.loads(record.read_text())["fingerprint"] if record.exists() else "missing"

@@ -42,14 +42,14 @@ def collect(runs: Path | str, experiments: list[str], segmentation: str = "make"
     rows, ends = [], []
     for run in experiments:
         left = segmentation == "leave" and not (Path(runs) / CHAIN[4] / run / RECORD).exists()
-        end = need(runs, CHAIN[2] if left else CHAIN[4], run)
+        end = need(runs, CHAIN[2] if left else CHAIN[4], run, restored=True)
         parsed = parse_run(base_run(run))
         row = dict.fromkeys(COLUMNS, float("nan"))
         row |= {"run": run, **parsed, "supervision": end.record.get("supervision")}
         row["scales"] = "-".join(f"{s:g}" for s in parsed.get("scales", []))
         for stage in CHAIN:
             names = [n for n in (run, run.split("@")[0], base_run(run)) if (Path(runs) / stage / n / RECORD).exists()]
-            record = need(runs, stage, names[0]).record if names else {}
+            record = need(runs, stage, names[0], restored=True).record if names else {}
             row |= {k: float("nan") if v is None else v for k, v in record.get("metrics", {}).items()}
             if stage == TRAINED and record:
                 row["network"] = network_of(record)
@@ -139,7 +139,7 @@ def counts_of(runs: Path | str, names: Iterable[str], stage: str, file: str) -> 
     """The counts of each image that a stage has kept for each run; runs that have none are left out."""
     places = {run: base_run(run) if stage == CHAIN[1] else run for run in names}
     kept = {run: place for run, place in places.items() if (Path(runs) / stage / place / file).exists()}
-    return {run: load_counts(need(runs, stage, place).folder / file) for run, place in kept.items()}
+    return {run: load_counts(need(runs, stage, place, restored=True).folder / file) for run, place in kept.items()}
 
 
 def _intervals(each: np.ndarray, gaps: np.ndarray) -> dict[str, float]:
@@ -161,14 +161,16 @@ def _verdict(each: np.ndarray, gaps: np.ndarray, first: str, second: str) -> str
 
 
 def by_size(runs: Path | str, table: pd.DataFrame, by: str, measure: str) -> pd.DataFrame:
-    """Foreground IoU in percent by object size, mean over the seeds: one row a size, one column a value of ``by``.
+    """Foreground IoU in percent by object size, mean over the seeds that every value of ``by`` has: one row a size, one
+    column a value.
 
     ``measure``: of ``COUNTED``."""
     counts = counts_of(runs, table["run"], *COUNTED[measure][:2])
     each = pd.DataFrame({run: iou_by_size(c) for run, c in counts.items()}).mul(100)
-    return pd.DataFrame(
-        {k: each[[r for r in g if r in each]].mean(axis=1) for k, g in table.groupby(by, sort=False)["run"]}
-    )
+    counted = table[table["run"].isin(counts)]
+    shared = counted.groupby("seed")[by].nunique() == table[by].nunique()
+    counted = counted[counted["seed"].map(shared).astype(bool)]
+    return pd.DataFrame({k: each[list(g)].mean(axis=1) for k, g in counted.groupby(by, sort=False)["run"]})
 
 
 def own_row(ours: pd.DataFrame, network: str, protocol: str, images: int) -> pd.DataFrame:

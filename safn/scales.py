@@ -18,7 +18,7 @@ from safn.data import VOCFolder
 from safn.inference import load_safn, on_device
 from safn.loading import PlainSet, plain_loader
 from safn.maps import localization_maps
-from safn.metrics import VOID, iou_by_size
+from safn.metrics import VOID, bootstrap, iou_by_size
 from safn.network import SAFN, aggregate
 from safn.records import need
 from safn.scoring import Sweep, SweepCounter
@@ -46,15 +46,18 @@ def replacements(weights: Tensor, scales: Sequence[float], mean: Sequence[float]
     }
 
 
+FROM, TO = "95 % from", "to"  # of an interval
 Study = tuple[pd.DataFrame, dict[str, Sweep]]
 
 
 def study_runs(runs: Path | str, folder: VOCFolder, ids: list[str], names: list[str]) -> dict[str, Study]:
     """``study`` of the network of each run, at the image size of its maps and with the means over its validation images; a
-    run without attention has none."""
+    run without attention has none, and one that was restored without its network."""
     studies = {}
     for run in names:
-        model, made = need(runs, "03_train_safn", run), need(runs, "04_localization_maps", run)
+        model, made = (need(runs, stage, run, restored=True) for stage in ("03_train_safn", "04_localization_maps"))
+        if model.record.get("restored"):
+            continue
         network = load_safn(model, len(folder.classes))
         if network.attention is not None and ids:
             on_device(network, made.record["parameters"]["accelerator"])
@@ -104,7 +107,8 @@ def study(network: SAFN, samples: PlainSet, mean: Sequence[float]) -> Study:
                     "share": covered.sum() / (target != VOID).sum(),
                 }
                 rows.append(row | {f"weight {s:g}": w[covered].mean() for s, w in zip(network.scales, large)})
-    return pd.DataFrame(rows), {name: counter.result() for name, counter in counters.items()}
+    columns = ["image", "class", "share", *(f"weight {s:g}" for s in network.scales)]
+    return pd.DataFrame(rows, columns=columns), {name: counter.result() for name, counter in counters.items()}
 
 
 def enlarged(maps: Tensor, labels: Tensor, size: tuple[int, int]) -> np.ndarray:
@@ -124,7 +128,7 @@ def by_share(studies: dict[str, Study], groups: int = 8) -> pd.DataFrame:
         the first quartile ``from``, the ``median``, and the third quartile ``to``.
     """
     rows = []
-    for run, (objects, _) in studies.items():
+    for run, (objects, _) in ((run, of) for run, of in studies.items() if len(of[0])):
         group = pd.qcut(objects["share"], min(groups, len(objects)), labels=False, duplicates="drop")
         share = objects["share"].groupby(group).median()
         for column in (c for c in objects if c.startswith("weight ")):
@@ -144,28 +148,32 @@ def correlations(studies: dict[str, Study], draws: int = 1000) -> pd.DataFrame:
     """Spearman's rank correlation of each scale's weight with the share of the image that the class covers.
 
     Returns:
-        one row a run and scale: the correlation, and its 95 % interval over resampled objects.
+        one row a run and scale: the correlation, and its 95 % interval over resampled images, whose objects stay together.
     """
     tables = {}
-    for run, (objects, _) in studies.items():
+    for run, (objects, _) in ((run, of) for run, of in studies.items() if len(of[0])):
         columns, rng = [c for c in objects if c.startswith("weight ")], np.random.default_rng(0)
         of = lambda rows, columns=columns: rows[columns].rank().corrwith(rows["share"].rank())  # noqa: E731
-        samples = [of(objects.iloc[rng.integers(len(objects), size=len(objects))]) for _ in range(draws)]
+        images = list(objects.groupby("image").indices.values())
+        drawn = ([images[k] for k in rng.integers(len(images), size=len(images))] for _ in range(draws))
+        samples = [of(objects.iloc[np.concatenate(rows)]) for rows in drawn]
         low, high = np.percentile(samples, [2.5, 97.5], axis=0)
-        tables[run] = pd.DataFrame({"rank correlation with size": of(objects), "95 % from": low, "to": high}).round(3)
+        tables[run] = pd.DataFrame({"rank correlation with size": of(objects), FROM: low, TO: high}).round(3)
     return _rows(tables, "scale")
 
 
 def scores(studies: dict[str, Study]) -> pd.DataFrame:
-    """One row a run and replacement: mIoU of the maps in percent at the best threshold of each, that threshold, and their
-    foreground IoU by object size."""
+    """One row a run and replacement: mIoU of the maps in percent at the best threshold of each; what it has more than the
+    learned weights, with the 95 % interval of a paired bootstrap over images; that threshold, and their foreground IoU by
+    object size."""
     tables = {}
     for run, (_, sweeps) in studies.items():
-        each = {
-            k: {"mIoU": s.miou.max(), "threshold": s.threshold / 100, **iou_by_size(s.counts)}
-            for k, s in sweeps.items()
-        }
-        tables[run] = pd.DataFrame(each).T.mul(100).round(2)
+        drawn = bootstrap([sweep.counts for sweep in sweeps.values()])
+        low, high = np.percentile(100 * (drawn - drawn[:, :1]), [2.5, 97.5], axis=0)  # the learned ones are the first
+        each = pd.DataFrame({k: {"mIoU": s.miou.max(), **iou_by_size(s.counts)} for k, s in sweeps.items()}).T.mul(100)
+        more = {"more than learned": each["mIoU"] - each["mIoU"].iloc[0], FROM: low, TO: high}
+        more["threshold"] = [sweep.threshold for sweep in sweeps.values()]
+        tables[run] = each.assign(**more)[["mIoU", *more, *each.columns[1:]]].round(2)
     return _rows(tables, "weights")
 
 

@@ -17,11 +17,11 @@ def folder(tmp_path):
 def test_the_evidence_has_means_differences_and_sizes(folder):
     text = evidence.sections("photos", folder)
     assert "| attention, 1 / 0.5 | 80.0 ± 0.0 | 42.0 ± 2.0 |" in text
-    assert "over 3 seeds, percent (without ±: one seed): classifier" in text  # of the control
-    assert "over 1 seed, percent: segmentation" in text  # the others have not been evaluated
+    assert "over 3 seeds, percent: classifier" in text  # the control has no classifier of its own
+    assert "One seed, percent: segmentation" in text  # the others have not been evaluated
     assert "| attention, 1 / 0.5 | 52.0 ± 2.0 |" in text and "official train list" in text
     assert "| attention, 1 / 0.5 | 50.0 |" in text and "| attention, 1 / 0.5+maps | - |" not in text
-    assert "| maps | 1 / 0.5 better than a by 2.0 | a against b (+0.3) |" in text
+    assert "| maps | 1 / 0.5 better than a by 2.0 | - | a against b (+0.3) |" in text
     assert "| maps | a against b | +0.3 | +0.3 | -0.0 to +0.6 | - |" in text
     assert (
         "| maps | a against 1 / 0.5 | -2.0 | +0.3 | -0.0 to +0.6 | -3.0 to -1.0 |" in text

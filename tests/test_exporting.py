@@ -20,51 +20,65 @@ def counts(seed: int) -> np.ndarray:
     return made
 
 
-def sources(runs, text="saliency"):
+def sources(runs, saliency="saliency", data="data"):
     """Data and saliency maps, which an export does not bring."""
-    made = []
-    for stage, content in (("00_data", "data"), ("01_saliency", text)):
-        work = records.begin(runs, stage, "default", {"data_folder": str(runs)})
-        (work.folder / "file.txt").write_text(content)
-        made.append(work.finish({}, root=str(runs)))
-    return made
+    for stage, content in (("00_data", data), ("01_saliency", saliency)):
+        made(runs, stage, "default", [], content, data_folder=str(runs))
 
 
-def chain(runs, run, seed):
-    """Maps and pseudo ground truth of a run, with their counts."""
-    data, saliency = sources(runs) if not (runs / "01_saliency").exists() else (
-        records.need(runs, stage) for stage in ("00_data", "01_saliency"))  # fmt: skip
-    before = [data]
-    for stage in (MAPS, PSEUDO):
-        work = records.begin(runs, stage, run, {"runs": str(runs), "size": 32}, before)
-        save_counts(work.folder / "counts.npz", counts(seed))
-        before = [data, saliency, work.finish({"miou": 0.5})]
+def made(runs, stage, run, inputs, content="", miou=0.5, **parameters):
+    """A finished stage with counts, made from ``inputs``, other stages; ``content`` decides its fingerprint."""
+    before = [records.need(runs, *name) for name in inputs]
+    work = records.begin(runs, stage, run, {"runs": str(runs), **parameters}, before)
+    (work.folder / "file.txt").write_text(f"{run} {content}")
+    if stage in (MAPS, PSEUDO):
+        save_counts(work.folder / "counts.npz", counts(len(run + content)))
+    return work.finish({"miou": miou}, root=str(runs))
+
+
+def chain(runs, run, content="", size=32, last=PSEUDO):
+    """Maps and pseudo ground truth of a run, with data and saliency maps where they are missing."""
+    if not (runs / "00_data").exists():
+        sources(runs)
+    made(runs, MAPS, run, [("00_data",)], content, size=size, seed=int(run[-1]))
+    if last == PSEUDO:
+        made(runs, PSEUDO, run, [("00_data",), ("01_saliency",), (MAPS, run)], content)
 
 
 @pytest.fixture
 def exported(tmp_path):
+    """A file of one run, and of the chapter that compares it."""
     runs, path = tmp_path / "runs", tmp_path / "results" / "photos.json"
     path.parent.mkdir()
-    chain(runs, "max_1_seed0", 1)
-    records.begin(runs, "08_aggregation", "default", {}).finish({})
-    exporting.export(runs, path)
+    chain(runs, "max_1_seed0")
+    made(runs, "08_aggregation", "default", [("00_data",), (PSEUDO, "max_1_seed0")])
+    assert exporting.export(runs, path) == []
     return path
+
+
+def stages(path):
+    return [f"{stage[:2]} {run}" for stage, run in exporting.read(path) if stage > "02"]
 
 
 def test_an_export_names_no_folder_of_the_machine(exported, tmp_path):
     assert str(tmp_path) not in exported.read_text()
-    assert len(json.loads(exported.read_text())) == 5
+    assert stages(exported) == ["04 max_1_seed0", "05 max_1_seed0", "08 default"]
 
 
 def test_what_is_restored_is_what_was_exported(exported, tmp_path):
     other = tmp_path / "other"
     sources(other)
     assert exporting.restore(exported, other) == [f"{MAPS}/max_1_seed0", f"{PSEUDO}/max_1_seed0"]
-    found = records.need(other, PSEUDO, "max_1_seed0")  # its inputs are those of its record
-    assert found.record["metrics"] == {"miou": 0.5} and found.record["restored"]
+    found = records.need(other, PSEUDO, "max_1_seed0", restored=True)  # its inputs are those of its record
+    assert found.record["metrics"] == {"miou": 0.5}
     for stage in (MAPS, PSEUDO):
-        np.testing.assert_array_equal(load_counts(other / stage / "max_1_seed0" / "counts.npz"), counts(1))
+        np.testing.assert_array_equal(load_counts(other / stage / "max_1_seed0" / "counts.npz"), counts(11))
     assert not (other / "08_aggregation").exists()
+    with pytest.raises(records.StageError, match="max_1_seed0 was restored without networks, .* run notebooks/04_"):
+        records.need(other, MAPS, "max_1_seed0")
+    again = tmp_path / "again.json"
+    exporting.export(other, again)
+    assert exporting.read(again) == {k: r for k, r in exporting.read(exported).items() if k[0] < "08"}
 
 
 def test_runs_without_counts_of_their_maps_are_left_out(exported, tmp_path):
@@ -83,6 +97,13 @@ def test_what_is_there_is_kept(exported, tmp_path):
     assert (runs / MAPS / "max_1_seed0" / RECORD).read_text() == before
 
 
+def test_what_was_made_from_other_maps_than_those_there_is_not_restored(exported, tmp_path):
+    other = tmp_path / "other"
+    chain(other, "max_1_seed0", "other maps", last=MAPS)
+    assert exporting.restore(exported, other) == []
+    assert not (other / PSEUDO).exists()
+
+
 def test_another_file_is_no_export(tmp_path):
     path = tmp_path / "bench.json"
     path.write_text('{"rows": []}')
@@ -91,20 +112,51 @@ def test_another_file_is_no_export(tmp_path):
 
 
 def test_runs_of_another_machine_are_added(exported, tmp_path):
-    other = tmp_path / "other"
-    chain(other, "avg_1_seed0", 2)
-    exporting.export(other, exported, add=True)
-    assert [run for stage, run in exporting.read(exported) if stage == MAPS] == ["avg_1_seed0", "max_1_seed0"]
-    assert ("08_aggregation", "default") not in exporting.read(exported)  # it did not know the new run
-    third = tmp_path / "third"
+    other, third = tmp_path / "other", tmp_path / "third"
+    chain(other, "max_1_seed1")
+    made(other, "08_aggregation", "default", [("00_data",), (PSEUDO, "max_1_seed1")])
+    assert exporting.export(other, exported, add=True) == ["08_aggregation/default"]  # each knew one of the two runs
+    assert stages(exported) == ["04 max_1_seed0", "04 max_1_seed1", "05 max_1_seed0", "05 max_1_seed1"]
     sources(third)
     exporting.restore(exported, third)
-    for run, seed in (("avg_1_seed0", 2), ("max_1_seed0", 1)):
-        np.testing.assert_array_equal(load_counts(third / MAPS / run / "counts.npz"), counts(seed))
+    for run in ("max_1_seed0", "max_1_seed1"):
+        np.testing.assert_array_equal(load_counts(third / MAPS / run / "counts.npz"), counts(11))
+    made(third, "08_aggregation", "default", [("00_data",)])
+    assert exporting.export(third, exported, add=True) == []
+    assert stages(exported)[-1] == "08 default"  # it knows both
     exporting.export(other, exported)
-    assert {run for _, run in exporting.read(exported)} == {"default", "avg_1_seed0"}
+    assert stages(exported) == ["04 max_1_seed1", "05 max_1_seed1", "08 default"]
     with np.load(exported.with_suffix(".npz")) as archive:
-        assert archive.files == [f"{stage}/avg_1_seed0/counts.npz" for stage in (MAPS, PSEUDO)]
+        assert archive.files == [f"{stage}/max_1_seed1/counts.npz" for stage in (MAPS, PSEUDO)]
+
+
+def test_of_a_run_made_again_what_followed_from_the_earlier_maps_goes(exported, tmp_path):
+    other = tmp_path / "other"
+    chain(other, "max_1_seed0", "other maps", last=MAPS)
+    left_out = exporting.export(other, exported, add=True)
+    assert left_out == [f"{PSEUDO}/max_1_seed0", "08_aggregation/default"] and stages(exported) == ["04 max_1_seed0"]
+    with np.load(exported.with_suffix(".npz")) as archive:
+        assert archive.files == [f"{MAPS}/max_1_seed0/counts.npz"]
+
+
+def test_counts_of_the_earlier_run_do_not_outlive_it(exported, tmp_path):
+    other = tmp_path / "other"
+    chain(other, "max_1_seed0")
+    (other / PSEUDO / "max_1_seed0" / "counts.npz").rename(other / PSEUDO / "max_1_seed0" / "counts_crf.npz")
+    exporting.export(other, exported, add=True)
+    with np.load(exported.with_suffix(".npz")) as archive:
+        assert archive.files == [f"{MAPS}/max_1_seed0/counts.npz", f"{PSEUDO}/max_1_seed0/counts_crf.npz"]
+
+
+def test_runs_of_other_data_or_settings_are_not_put_beside_one_another(exported, tmp_path):
+    other, before = tmp_path / "other", exported.read_text()
+    sources(other, data="others")
+    chain(other, "max_1_seed1", size=64)
+    with pytest.raises(DataError) as error:
+        exporting.export(other, exported, add=True)
+    for text in ("00_data: the file has the fingerprint", f"{MAPS}/max_1_seed1: size 32 and 64"):
+        assert text in str(error.value)
+    assert exported.read_text() == before
 
 
 def test_other_data_or_saliency_forbid_it_and_every_one_is_named(exported, tmp_path):

@@ -32,7 +32,7 @@ def test_numbers_of_the_text_are_those_of_the_records(folder):
     assert quote("photos:08_aggregation:differences/maps/a - b/points:+.2f") == "maps +0.26."
     assert quote("photos:08_aggregation:by_size/maps/attention/small") == "maps 20.0."
     (folder / "attention.csv").write_text(
-        "images,change,weight 1,map mIoU (%)\n9,default,0.71,30\n9,crop = 96,0.5254,24.17\n"
+        'images,change,weight 1,map mIoU (%)\n9,default,0.71,30\n9,crop = 96,0.5254,24.17\n9,"scales = (1,)",,24\n'
     )
     assert (
         quote("attention:9 crop = 96:map mIoU (%)") == "maps 24.2."
@@ -41,6 +41,7 @@ def test_numbers_of_the_text_are_those_of_the_records(folder):
     assert quotes.glued("no number, {a: b}", folder) == "no number, {a: b}"
     text = "{=photos:none:map_miou} {=photos:attention_1-0.5:nothing} {=else:a:b} {=bench:a:value} {=photos:attention_1-0.5+maps:val_miou_crf}"
     text += " {=photos:08_aggregation:differences/maps/a - d/points} {=photos:08_aggregation:by_size/maps} {=attention:8 default:weight 1}"
+    text += " {=photos:attention_1-0.5+maps:val_miou_crf:.2f} {=attention:9 scales = (1,):weight 1}"
     with pytest.raises(KeyError) as error:
         quotes.glued(text, folder)
     assert all(match[0] in str(error.value) for match in quotes.QUOTE.finditer(text))

@@ -85,6 +85,18 @@ def test_the_interval_over_seeds_is_that_of_student(tmp_path):
     assert results.differences(tmp_path / "near", near, "aggregation", 20)["what can be told"][0] == "nothing"
 
 
+def test_runs_of_one_seed_are_compared(tmp_path):
+    table = of_seeds(tmp_path, [8, 9, 7], [7, 4, 6])
+    each = [miou(8) - miou(7), miou(9) - miou(4), miou(7) - miou(6)]
+    (row,) = results.differences(tmp_path, table.iloc[[2, 0, 1, 4, 5, 3]], "aggregation", draws=20).to_dict("records")
+    assert row["each seed"] == ", ".join(f"{each[seed]:+.1f}" for seed in (2, 0, 1))
+    (row,) = results.differences(tmp_path, table.drop(index=4), "aggregation", draws=20).to_dict("records")
+    assert row["each seed"] == f"{each[0]:+.1f}, {each[2]:+.1f}"  # seed 1 is on one side alone
+    assert row["points"] == pytest.approx((each[0] + each[2]) / 2)
+    sizes = results.by_size(tmp_path, table.drop(index=4), "aggregation", "segmentation, multiple scales")
+    assert sizes.loc["large (> 30 %)"].to_dict() == pytest.approx({"attention": 75, "max": 65})
+
+
 def test_a_run_without_segmentation_is_compared_by_its_maps_alone(tmp_path):
     of_seeds(tmp_path, [8, 9, 7], [5, 5, 5])
     for seed in (1, 2):
@@ -100,7 +112,7 @@ def test_a_run_without_segmentation_is_compared_by_its_maps_alone(tmp_path):
     assert rows.loc["segmentation, multiple scales", "each seed"] == f"{miou(8) - miou(5):+.1f}"
     assert rows.loc["segmentation, multiple scales", "what can be told"] == "nothing: fewer than three seeds"
     sizes = results.by_size(tmp_path, table, "aggregation", "segmentation, multiple scales")
-    assert sizes.loc["large (> 30 %)", "max"] == pytest.approx(50)
+    assert sizes.loc["large (> 30 %)"].to_dict() == pytest.approx({"attention": 80, "max": 50})  # of seed 0 both
 
 
 def test_other_images_widen_the_interval(tmp_path):

@@ -92,13 +92,19 @@ def test_the_correlation_is_that_of_the_ranks():
     share = np.linspace(0.01, 0.5, 40)
     rising = np.exp(20 * share)  # not a line, but rising
     noise = np.random.default_rng(0).random(40)
-    objects = pd.DataFrame({"share": share, "weight 1": rising, "weight 0.5": -rising, "weight 2": noise})
+    objects = pd.DataFrame(
+        {"image": range(40), "share": share, "weight 1": rising, "weight 0.5": -rising, "weight 2": noise}
+    )
     table = scales.correlations({"a": (objects, {}), "b": (objects.iloc[::2], {})}).set_index(["run", "scale"])
     assert table.loc["b"].shape == (3, 3)
     table = table.loc["a"]
     assert table["rank correlation with size"].tolist()[:2] == [1, -1]
     assert table.loc["weight 1", "95 % from"] == 1
     assert table.loc["weight 2", "95 % from"] < 0 < table.loc["weight 2", "to"]  # nothing can be told
+    twice = pd.concat([objects] * 2)  # the same objects again in the same images tell nothing new
+    width = lambda rows: scales.correlations({"a": (rows, {})})[["95 % from", "to"]].diff(axis=1).iloc[2, 1]  # noqa: E731
+    assert width(twice) == pytest.approx(width(objects), abs=0.02)
+    assert width(twice.assign(image=range(80))) < 0.8 * width(objects)
 
 
 def test_objects_of_like_size_are_grouped_by_their_number():
