@@ -34,7 +34,7 @@ from types import SimpleNamespace
 import pandas as pd
 from IPython.display import display
 
-from safn import charts, cost, data, expected, published, records, results, settings
+from safn import charts, cost, data, expected, records, results, settings
 
 MULTI = "segmentation, multiple scales"
 
@@ -54,9 +54,7 @@ source, folder, *_ = data.of_stage(p.runs)
 table, ends = results.collect(p.runs, p.experiments, p.missing_segmentation)
 stage = records.begin(p.runs, "08_aggregation", "default", p, [source, *ends])
 print(results.seeds_sentence(table))
-columns = {"val_mAP": "mAP", "map_miou": "maps", "pseudo_miou_background": "pseudo ground truth"}
-columns |= {"val_miou_single": "single scale", "val_miou_multi": "multiple scales"}
-ours = results.over_seeds(table, "aggregation", list(columns)).rename(columns=columns)
+ours = results.overview(table, "aggregation")
 ours
 
 # %% [markdown]
@@ -68,9 +66,7 @@ ours
 # VGG16 networks and DSS: **not comparable in level**, only in order.
 
 # %%
-theirs = published.table(4).set_index("aggregation")[["single scale", "multiple scales"]]
-beside = {"this run": ours[["single scale", "multiple scales"]], "published, VOC 2012 val": theirs}
-beside = pd.concat(beside, axis=1).reindex(ours.index)
+beside = results.beside_published(ours, 4)
 beside.to_csv(stage.folder / "table4.csv")
 beside
 

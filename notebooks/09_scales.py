@@ -31,7 +31,7 @@
 import pandas as pd
 from IPython.display import display
 
-from safn import charts, data, expected, figures, published, records, results, scales, settings
+from safn import charts, data, expected, figures, records, results, scales, settings
 
 MULTI = "segmentation, multiple scales"
 
@@ -51,9 +51,7 @@ source, folder, train, _ = data.of_stage(p.runs)
 table, ends = results.collect(p.runs, p.experiments, p.missing_segmentation)
 stage = records.begin(p.runs, "09_scales", "default", p, [source, *ends])
 print(results.seeds_sentence(table))
-columns = {"val_mAP": "mAP", "map_miou": "maps", "pseudo_miou_background": "pseudo ground truth"}
-columns |= {"val_miou_single": "single scale", "val_miou_multi": "multiple scales"}
-ours = results.over_seeds(table, "scales", list(columns)).rename(columns=columns)
+ours = results.overview(table, "scales")
 ours
 
 # %% [markdown]
@@ -61,9 +59,7 @@ ours
 # DSS: **not comparable in level**, only in order.
 
 # %%
-theirs = published.table(6).set_index("scales")[["single scale", "multiple scales"]]
-beside = {"this run": ours[["single scale", "multiple scales"]], "published, VOC 2012 val": theirs}
-beside = pd.concat(beside, axis=1).reindex(ours.index)
+beside = results.beside_published(ours, 6)
 beside.to_csv(stage.folder / "table6.csv")
 beside
 

@@ -29,6 +29,14 @@ COLUMNS = {
     **{f"val_miou_{key}": f"segmentation: mIoU, validation images, {text}" for key, text in PROTOCOLS.items()},
 }
 
+OVERVIEW = {
+    "val_mAP": "mAP",
+    "map_miou": "maps",
+    "pseudo_miou_background": "pseudo ground truth",
+    "val_miou_single": "single scale",
+    "val_miou_multi": "multiple scales",
+}
+
 
 def collect(runs: Path | str, experiments: list[str], segmentation: str = "make") -> tuple[pd.DataFrame, list[Input]]:
     """One row an experiment with the metrics of all its stages (shares in 0..1), and the last stage of each.
@@ -82,6 +90,18 @@ def over_seeds(table: pd.DataFrame, by: str, columns: list[str]) -> pd.DataFrame
     return table.groupby(by, sort=False)[columns].agg(cell)
 
 
+def overview(table: pd.DataFrame, by: str) -> pd.DataFrame:
+    """``over_seeds`` of the numbers of Tables 4 and 6, and of what they follow from."""
+    return over_seeds(table, by, list(OVERVIEW)).rename(columns=OVERVIEW)
+
+
+def beside_published(ours: pd.DataFrame, number: int) -> pd.DataFrame:
+    """The segmentations of ``overview`` and the published ones of Table 4 or 6, in the order of ``ours``."""
+    columns = ["single scale", "multiple scales"]
+    theirs = published.table(number).set_index(ours.index.name)[columns]
+    return pd.concat({"this run": ours[columns], "published, VOC 2012 val": theirs}, axis=1).reindex(ours.index)
+
+
 def seeds_sentence(table: pd.DataFrame) -> str:
     """What the number of seeds allows one to claim."""
     seeds = table["seed"].nunique()
@@ -120,7 +140,7 @@ def differences(runs: Path | str, table: pd.DataFrame, by: str, draws: int = 100
         if not counts or not all(len(c) for c in counts.values()):
             continue
         counted = table[table["run"].isin(counts)]
-        groups = {name: rows.set_index("seed")["run"] for name, rows in counted.groupby(by, sort=False)}
+        groups = {name: of.set_index("seed")["run"] for name, of in counted.groupby(by, sort=False)}
         points = {run: 100 * mean_iou(c.sum(0), ignored) for run, c in counts.items()}
         samples = dict(zip(counts, 100 * bootstrap(list(counts.values()), draws, ignored=ignored).T))
         for first, second in itertools.combinations(groups, 2):
@@ -131,7 +151,8 @@ def differences(runs: Path | str, table: pd.DataFrame, by: str, draws: int = 100
             gaps = np.mean([samples[a] - samples[b] for a, b in pairs], 0)
             row = {"measure": measure, "difference": f"{first} - {second}", "points": each.mean()}
             row["each seed"] = ", ".join(f"{gap:+.1f}" for gap in each)
-            rows.append(row | _intervals(each, gaps) | {"what can be told": _verdict(each, gaps, first, second)})
+            bounds = _intervals(each, gaps)
+            rows.append(row | bounds | {"what can be told": _verdict(each, bounds, first, second)})
     return pd.DataFrame(rows)
 
 
@@ -151,10 +172,9 @@ def _intervals(each: np.ndarray, gaps: np.ndarray) -> dict[str, float]:
     return bounds | {"all from": mean - np.hypot(mean - low, seeds), "all to": mean + np.hypot(high - mean, seeds)}
 
 
-def _verdict(each: np.ndarray, gaps: np.ndarray, first: str, second: str) -> str:
+def _verdict(each: np.ndarray, bounds: dict[str, float], first: str, second: str) -> str:
     if len(each) < 3:
         return "nothing: fewer than three seeds"
-    bounds = _intervals(each, gaps)
     if bounds["all from"] <= 0 <= bounds["all to"]:
         return "nothing"
     return f"{first} is better" if each.mean() > 0 else f"{second} is better"

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from safn import records, results
+from safn import published, records, results
 from safn.scoring import save_counts
 
 
@@ -155,6 +155,20 @@ def two_networks(tmp_path):
         each = {"crf": {"background": 1, "aeroplane": miou, "bicycle": None}}
         finished(tmp_path, "07_evaluate", run, {"val_miou_crf": miou, "val_miou_single": None}, per_class=each)
     return results.collect(tmp_path, list(names))
+
+
+def test_our_rows_stand_beside_those_of_the_paper(two_networks):
+    table = two_networks[0].assign(scales="1", val_miou_multi=0.5)
+    ours = results.overview(table.iloc[:2], "scales")
+    assert ours.loc["1"].to_dict() == {
+        "mAP": "-", "maps": "-", "pseudo ground truth": "-", "single scale": "-", "multiple scales": "50.0 ± 0.0",
+    }  # fmt: skip
+    beside = results.beside_published(ours, 6)
+    assert beside.loc["1", ("this run", "multiple scales")] == "50.0 ± 0.0" and len(beside) == 1
+    assert (
+        beside.loc["1", ("published, VOC 2012 val", "multiple scales")]
+        == published.table(6).set_index("scales")["multiple scales"]["1"]
+    )
 
 
 def test_a_second_network_shares_the_pseudo_ground_truth_of_its_run(two_networks):
