@@ -166,7 +166,7 @@ def _generate(out: Path, runs: Path, chapters: dict[str, Path], jobs: Iterable[t
         "provenance": pages.provenance(runs, jobs),
         "recorded": recorded.overview(),
         "evidence": evidence.sections("evidence"),
-        "evidence_emoji": evidence.sections("emoji"),
+        "evidence_emoji": evidence.sections("evidence-emoji"),
         "faults": pages.faults(),
         "kills": pages.kills(),
         "attention": f"{recorded.weights()}\n{pages.attention()}",

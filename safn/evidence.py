@@ -33,6 +33,7 @@ MEANS = {
     },
     "segmentation (mIoU, validation images)": {f"val_miou_{key}": text for key, text in PROTOCOLS.items()},
 }
+LISTED = "_train_list"
 TABLES = {"08_aggregation": "Table 4", "09_scales": "Table 6"}
 PANELS = {
     "map_miou": "maps, training images",
@@ -61,7 +62,8 @@ def _means(name: str, records: Records) -> Iterator[str]:
     runs = _measured(records)
     for number, (title, columns) in enumerate(MEANS.items()):
         there = [column for column in columns if column in runs]
-        if there:
+        whole = all(c.endswith(LISTED) and runs[c].equals(runs[c.removesuffix(LISTED)]) for c in there)
+        if not whole:  # data without that list: the table would be the one before
             measured = runs.dropna(subset=there, how="all")
             seeds, means = measured["seed"].nunique(), over_seeds(measured, "configuration", there)
             rows = [[plainly(kind), *row] for kind, row in zip(means.index, means.to_numpy())]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import exported
 import pytest
 
@@ -29,6 +31,16 @@ def test_the_evidence_has_means_differences_and_sizes(folder):
     )
     assert "Rank correlation" not in text
     assert evidence.sections("none", folder) == "Nothing is recorded yet.\n"
+
+
+def test_data_without_the_official_list_have_no_table_of_it(folder):
+    path = folder / "photos.json"
+    assert "official train list" in evidence.sections("photos", folder)
+    records = json.loads(path.read_text())
+    for metrics in (r["metrics"] for r in records if "map_miou" in r["metrics"]):
+        metrics["map_miou_train_list"] = metrics["map_miou"]  # as where all images are scored
+    path.write_text(json.dumps(records))
+    assert "official train list" not in evidence.sections("photos", folder)
 
 
 def test_the_figure_of_an_exported_file_stands_beside_it_the_same_each_time(folder):
