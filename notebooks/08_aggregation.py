@@ -36,8 +36,6 @@ from IPython.display import display
 
 from safn import charts, cost, data, expected, records, results, settings
 
-MULTI = "segmentation, multiple scales"
-
 # %% tags=["parameters"]
 # parameters
 runs = "../runs/emoji"  # folder of the outputs of all stages
@@ -83,13 +81,13 @@ gaps.round(2)
 
 # %% [markdown]
 # ## By object size
-# Foreground IoU (%) of the maps, and of the segmentation at the multi-scale test, grouped by how much of the image the
-# class covers; means over the seeds.
+# Foreground IoU (%) of the maps, and of the segmentation at the last of its tests, grouped by how much of the image the class
+# covers; means over the seeds that all have.
 
 # %%
-by_size = {what: results.by_size(p.runs, table, "aggregation", what) for what in ("maps", MULTI)}
-display(charts.bars(by_size[MULTI], "foreground IoU (%)"))
-pd.concat(by_size).round(1)
+by_size = results.by_size(table, "aggregation")
+for measure, sizes in by_size.items():
+    display(charts.bars(sizes, f"{measure}\nforeground IoU (%)"), sizes.round(1))
 
 # %% [markdown]
 # ## What does it cost? (Table 5)

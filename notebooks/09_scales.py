@@ -28,12 +28,9 @@
 # | **Time** | half a minute on 2 cores; minutes for each run that is missing |
 
 # %%
-import pandas as pd
 from IPython.display import display
 
 from safn import charts, data, expected, figures, records, results, scales, settings
-
-MULTI = "segmentation, multiple scales"
 
 # %% tags=["parameters"]
 # parameters
@@ -73,13 +70,13 @@ gaps.round(2)
 # %% [markdown]
 # ## By object size
 # The paper's claim is about size: smaller copies complete the maps of large objects and blur those of small ones.
-# Foreground IoU (%) of the localization maps at each run's best threshold, training images, and of the segmentation at
-# the multi-scale test, validation images; means over the seeds.
+# Foreground IoU (%) of the localization maps at each run's best threshold, training images, and of the segmentation at the
+# last of its tests, validation images; means over the seeds that all have.
 
 # %%
-by_size = {what: results.by_size(p.runs, table, "scales", what) for what in ("maps", MULTI)}
-display(charts.bars(by_size["maps"], "IoU of the maps (%)"))
-pd.concat(by_size).round(1)
+by_size = results.by_size(table, "scales")
+for measure, sizes in by_size.items():
+    display(charts.bars(sizes, f"{measure}\nforeground IoU (%)"), sizes.round(1))
 
 # %% [markdown]
 # ## Do the weights know the size of an object?

@@ -49,7 +49,7 @@ def sections(name: str, folder: Path = FOLDER) -> str:
     records = exported(folder).get(name)
     if not records:
         return "Nothing is recorded yet.\n"
-    text = "Each run (dots) and the mean over the seeds (lines); the axes do not begin at 0"
+    text = "Each run (dots) and the mean over the seeds (lines), without the controls; the axes do not begin at 0"
     parts = [measured_with(records), "", picture(f"seeds-{name}", text)]
     parts += [*_means(name, records), *_differences(name, records), *_sizes(name, records), *_weights(name, records)]
     if _thresholds(records):
@@ -133,8 +133,9 @@ def _told(gaps: list[dict[str, Any]]) -> list[dict[str, Any]]:
             kind = too_few or ("cannot be told" if told == "nothing" else "holds")
             words = f"{better} better than {other} by {abs(gap['points']):.1f}"
             said[kind].append(words if kind == "holds" else f"{gap['difference']} ({gap['points']:+.1f})")
-        rows.append({"measure": measure, **{kind: "; ".join(words) or "-" for kind, words in said.items()}})
-    return rows
+        rows.append({"measure": measure, **{kind: "; ".join(words) for kind, words in said.items()}})
+    used = [kind for kind in rows[0] if any(row[kind] for row in rows)]
+    return [{kind: row[kind] or "-" for kind in used} for row in rows]
 
 
 def _intervals(gaps: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -171,8 +172,9 @@ def pictures(folder: Path = FOLDER) -> dict[str, Figure]:
 
 
 def of_seeds(records: Records) -> Figure:
-    """Every run and the means over the seeds, from the maps to the segmentation."""
-    runs = _measured(records)
+    """Every run and the means over the seeds, from the maps to the segmentation; controls, far below, would stretch the axes."""
+    runs = runs_of(records)
+    runs = runs[~runs["run"].str.contains("+", regex=False)]
     shown = runs.assign(configuration=runs["configuration"].map(plainly))
     return charts.seeds(shown, {column: title for column, title in PANELS.items() if column in runs})
 

@@ -13,10 +13,11 @@ import numpy as np
 
 from safn.data import DataError
 from safn.expected import FREE
-from safn.plan import CHAIN, base_run
+from safn.plan import CHAIN
 from safn.records import RECORD, write_file, write_json
 from safn.scoring import load_counts, save_counts
 
+DATA, CHAPTERS = ("00_data", "default"), "08"  # from chapter 08 on runs are compared
 OF_THIS_MACHINE = ("runs", "data_folder", "saliency_folder")
 Key = tuple[str, str]  # stage and run
 Records = dict[Key, dict[str, Any]]
@@ -42,7 +43,7 @@ def export(runs: Path | str, path: Path, add: bool = False) -> list[str]:
     found = before | own
     records = consistent(found)
     if any(key not in own for key in records if key[0] in CHAIN):
-        records = {key: record for key, record in records.items() if key[0] <= CHAIN[-1]}
+        records = {key: record for key, record in records.items() if key[0] < CHAPTERS}
     counts = dict(np.load(archive)) if before and archive.exists() else {}
     counts = {name: cells for name, cells in counts.items() if _key(name) in records and _key(name) not in own}
     for file in (f for stage, run in own for f in (Path(runs) / stage / run).glob("counts*.npz")):
@@ -58,30 +59,31 @@ def export(runs: Path | str, path: Path, add: bool = False) -> list[str]:
 def restore(path: Path, runs: Path | str) -> list[str]:
     """Lay the exported runs out in ``runs`` with their records and counts, as far as they are not there and fit what is there:
     enough to compare them, and to train only what is missing. Networks, maps and masks are not exported and do not come
-    back. Runs whose maps were exported without counts are left out: nothing could be compared with them.
+    back: where they are needed, ``records.need`` asks to delete the folder.
 
     Returns:
         the stages that were laid out, ``<stage>/<run>``.
 
     Raises:
-        DataError: data or saliency maps of ``runs`` are missing or not those that the exported runs were made from; every one
-            is named.
+        DataError: the data set of ``runs`` is missing or not that of the exported runs.
     """
-    runs, records = Path(runs), read(path)
-    _check_sources(runs, records)
-    with np.load(path.with_suffix(".npz")) as archive:
-        counts = {name: archive[name] for name in archive.files}
+    runs, offered = Path(runs), {key: r for key, r in read(path).items() if key != DATA and key[0] < CHAPTERS}
     own = _own(runs)
-    mapped = {run for stage, run in records if stage == CHAIN[1]}
-    counted = {_key(name)[1] for name in counts if name.startswith(CHAIN[1])}
-    offered = {k: r for k, r in records.items() if k[0] in CHAIN and base_run(k[1]) not in mapped - counted}
+    used = {r["inputs"].get("/".join(DATA)) for r in offered.values()} - {None}
+    if DATA not in own:
+        raise DataError(f"{runs.joinpath(*DATA)} is missing: run notebooks/00_data.ipynb first")
+    if used - {own[DATA]["fingerprint"]}:
+        raise DataError(f"{runs.joinpath(*DATA)} has the fingerprint {own[DATA]['fingerprint']}, the runs of {path} were made "
+                        f"from {', '.join(used)}")  # fmt: skip
+    archive = path.with_suffix(".npz")
+    counts = dict(np.load(archive)) if archive.exists() else {}
     laid = [key for key in consistent(offered | own) if key not in own]
     for key in laid:
         folder = runs.joinpath(*key)
         folder.mkdir(parents=True, exist_ok=True)
         for name in (n for n in counts if _key(n) == key):
             save_counts(runs / name, _dense(counts[name]))
-        write_json(folder / RECORD, records[key] | {"restored": True})  # last: what has a record is complete
+        write_json(folder / RECORD, offered[key] | {"restored": True})  # last: what has a record is complete
     return ["/".join(key) for key in laid]
 
 
@@ -127,10 +129,10 @@ def _key(name: str) -> Key:
 def _check_alike(before: Records, own: Records) -> None:
     """Refuse to put runs of other data, saliency maps or settings beside one another."""
     problems = []
-    for stage in ("00_data", "01_saliency"):
-        prints = [of[stage, "default"]["fingerprint"] for of in (before, own) if (stage, "default") in of]
+    for key in (DATA, ("01_saliency", "default")):
+        prints = [of[key]["fingerprint"] for of in (before, own) if key in of]
         if len(set(prints)) > 1:
-            problems.append(f"{stage}: the file has the fingerprint {prints[0]}, the folder {prints[1]}")
+            problems.append(f"{key[0]}: the file has the fingerprint {prints[0]}, the folder {prints[1]}")
     settings: dict[Key, dict[str, Any]] = {}
     for (stage, run), record in (item for of in (before, own) for item in of.items() if item[0][0] in CHAIN):
         given = {k: v for k, v in record["parameters"].items() if k not in FREE | {"run"}}
@@ -139,22 +141,6 @@ def _check_alike(before: Records, own: Records) -> None:
         problems += [f"{stage}/{run}: {', '.join(differ)}"] if differ else []
     if before and problems:
         raise DataError("\n  - ".join(["nothing was written, these cannot stand in one table:", *problems]))
-
-
-def _check_sources(runs: Path, records: Records) -> None:
-    """Refuse where ``runs`` lacks what the exported runs were made from."""
-    used = {i for (stage, _), r in records.items() if stage in CHAIN for i in r["inputs"].items() if i[0] < CHAIN[0]}
-    problems = []
-    for name, made_from in sorted(used):
-        record = runs / name / RECORD
-        if not record.exists():
-            problems.append(f"{record.parent} is missing: run notebooks/{Path(name).parent}.ipynb first")
-        elif (there := json.loads(record.read_text())["fingerprint"]) != made_from:
-            problems.append(
-                f"{record.parent} has the fingerprint {there}, the exported runs were made from {made_from}"
-            )
-    if problems:
-        raise DataError("\n  - ".join(["nothing was restored:", *problems]))
 
 
 def _sparse(counts: np.ndarray) -> np.ndarray:

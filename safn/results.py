@@ -12,7 +12,7 @@ import pandas as pd
 from scipy import stats
 
 from safn import published
-from safn.metrics import bootstrap, iou_by_size, mean_iou
+from safn.metrics import bootstrap
 from safn.plan import CHAIN, base_run
 from safn.records import RECORD, Input, need, parse_run
 from safn.scoring import load_counts
@@ -110,20 +110,25 @@ def seeds_sentence(table: pd.DataFrame) -> str:
     return f"{seeds} seed{'s' * (seeds > 1)}: no order of the methods is claimed; that takes three seeds or more."
 
 
-# what is compared over the seeds: the stage that keeps the counts of each image, their file, and the 255 convention
-COUNTED = {
-    "maps": (CHAIN[1], "counts.npz", "wrong"),
-    "pseudo ground truth, 255 as background": (CHAIN[2], "counts.npz", "background"),
-    **{f"segmentation, {text}": (CHAIN[4], f"counts_{key}.npz", "wrong") for key, text in PROTOCOLS.items()},
+# what is compared over the seeds: its metric, the stage that keeps the counts of each image, their file, the 255 convention
+COMPARED = {
+    "maps": ("map_miou", CHAIN[1], "counts.npz", "wrong"),
+    "pseudo ground truth, 255 as background": ("pseudo_miou_background", CHAIN[2], "counts.npz", "background"),
+    **{
+        f"segmentation, {text}": (f"val_miou_{key}", CHAIN[4], f"counts_{key}.npz", "wrong")
+        for key, text in PROTOCOLS.items()
+    },
 }
+SIZED = {"maps": "map_iou ", **{f"segmentation, {text}": f"val_iou_{key} " for key, text in PROTOCOLS.items()}}
 
 
 def differences(runs: Path | str, table: pd.DataFrame, by: str, draws: int = 1000) -> pd.DataFrame:
     """mIoU of each value of ``by`` minus that of each later one, in points, with 95 % intervals.
 
-    Over images: a paired bootstrap of the mean over the seeds; it says what other images would change. Over images and
-    seeds: with the t interval of the seeds' differences added in quadrature, ``sqrt(images^2 + seeds^2)``; it says what
-    another training would change as well, and with three seeds it is wide. A pair of runs shares its seed.
+    Over images: a paired bootstrap of the mean over the seeds; it says what other images would change, and is NaN where a
+    run has not kept its counts. Over images and seeds: with the t interval of the seeds' differences added in quadrature,
+    ``sqrt(images^2 + seeds^2)``; it says what another training would change as well, and with three seeds it is wide;
+    without counts it is of the seeds alone. A pair of runs shares its seed.
 
     Args:
         table: of ``collect``.
@@ -131,24 +136,22 @@ def differences(runs: Path | str, table: pd.DataFrame, by: str, draws: int = 100
 
     Returns:
         one row a measure and pair: measure, difference, points, each seed, the two intervals, and in words what can be
-        told. Measures without counts, for want of masks or of the CRF, are left out; and runs without a segmentation,
-        where segmentations are compared.
+        told. What was not measured, for want of masks, of the CRF or of a segmentation, is left out.
     """
     rows = []
-    for measure, (stage, file, ignored) in COUNTED.items():
-        counts = counts_of(runs, table["run"], stage, file)
-        if not counts or not all(len(c) for c in counts.values()):
-            continue
-        counted = table[table["run"].isin(counts)]
-        groups = {name: of.set_index("seed")["run"] for name, of in counted.groupby(by, sort=False)}
-        points = {run: 100 * mean_iou(c.sum(0), ignored) for run, c in counts.items()}
-        samples = dict(zip(counts, 100 * bootstrap(list(counts.values()), draws, ignored=ignored).T))
+    for measure, (metric, stage, file, ignored) in COMPARED.items():
+        measured = table[table[metric].notna()]
+        points = 100 * measured.set_index("run")[metric]
+        counts = counts_of(runs, points.index, stage, file)
+        samples = dict(zip(counts, 100 * bootstrap(list(counts.values()), draws, ignored=ignored).T)) if counts else {}
+        groups = {name: of.set_index("seed")["run"] for name, of in measured.groupby(by, sort=False)}
         for first, second in itertools.combinations(groups, 2):
             pairs = [(groups[first][s], groups[second][s]) for s in groups[first].index if s in groups[second].index]
             if not pairs:
                 continue
             each = np.array([points[a] - points[b] for a, b in pairs])
-            gaps = np.mean([samples[a] - samples[b] for a, b in pairs], 0)
+            counted = all(run in samples for pair in pairs for run in pair)
+            gaps = np.mean([samples[a] - samples[b] for a, b in pairs], 0) if counted else None
             row = {"measure": measure, "difference": f"{first} - {second}", "points": each.mean()}
             row["each seed"] = ", ".join(f"{gap:+.1f}" for gap in each)
             bounds = _intervals(each, gaps)
@@ -163,12 +166,14 @@ def counts_of(runs: Path | str, names: Iterable[str], stage: str, file: str) -> 
     return {run: load_counts(need(runs, stage, place, restored=True).folder / file) for run, place in kept.items()}
 
 
-def _intervals(each: np.ndarray, gaps: np.ndarray) -> dict[str, float]:
+def _intervals(each: np.ndarray, gaps: np.ndarray | None) -> dict[str, float]:
     """The bounds of the 95 % intervals of a difference: of the seeds ``each``, of the resampled images ``gaps``."""
-    low, high = np.percentile(gaps, [2.5, 97.5])
-    seeds = stats.t.ppf(0.975, len(each) - 1) * each.std(ddof=1) / np.sqrt(len(each)) if len(each) > 1 else np.inf
     mean = each.mean()
-    bounds = {"images from": low, "images to": high}
+    low, high = (mean, mean) if gaps is None else np.percentile(gaps, [2.5, 97.5])
+    seeds = stats.t.ppf(0.975, len(each) - 1) * each.std(ddof=1) / np.sqrt(len(each)) if len(each) > 1 else np.inf
+    bounds = (
+        dict.fromkeys(("images from", "images to"), np.nan) if gaps is None else {"images from": low, "images to": high}
+    )
     return bounds | {"all from": mean - np.hypot(mean - low, seeds), "all to": mean + np.hypot(high - mean, seeds)}
 
 
@@ -180,17 +185,19 @@ def _verdict(each: np.ndarray, bounds: dict[str, float], first: str, second: str
     return f"{first} is better" if each.mean() > 0 else f"{second} is better"
 
 
-def by_size(runs: Path | str, table: pd.DataFrame, by: str, measure: str) -> pd.DataFrame:
-    """Foreground IoU in percent by object size, mean over the seeds that every value of ``by`` has: one row a size, one
-    column a value.
-
-    ``measure``: of ``COUNTED``."""
-    counts = counts_of(runs, table["run"], *COUNTED[measure][:2])
-    each = pd.DataFrame({run: iou_by_size(c) for run, c in counts.items()}).mul(100)
-    counted = table[table["run"].isin(counts)]
-    shared = counted.groupby("seed")[by].nunique() == table[by].nunique()
-    counted = counted[counted["seed"].map(shared).astype(bool)]
-    return pd.DataFrame({k: each[list(g)].mean(axis=1) for k, g in counted.groupby(by, sort=False)["run"]})
+def by_size(table: pd.DataFrame, by: str) -> dict[str, pd.DataFrame]:
+    """Foreground IoU in percent by object size, mean over the seeds that every value of ``by`` has: for each measure that was
+    taken by size, one row a size and one column a value."""
+    sizes = {}
+    for measure, prefix in SIZED.items():
+        columns = {c: c.removeprefix(prefix) for c in table if c.startswith(prefix)}
+        measured = table.dropna(subset=list(columns), how="all")
+        shared = measured.groupby("seed")[by].nunique() == table[by].nunique()
+        measured = measured[measured["seed"].map(shared).astype(bool)]
+        if columns and len(measured):
+            means = measured.groupby(by, sort=False)[list(columns)].mean().mul(100)
+            sizes[measure] = means.rename(columns=columns).T.rename_axis(None, axis=1)
+    return sizes
 
 
 def own_row(ours: pd.DataFrame, network: str, protocol: str, images: int) -> pd.DataFrame:

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 
@@ -67,8 +65,9 @@ def test_an_export_names_no_folder_of_the_machine(exported, tmp_path):
 
 def test_what_is_restored_is_what_was_exported(exported, tmp_path):
     other = tmp_path / "other"
-    sources(other)
-    assert exporting.restore(exported, other) == [f"{MAPS}/max_1_seed0", f"{PSEUDO}/max_1_seed0"]
+    made(other, "00_data", "default", [], "data", data_folder=str(other))
+    laid = ["01_saliency/default", f"{MAPS}/max_1_seed0", f"{PSEUDO}/max_1_seed0"]
+    assert exporting.restore(exported, other) == laid
     found = records.need(other, PSEUDO, "max_1_seed0", restored=True)  # its inputs are those of its record
     assert found.record["metrics"] == {"miou": 0.5}
     for stage in (MAPS, PSEUDO):
@@ -78,16 +77,8 @@ def test_what_is_restored_is_what_was_exported(exported, tmp_path):
         records.need(other, MAPS, "max_1_seed0")
     again = tmp_path / "again.json"
     exporting.export(other, again)
-    assert exporting.read(again) == {k: r for k, r in exporting.read(exported).items() if k[0] < "08"}
-
-
-def test_runs_without_counts_of_their_maps_are_left_out(exported, tmp_path):
-    listed = json.loads(exported.read_text())
-    head = {"fingerprint": "f", "metrics": {}, "parameters": {}, "inputs": {}}
-    older = [(MAPS, "avg_1_seed0"), (PSEUDO, "avg_1_seed0+maps"), ("06_train_segmentation", "masks_seed0")]
-    exported.write_text(json.dumps(listed + [{"stage": s, "run": r, **head} for s, r in older]))
-    sources(tmp_path / "other")
-    assert exporting.restore(exported, tmp_path / "other")[2:] == ["06_train_segmentation/masks_seed0"]
+    before, after = ({k: r for k, r in exporting.read(p).items() if "00" < k[0][:2] < "08"} for p in (exported, again))
+    assert after == before
 
 
 def test_what_is_there_is_kept(exported, tmp_path):
@@ -159,12 +150,17 @@ def test_runs_of_other_data_or_settings_are_not_put_beside_one_another(exported,
     assert exported.read_text() == before
 
 
-def test_other_data_or_saliency_forbid_it_and_every_one_is_named(exported, tmp_path):
-    with pytest.raises(DataError) as error:
+def test_a_run_is_restored_upon_its_own_data_alone(exported, tmp_path):
+    with pytest.raises(DataError, match="00_data/default is missing: run notebooks/00_data.ipynb"):
         exporting.restore(exported, tmp_path / "empty")
-    for text in ("00_data/default is missing: run notebooks/00_data.ipynb", "01_saliency/default is missing"):
-        assert text in str(error.value)
-    sources(tmp_path / "differs", "of another detector")
-    with pytest.raises(DataError, match="01_saliency/default has the fingerprint .*, the exported runs were made from"):
+    sources(tmp_path / "differs", data="others")
+    with pytest.raises(
+        DataError, match="00_data/default has the fingerprint .*, the runs of .*photos.json were made from"
+    ):
         exporting.restore(exported, tmp_path / "differs")
     assert not (tmp_path / "differs" / MAPS).exists()
+
+
+def test_what_was_made_with_other_saliency_maps_is_not_restored(exported, tmp_path):
+    sources(tmp_path / "other", saliency="of another detector")
+    assert exporting.restore(exported, tmp_path / "other") == [f"{MAPS}/max_1_seed0"]  # maps do not depend on it

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 
 import numpy as np
@@ -7,6 +8,7 @@ import pandas as pd
 import pytest
 
 from safn import published, records, results
+from safn.metrics import mean_iou
 from safn.scoring import save_counts
 
 
@@ -40,6 +42,11 @@ def test_collect_gives_one_row_a_run_with_the_metrics_of_its_stages(runs):
     assert [end.folder.name for end in ends] == ["attention_1-0.5_seed0", "max_1-0.5_seed0"]
 
 
+def miou(right: int) -> float:
+    """By hand: background 10 / (10 + missed), objects right / 10."""
+    return 100 * np.mean([10 / (10 + 2 * (10 - right)), right / 10, right / 10])
+
+
 def of_seeds(runs, attention: list[int], maximum: list[int], images: int = 6):
     """Runs of some seeds, each right in so many of 10 pixels an object class in every image."""
     names = []
@@ -48,17 +55,13 @@ def of_seeds(runs, attention: list[int], maximum: list[int], images: int = 6):
             names.append(f"{name}_seed{seed}")
             work = records.begin(runs, "07_evaluate", names[-1], {"seed": seed})
             save_counts(work.folder / "counts_multi.npz", counts([10, right, right], images))
-            work.finish({}, supervision="pseudo")
+            sizes = {"val_iou_multi small (< 10 %)": None, "val_iou_multi large (> 30 %)": right / 10}
+            work.finish({"val_miou_multi": miou(right) / 100, **sizes}, supervision="pseudo")
             work = records.begin(runs, "04_localization_maps", names[-1], {"seed": seed})
             save_counts(work.folder / "counts.npz", counts([10, right, right], 0))  # no masks: nothing to compare
             work.finish({})
             records.begin(runs, "05_pseudo_ground_truth", names[-1], {"seed": seed}).finish({})
     return results.collect(runs, names)[0]
-
-
-def miou(right: int) -> float:
-    """By hand: background 10 / (10 + missed), objects right / 10."""
-    return 100 * np.mean([10 / (10 + 2 * (10 - right)), right / 10, right / 10])
 
 
 def test_differences_of_equal_images_have_no_spread_over_images(tmp_path):
@@ -93,7 +96,7 @@ def test_runs_of_one_seed_are_compared(tmp_path):
     (row,) = results.differences(tmp_path, table.drop(index=4), "aggregation", draws=20).to_dict("records")
     assert row["each seed"] == f"{each[0]:+.1f}, {each[2]:+.1f}"  # seed 1 is on one side alone
     assert row["points"] == pytest.approx((each[0] + each[2]) / 2)
-    sizes = results.by_size(tmp_path, table.drop(index=4), "aggregation", "segmentation, multiple scales")
+    (sizes,) = results.by_size(table.drop(index=4), "aggregation").values()
     assert sizes.loc["large (> 30 %)"].to_dict() == pytest.approx({"attention": 75, "max": 65})
 
 
@@ -103,22 +106,37 @@ def test_a_run_without_segmentation_is_compared_by_its_maps_alone(tmp_path):
         shutil.rmtree(tmp_path / "07_evaluate" / f"max_1-0.5_seed{seed}")
     names = [f"{kind}_1-0.5_seed{seed}" for kind in ("attention", "max") for seed in (0, 1, 2)]
     for run in names:
-        save_counts(tmp_path / "04_localization_maps" / run / "counts.npz", counts([10, 8, 8]))
+        folder = tmp_path / "04_localization_maps" / run
+        save_counts(folder / "counts.npz", counts([10, 8, 8]))
+        record = json.loads((folder / records.RECORD).read_text())
+        records.write_json(folder / records.RECORD, record | {"metrics": {"map_miou": 0.8}})
     table, ends = results.collect(tmp_path, names, "leave")
     assert [end.folder.parent.name[:2] for end in ends] == ["07", "07", "07", "07", "05", "05"]
-    assert table["val_miou_multi"].isna().all()  # not recorded here; the column is there
+    assert table["val_miou_multi"].isna().to_list() == [False] * 4 + [True] * 2
     rows = results.differences(tmp_path, table, "aggregation", draws=20).set_index("measure")
     assert rows.loc["maps", "each seed"] == "+0.0, +0.0, +0.0"
     assert rows.loc["segmentation, multiple scales", "each seed"] == f"{miou(8) - miou(5):+.1f}"
     assert rows.loc["segmentation, multiple scales", "what can be told"] == "nothing: fewer than three seeds"
-    sizes = results.by_size(tmp_path, table, "aggregation", "segmentation, multiple scales")
+    sizes = results.by_size(table, "aggregation")["segmentation, multiple scales"]
     assert sizes.loc["large (> 30 %)"].to_dict() == pytest.approx({"attention": 80, "max": 50})  # of seed 0 both
+
+
+def test_without_counts_the_interval_is_of_the_seeds_alone(tmp_path):
+    table = of_seeds(tmp_path, [8, 9, 7], [5, 5, 5])
+    (whole,) = results.differences(tmp_path, table, "aggregation", draws=20).to_dict("records")
+    (tmp_path / "07_evaluate" / "max_1-0.5_seed1" / "counts_multi.npz").unlink()
+    (row,) = results.differences(tmp_path, table, "aggregation", draws=20).to_dict("records")
+    assert np.isnan([row["images from"], row["images to"]]).all()
+    assert row["all from"] == pytest.approx(whole["all from"])  # images that are alike change nothing
+    assert row["points"] == whole["points"] and row["what can be told"] == "attention is better"
 
 
 def test_other_images_widen_the_interval(tmp_path):
     table = of_seeds(tmp_path, [8, 8, 8], [5, 5, 5], images=4)
     path = tmp_path / "07_evaluate" / "attention_1-0.5_seed0" / "counts_multi.npz"
-    save_counts(path, np.concatenate([counts([10, 8, 8], 2), counts([10, 2, 2], 2)]))
+    mixed = np.concatenate([counts([10, 8, 8], 2), counts([10, 2, 2], 2)])
+    save_counts(path, mixed)
+    table.loc[0, "val_miou_multi"] = mean_iou(mixed.sum(0))
     (row,) = results.differences(tmp_path, table, "aggregation", draws=200).to_dict("records")
     assert row["images from"] < row["points"] < row["images to"]
     assert row["all from"] < row["images from"] and row["all to"] > row["images to"]
@@ -126,9 +144,11 @@ def test_other_images_widen_the_interval(tmp_path):
 
 def test_sizes_are_means_over_the_seeds(tmp_path):
     table = of_seeds(tmp_path, [8, 6], [5, 5])
-    sizes = results.by_size(tmp_path, table, "aggregation", "segmentation, multiple scales")
-    large = sizes.loc["large (> 30 %)"]  # each class covers a third
+    sizes = results.by_size(table, "aggregation")
+    assert list(sizes) == ["segmentation, multiple scales"]  # the maps have no masks to be scored against
+    large = sizes["segmentation, multiple scales"].loc["large (> 30 %)"]
     assert large.to_dict() == pytest.approx({"attention": 70, "max": 50})
+    assert sizes["segmentation, multiple scales"].loc["small (< 10 %)"].isna().all()
 
 
 def test_over_seeds_gives_mean_and_standard_deviation():
