@@ -122,17 +122,20 @@ def _gaps(records: Records) -> list[dict[str, Any]]:
 
 
 def _told(gaps: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One row a measure: in words which orders hold, which differences cannot be told, and which were not repeated often
-    enough to ask."""
+    """One row a measure: in words which orders hold, or hold for other seeds but were not asked for other images, which
+    differences cannot be told, and which were not repeated often enough to ask."""
+    seeds_alone, few = "holds over seeds, images not resampled", "fewer than three seeds"
     rows = []
     for measure in dict.fromkeys(gap["measure"] for gap in gaps):
-        said: dict[str, list[str]] = {"holds": [], "cannot be told": [], "fewer than three seeds": []}
+        said: dict[str, list[str]] = {"holds": [], seeds_alone: [], "cannot be told": [], few: []}
         for gap in (g for g in gaps if g["measure"] == measure):
             better, other = gap["difference"].split(" against ")[:: 1 if gap["points"] > 0 else -1]
-            told, _, too_few = gap["what can be told"].partition(": ")
-            kind = too_few or ("cannot be told" if told == "nothing" else "holds")
-            words = f"{better} better than {other} by {abs(gap['points']):.1f}"
-            said[kind].append(words if kind == "holds" else f"{gap['difference']} ({gap['points']:+.1f})")
+            told = gap["what can be told"]
+            if told.startswith("nothing"):
+                said[few if few in told else "cannot be told"].append(f"{gap['difference']} ({gap['points']:+.1f})")
+            else:
+                kind = seeds_alone if told.endswith("on these images") else "holds"
+                said[kind].append(f"{better} better than {other} by {abs(gap['points']):.1f}")
         rows.append({"measure": measure, **{kind: "; ".join(words) for kind, words in said.items()}})
     used = [kind for kind in rows[0] if any(row[kind] for row in rows)]
     return [{kind: row[kind] or "-" for kind in used} for row in rows]

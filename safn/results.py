@@ -182,7 +182,8 @@ def _verdict(each: np.ndarray, bounds: dict[str, float], first: str, second: str
         return "nothing: fewer than three seeds"
     if bounds["all from"] <= 0 <= bounds["all to"]:
         return "nothing"
-    return f"{first} is better" if each.mean() > 0 else f"{second} is better"
+    alone = " on these images" * bool(np.isnan(bounds["images from"]))
+    return f"{first if each.mean() > 0 else second} is better{alone}"
 
 
 def by_size(table: pd.DataFrame, by: str) -> dict[str, pd.DataFrame]:

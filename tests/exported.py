@@ -43,9 +43,10 @@ def write(folder: Path) -> None:
     gap |= {"images from": -0.04, "images to": 0.56, "what can be told": "nothing: fewer than three seeds"}
     behind = gap | {"difference": "a - 1-0.5", "points": -2.04, "what can be told": "1-0.5 is better"}
     behind |= {"all from": -3.0, "all to": -1.0}
+    alone = behind | {"measure": "pseudo", "what can be told": "1-0.5 is better on these images"}
     weight = {"run": RUN, "scale": "1", "share": 0.1, "from": 0.6, "median": 0.7, "to": 0.8}
     sizes = {"maps": {"attention": {"small": 20.04, "large": 50.0}}}
-    records.append(record("08_aggregation", "default", {}, differences=[gap, behind], by_size=sizes))
+    records.append(record("08_aggregation", "default", {}, differences=[gap, behind, alone], by_size=sizes))
     records.append(record("09_scales", "default", {"maps, learned": 0.41}, replaced=[], weights_by_size=[weight]))
     (folder / "photos.json").write_text(json.dumps(records))
     (folder / "kills.json").write_text('{"kills": []}')

@@ -23,7 +23,9 @@ def test_the_evidence_has_means_differences_and_sizes(folder):
     assert "One seed, percent: segmentation" in text  # the others have not been evaluated
     assert "| attention, 1 / 0.5 | 52.0 ± 2.0 |" in text and "official train list" in text
     assert "| attention, 1 / 0.5 | 50.0 |" in text and "| attention, 1 / 0.5+maps | - |" not in text
-    assert "| maps | 1 / 0.5 better than a by 2.0 | a against b (+0.3) |" in text
+    assert "| measure | holds | holds over seeds, images not resampled | fewer than three seeds |" in text
+    assert "| maps | 1 / 0.5 better than a by 2.0 | - | a against b (+0.3) |" in text
+    assert "| pseudo | - | 1 / 0.5 better than a by 2.0 | - |" in text
     assert "| maps | a against b | +0.3 | +0.3 | -0.0 to +0.6 | - |" in text
     assert (
         "| maps | a against 1 / 0.5 | -2.0 | +0.3 | -0.0 to +0.6 | -3.0 to -1.0 |" in text

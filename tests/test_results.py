@@ -128,7 +128,7 @@ def test_without_counts_the_interval_is_of_the_seeds_alone(tmp_path):
     (row,) = results.differences(tmp_path, table, "aggregation", draws=20).to_dict("records")
     assert np.isnan([row["images from"], row["images to"]]).all()
     assert row["all from"] == pytest.approx(whole["all from"])  # images that are alike change nothing
-    assert row["points"] == whole["points"] and row["what can be told"] == "attention is better"
+    assert row["points"] == whole["points"] and row["what can be told"] == "attention is better on these images"
 
 
 def test_other_images_widen_the_interval(tmp_path):
