@@ -162,17 +162,19 @@ def seeds(runs: pd.DataFrame, panels: dict[str, str]) -> Figure:
 
 def differences(rows: pd.DataFrame) -> Figure:
     """One panel a measure of ``results.differences``, one row a pair: a dot for the points of mIoU, a thick line for the
-    interval over images, a thin one for that over images and seeds."""
+    interval over images, a thin one for that over images and seeds, or over the seeds alone where no image was counted."""
     measures, pairs = list(dict.fromkeys(rows["measure"])), list(dict.fromkeys(rows["difference"]))
     rows = rows.astype({f"{of} {end}": float for of in ("images", "all") for end in ("from", "to")})  # None: one seed
     figure, axes = plt.subplots(
         1, len(measures), figsize=(10, 1.4 + 0.3 * len(pairs)), sharex=True, sharey=True, squeeze=False
     )
     places = np.arange(len(pairs))[::-1]
+    lines = [("all", 1.2, "95 %, images and seeds"), ("images", 4, "95 %, images")]
+    lines = lines if rows["images from"].notna().any() else [("all", 1.2, "95 %, seeds")]
     for axis, measure in zip(axes[0], measures):
         shown = rows[rows["measure"] == measure].set_index("difference").reindex(pairs)
         axis.axvline(0, color="0.5", linestyle="--", linewidth=1)
-        for of, width, label in (("all", 1.2, "95 %, images and seeds"), ("images", 4, "95 %, images")):
+        for of, width, label in lines:
             axis.hlines(places, shown[f"{of} from"], shown[f"{of} to"], color=SERIES[0], linewidth=width, label=label)
         axis.plot(shown["points"], places, "o", color=SERIES[1], markersize=5)
         axis.set_title(textwrap.fill(measure, 20), fontsize=9)

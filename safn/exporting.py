@@ -49,9 +49,12 @@ def export(runs: Path | str, path: Path, add: bool = False) -> list[str]:
     for file in (f for stage, run in own for f in (Path(runs) / stage / run).glob("counts*.npz")):
         name = file.relative_to(runs).as_posix()
         counts |= {name: _sparse(load_counts(file))} if _key(name) in records else {}
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **dict(sorted(counts.items())))
-    write_file(archive, buffer.getvalue())
+    if counts:
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **dict(sorted(counts.items())))
+        write_file(archive, buffer.getvalue())
+    else:
+        archive.unlink(missing_ok=True)
     write_json(path, list(records.values()))
     return ["/".join(key) for key in found if key not in records]
 

@@ -92,3 +92,6 @@ def test_a_difference_is_a_dot_with_two_intervals_and_one_seed_has_no_wide_one()
     np.testing.assert_array_equal(narrow.get_segments(), [[(1, 1), (2, 1)], [(1, 0), (2, 0)]])
     assert np.isnan(right.lines[-1].get_xdata()[0]) and right.lines[-1].get_xdata()[1] == 1.5
     assert not right.collections[0].get_segments()[-1].size
+    uncounted = pd.DataFrame([row | {"difference": "a", "images from": None, "images to": None}])
+    (legend,) = charts.differences(uncounted).legends
+    assert [text.get_text() for text in legend.get_texts()] == ["95 %, seeds"]

@@ -95,6 +95,15 @@ def test_what_was_made_from_other_maps_than_those_there_is_not_restored(exported
     assert not (other / PSEUDO).exists()
 
 
+def test_without_counts_there_is_no_archive(exported, tmp_path):
+    runs = tmp_path / "bare"
+    sources(runs)
+    exporting.export(runs, exported)
+    assert not exported.with_suffix(".npz").exists() and stages(exported) == []
+    chain(runs, "max_1_seed0")
+    assert exporting.restore(exported, runs) == []
+
+
 def test_another_file_is_no_export(tmp_path):
     path = tmp_path / "bench.json"
     path.write_text('{"rows": []}')
