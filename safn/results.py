@@ -45,12 +45,14 @@ def collect(runs: Path | str, experiments: list[str], segmentation: str = "make"
     segmentation, as ``<backbone>-<head>``. What could not be measured, for want of masks, is NaN.
 
     Args:
-        segmentation: that is missing, ``make`` or ``leave`` out: the row has NaN there.
+        segmentation: that is missing, ``make``, or ``leave``: then the run ends at its last complete stage, and what it lacks
+            is NaN.
     """
     rows, ends = [], []
     for run in experiments:
-        left = segmentation == "leave" and not (Path(runs) / CHAIN[4] / run / RECORD).exists()
-        end = need(runs, CHAIN[2] if left else CHAIN[4], run, restored=True)
+        complete = [stage for stage in CHAIN if (Path(runs) / stage / run / RECORD).exists()]
+        last = complete[-1] if segmentation == "leave" and complete else CHAIN[-1]
+        end = need(runs, last, run, restored=True)
         parsed = parse_run(base_run(run))
         row = dict.fromkeys(COLUMNS, float("nan"))
         row |= {"run": run, **parsed, "supervision": end.record.get("supervision")}
