@@ -83,10 +83,14 @@ def _measured(records: Records) -> pd.DataFrame:
 
 def _differences(name: str, records: Records) -> Iterator[str]:
     if gaps := _gaps(records):
-        yield _frame("What holds, over images and seeds, and what cannot be told", f"{name}-told", _told(gaps))
-        text = "Differences in points of mIoU, with 95 % intervals over images, and over images and seeds"
-        yield picture(f"differences-{name}", f"{text}: dots, thick lines and thin lines")
-        yield _frame(text, f"{name}-differences", _intervals(gaps))
+        yield _frame("What holds and what cannot be told", f"{name}-told", _told(gaps))
+        text = "Differences in points of mIoU, with 95 % intervals over"
+        if counted := any(gap["images from"] is not None for gap in gaps):
+            text += " images, and over images and seeds: dots, thick lines and thin lines"
+        else:
+            text += " the seeds; images were not resampled"
+        yield picture(f"differences-{name}", text)
+        yield _frame(text.partition(":")[0], f"{name}-differences", _intervals(gaps, counted))
 
 
 def _sizes(name: str, records: Records) -> Iterator[str]:
@@ -141,8 +145,9 @@ def _told(gaps: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{kind: row[kind] or "-" for kind in used} for row in rows]
 
 
-def _intervals(gaps: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows of ``_gaps`` with each interval in one cell."""
+def _intervals(gaps: list[dict[str, Any]], counted: bool) -> list[dict[str, Any]]:
+    """The rows of ``_gaps`` with each interval in one cell; ``counted``: images were resampled."""
+    columns = {"images": "images", "all": "images and seeds"} if counted else {"all": "seeds"}
 
     def cell(gap: dict[str, Any], of: str) -> str:
         low, high = gap[f"{of} from"], gap[f"{of} to"]
@@ -150,7 +155,7 @@ def _intervals(gaps: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
     return [
         {"measure": g["measure"], "difference": g["difference"], "points": f"{g['points']:+.1f}"}
-        | {"each seed": g["each seed"], "images": cell(g, "images"), "images and seeds": cell(g, "all")}
+        | {"each seed": g["each seed"], **{title: cell(g, of) for of, title in columns.items()}}
         for g in gaps
     ]
 

@@ -35,6 +35,17 @@ def test_the_evidence_has_means_differences_and_sizes(folder):
     assert evidence.sections("none", folder) == "Nothing is recorded yet.\n"
 
 
+def test_differences_without_counts_are_of_the_seeds(folder):
+    path = folder / "photos.json"
+    records = json.loads(path.read_text())
+    for gap in (gap for r in records for gap in r.get("differences", [])):
+        gap |= {"images from": None, "images to": None}
+    path.write_text(json.dumps(records))
+    text = evidence.sections("photos", folder)
+    assert "intervals over the seeds; images were not resampled" in text
+    assert "| measure | difference | points | each seed | seeds |" in text and "images and seeds" not in text
+
+
 def test_data_without_the_official_list_have_no_table_of_it(folder):
     path = folder / "photos.json"
     assert "official train list" in evidence.sections("photos", folder)
