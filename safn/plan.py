@@ -193,6 +193,11 @@ def base_run(run: str) -> str:
     return re.split("[+@]", run)[0]
 
 
+def names_of(run: str) -> tuple[str, ...]:
+    """The names under which the stages of a run may lie: its own first, last that of the run whose classifier it shares."""
+    return run, run.split("@")[0], base_run(run)
+
+
 def pseudo_run(run: str, backbone: str, head: str) -> str:
     """The run whose pseudo ground truth a segmentation network learns from: ``run`` without ``@<backbone>-<head>``.
 

@@ -13,7 +13,7 @@ from safn import exporting
 from safn.exporting import Records
 from safn.metrics import CONVENTIONS
 from safn.pages import ROOT, table
-from safn.plan import CHAIN, base_run
+from safn.plan import CHAIN, base_run, names_of
 from safn.records import parse_run
 from safn.results import PROTOCOLS
 from safn.settings import AGGREGATIONS
@@ -40,8 +40,7 @@ def exported(folder: Path = FOLDER) -> dict[str, Records]:
 
 def chain_of(records: Records, run: str) -> list[dict[str, Any]]:
     """The records of a run from the classifier to the evaluation; the first stages may be those of its base run."""
-    names = (run, run.split("@")[0], base_run(run))
-    found = [next((records[stage, n] for n in names if (stage, n) in records), None) for stage in CHAIN]
+    found = [next((records[stage, n] for n in names_of(run) if (stage, n) in records), None) for stage in CHAIN]
     return [record for record in found if record]
 
 

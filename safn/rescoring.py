@@ -16,7 +16,7 @@ from safn.backbones import BACKBONES
 from safn.data import DataError, VOCFolder, of_stage
 from safn.loading import PlainSet, plain_loader
 from safn.metrics import CONVENTIONS, iou_by_size, mean_iou
-from safn.plan import base_run
+from safn.plan import names_of
 from safn.records import RECORD, Input, fingerprint
 from safn.training import mean_average_precision
 
@@ -53,8 +53,7 @@ def rescore(runs: Path | str, run: str) -> pd.DataFrame:
 
 def _stages(runs: Path, run: str) -> Iterator[Input]:
     """The complete stages of a run that can be scored, in their order; classifier and maps may be of its base run."""
-    names = (base_run(run), run.split("@")[0], run)  # the last that there is holds
-    paths = [runs / stage / name / RECORD for stage in SCORED for name in names]
+    paths = [runs / stage / name / RECORD for stage in SCORED for name in reversed(names_of(run))]  # the last one holds
     paths = list({path.parent.parent: path for path in paths if path.exists()}.values())
     if not paths:
         known = sorted({path.parent.name for stage in SCORED for path in runs.glob(f"{stage}/*/{RECORD}")})

@@ -13,7 +13,7 @@ from scipy import stats
 
 from safn import published
 from safn.metrics import bootstrap
-from safn.plan import CHAIN, base_run
+from safn.plan import CHAIN, base_run, names_of
 from safn.records import RECORD, Input, need, parse_run
 from safn.scoring import load_counts
 
@@ -58,7 +58,7 @@ def collect(runs: Path | str, experiments: list[str], segmentation: str = "make"
         row |= {"run": run, **parsed, "supervision": end.record.get("supervision")}
         row["scales"] = "-".join(f"{s:g}" for s in parsed.get("scales", []))
         for stage in CHAIN:
-            names = [n for n in (run, run.split("@")[0], base_run(run)) if (Path(runs) / stage / n / RECORD).exists()]
+            names = [n for n in names_of(run) if (Path(runs) / stage / n / RECORD).exists()]
             record = need(runs, stage, names[0], restored=True).record if names else {}
             row |= {k: float("nan") if v is None else v for k, v in record.get("metrics", {}).items()}
             if stage == TRAINED and record:
