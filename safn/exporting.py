@@ -48,7 +48,8 @@ def export(runs: Path | str, path: Path, add: bool = False) -> list[str]:
     counts = {name: cells for name, cells in counts.items() if _key(name) in records and _key(name) not in own}
     for file in (f for stage, run in own for f in (Path(runs) / stage / run).glob("counts*.npz")):
         name = file.relative_to(runs).as_posix()
-        counts |= {name: _sparse(load_counts(file))} if _key(name) in records else {}
+        if _key(name) in records:
+            counts[name] = _sparse(load_counts(file))
     if counts:
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **dict(sorted(counts.items())))

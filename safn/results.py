@@ -194,10 +194,12 @@ def by_size(table: pd.DataFrame, by: str) -> dict[str, pd.DataFrame]:
     sizes = {}
     for measure, prefix in SIZED.items():
         columns = {c: c.removeprefix(prefix) for c in table if c.startswith(prefix)}
+        if not columns:
+            continue
         measured = table.dropna(subset=list(columns), how="all")
         shared = measured.groupby("seed")[by].nunique() == table[by].nunique()
         measured = measured[measured["seed"].map(shared).astype(bool)]
-        if columns and len(measured):
+        if len(measured):
             means = measured.groupby(by, sort=False)[list(columns)].mean().mul(100)
             sizes[measure] = means.rename(columns=columns).T.rename_axis(None, axis=1)
     return sizes
