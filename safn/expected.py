@@ -41,6 +41,19 @@ def _identity(record: dict[str, Any], data: str) -> dict[str, Any]:
     return json.loads(re.sub(r"_seed\d+", "", text))
 
 
+def unlike(named: Iterable[tuple[str, dict[str, Any]]], varied: Iterable[str] = ()) -> list[str]:
+    """Where the records of one name differ in a setting that decides what is measured, other than ``varied``: a line for each
+    record that differs from the first, with both values."""
+    first: dict[str, dict[str, Any]] = {}
+    problems = []
+    for name, record in named:
+        given = {k: v for k, v in record["parameters"].items() if k not in FREE | {"run", *varied}}
+        known = first.setdefault(name, given)
+        differ = [f"{k} {known[k]} and {v}" for k, v in given.items() if k in known and known[k] != v]
+        problems += [f"{record['stage']}/{record['run']}: {', '.join(differ)}"] if differ else []
+    return problems
+
+
 def compare(done: Input, source: Input) -> pd.DataFrame:
     """Each metric of a finished stage beside the range that recorded runs lead one to expect.
 

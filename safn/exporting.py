@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from safn.data import DataError
-from safn.expected import FREE
+from safn.expected import unlike
 from safn.plan import CHAIN
 from safn.records import RECORD, write_file, write_json
 from safn.scoring import load_counts, save_counts
@@ -137,12 +137,8 @@ def _check_alike(before: Records, own: Records) -> None:
         prints = [of[key]["fingerprint"] for of in (before, own) if key in of]
         if len(set(prints)) > 1:
             problems.append(f"{key[0]}: the file has the fingerprint {prints[0]}, the folder {prints[1]}")
-    settings: dict[Key, dict[str, Any]] = {}
-    for (stage, run), record in (item for of in (before, own) for item in of.items() if item[0][0] in CHAIN):
-        given = {k: v for k, v in record["parameters"].items() if k not in FREE | {"run"}}
-        first = settings.setdefault((stage, re.sub(r"_seed\d+", "", run)), given)
-        differ = [f"{k} {first[k]} and {v}" for k, v in given.items() if k in first and first[k] != v]
-        problems += [f"{stage}/{run}: {', '.join(differ)}"] if differ else []
+    both = (item for of in (before, own) for item in of.items() if item[0][0] in CHAIN)
+    problems += unlike((re.sub(r"_seed\d+", "", "/".join(key)), record) for key, record in both)
     if before and problems:
         raise DataError("\n  - ".join(["nothing was written, these cannot stand in one table:", *problems]))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import pandas as pd
 from scipy import stats
 
 from safn import published
+from safn.data import DataError
+from safn.expected import unlike
 from safn.metrics import bootstrap
 from safn.plan import CHAIN, base_run, names_of
 from safn.records import RECORD, Input, need, parse_run
@@ -139,7 +142,11 @@ def differences(runs: Path | str, table: pd.DataFrame, by: str, draws: int = 100
     Returns:
         one row a measure and pair: measure, difference, points, each seed, the two intervals, and in words what can be
         told. What was not measured, for want of masks, of the CRF or of a segmentation, is left out.
+
+    Raises:
+        DataError: the runs differ in other settings too, each of which is named.
     """
+    _check_alike(runs, table["run"], by)
     rows = []
     for measure, (metric, stage, file, ignored) in COMPARED.items():
         measured = table[table[metric].notna()]
@@ -159,6 +166,14 @@ def differences(runs: Path | str, table: pd.DataFrame, by: str, draws: int = 100
             bounds = _intervals(each, gaps)
             rows.append(row | bounds | {"what can be told": _verdict(each, bounds, first, second)})
     return pd.DataFrame(rows)
+
+
+def _check_alike(runs: Path | str, names: Iterable[str], by: str) -> None:
+    paths = [Path(runs) / stage / name / RECORD for name in names for stage in CHAIN]
+    kept = [json.loads(path.read_text()) for path in paths if path.exists()]
+    if problems := unlike(((record["stage"], record) for record in kept), [by]):
+        told = f"these runs differ in more than {by}, so their numbers say nothing of it; run each again with equal settings:"
+        raise DataError("\n  - ".join([told, *problems]))
 
 
 def counts_of(runs: Path | str, names: Iterable[str], stage: str, file: str) -> dict[str, np.ndarray]:

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from safn import published, records, results
+from safn.data import DataError
 from safn.metrics import mean_iou
 from safn.scoring import save_counts
 
@@ -98,6 +99,16 @@ def test_runs_of_one_seed_are_compared(tmp_path):
     assert row["points"] == pytest.approx((each[0] + each[2]) / 2)
     (sizes,) = results.by_size(table.drop(index=4), "aggregation").values()
     assert sizes.loc["large (> 30 %)"].to_dict() == pytest.approx({"attention": 75, "max": 65})
+
+
+def test_runs_that_differ_in_more_than_what_is_compared_are_refused(tmp_path):
+    table = of_seeds(tmp_path, [8], [5])
+    for run, aggregation, epochs in (("attention_1-0.5_seed0", "attention", 6), ("max_1-0.5_seed0", "max", 8)):
+        given = {"aggregation": aggregation, "seed": 0, "epochs": epochs, "workers": epochs}
+        records.begin(tmp_path, "03_train_safn", run, given).finish({})
+    with pytest.raises(DataError) as error:
+        results.differences(tmp_path, table, "aggregation", draws=20)
+    assert str(error.value).endswith("\n  - 03_train_safn/max_1-0.5_seed0: epochs 6 and 8")
 
 
 def test_a_run_without_segmentation_is_compared_by_its_maps_alone(tmp_path):
