@@ -82,12 +82,12 @@ gaps.round(2)
 # %% [markdown]
 # ## By object size
 # Foreground IoU (%) of the maps, and of the segmentation at the last of its tests, grouped by how much of the image the class
-# covers; means over the seeds that all have.
+# covers; means over the seeds that all have, whiskers: their standard deviation.
 
 # %%
-by_size = results.by_size(table, "aggregation")
+by_size, spread = (results.by_size(table, "aggregation", of) for of in ("mean", "std"))
 for measure, sizes in by_size.items():
-    display(charts.bars(sizes, f"{measure}\nforeground IoU (%)"), sizes.round(1))
+    display(charts.bars(sizes, f"{measure}\nforeground IoU (%)", spread[measure]), sizes.round(1))
 
 # %% [markdown]
 # ## What does it cost? (Table 5)

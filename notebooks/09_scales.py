@@ -71,12 +71,12 @@ gaps.round(2)
 # ## By object size
 # The paper's claim is about size: smaller copies complete the maps of large objects and blur those of small ones.
 # Foreground IoU (%) of the localization maps at each run's best threshold, training images, and of the segmentation at the
-# last of its tests, validation images; means over the seeds that all have.
+# last of its tests, validation images; means over the seeds that all have, whiskers: their standard deviation.
 
 # %%
-by_size = results.by_size(table, "scales")
+by_size, spread = (results.by_size(table, "scales", of) for of in ("mean", "std"))
 for measure, sizes in by_size.items():
-    display(charts.bars(sizes, f"{measure}\nforeground IoU (%)"), sizes.round(1))
+    display(charts.bars(sizes, f"{measure}\nforeground IoU (%)", spread[measure]), sizes.round(1))
 
 # %% [markdown]
 # ## Do the weights know the size of an object?

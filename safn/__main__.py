@@ -100,7 +100,8 @@ def _export(given: argparse.Namespace) -> None:
 
 def _rescore(given: argparse.Namespace) -> int:
     table = rescoring.rescore(given.runs, given.run)
-    differs = (table["by"].abs() > given.within) | table["now"].astype(str).str.startswith("changed")
+    lost = table["now"].isna() & table["recorded"].notna()  # such as those of masks that are gone
+    differs = (table["by"].abs() > given.within) | lost | table["now"].astype(str).str.startswith("changed")
     print(table.to_string(index=False, na_rep="", float_format="{:.4f}".format))
     print(f"{differs.sum()} of {len(table)} differ")
     return int(differs.any())

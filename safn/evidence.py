@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 
 from safn import charts, drawings, exporting
 from safn.pages import picture, table
-from safn.plan import CHAIN
+from safn.plan import CHAIN, COMPARING
 from safn.recorded import FOLDER, Records, exported, measured_with, runs_of
-from safn.results import PROTOCOLS, over_seeds
+from safn.results import PROTOCOLS, by_size, over_seeds
 
 # the tables of means: title -> metric -> column
 MEANS = {
@@ -34,7 +34,6 @@ MEANS = {
     "segmentation (mIoU, validation images)": {f"val_miou_{key}": text for key, text in PROTOCOLS.items()},
 }
 LISTED = "_train_list"
-TABLES = {"08_aggregation": "Table 4", "09_scales": "Table 6"}
 PANELS = {
     "map_miou": "maps, training images",
     "pseudo_miou_background": "pseudo ground truth,\n255 as background",
@@ -50,7 +49,9 @@ def sections(name: str, folder: Path = FOLDER) -> str:
     if not records:
         return "Nothing is recorded yet.\n"
     text = "Each run (dots) and the mean over the seeds (lines), without the controls; the axes do not begin at 0"
-    parts = [measured_with(records), "", picture(f"seeds-{name}", text)]
+    parts = [measured_with(records), ""]
+    if _drawable(records):
+        parts.append(picture(f"seeds-{name}", text))
     parts += [*_means(name, records), *_differences(name, records), *_sizes(name, records), *_weights(name, records)]
     if _thresholds(records):
         text = "The thresholds of the pseudo ground truth, one at a time moved, on up to 150 training images; dashed: as set"
@@ -65,12 +66,20 @@ def _means(name: str, records: Records) -> Iterator[str]:
         whole = all(c.endswith(LISTED) and runs[c].equals(runs[c.removesuffix(LISTED)]) for c in there)
         if not whole:  # data without that list: the table would be the one before
             measured = runs.dropna(subset=there, how="all")
-            seeds, means = measured["seed"].nunique(), over_seeds(measured, "configuration", there)
+            means = over_seeds(measured, "configuration", there)
             rows = [[plainly(kind), *row] for kind, row in zip(means.index, means.to_numpy())]
-            single = seeds > 1 and (measured.groupby("configuration")["seed"].nunique() == 1).any()
-            caption = f"Mean ± standard deviation over {seeds} seeds" if seeds > 1 else "One seed"
-            caption += f", percent{' (without ±: one seed)' * bool(single)}: {title}"
+            caption = f"{_seeds(measured, there)}, percent: {title}"
             yield table(caption, f"{name}-means-{number}", ["", *(columns[c] for c in there)], rows)
+
+
+def _seeds(measured: pd.DataFrame, columns: list[str]) -> str:
+    """Over how many seeds the means of a table are."""
+    each = measured.groupby("configuration")[columns].count().stack()
+    few, most = each[each > 0].min(), each.max()
+    if most == 1:
+        return "One seed"
+    less = {most: "", 1: " (without ±: one seed)"}.get(few, f" (of some only {few})")
+    return f"Mean ± standard deviation over {most} seeds{less}"
 
 
 def _measured(records: Records) -> pd.DataFrame:
@@ -94,24 +103,45 @@ def _differences(name: str, records: Records) -> Iterator[str]:
 
 
 def _sizes(name: str, records: Records) -> Iterator[str]:
-    for stage, text in TABLES.items():
-        for what, sizes in _chapter(records, stage).get("by_size", {}).items():
-            rows = pd.DataFrame(sizes).rename(columns=plainly).rename_axis("share of the image").reset_index()
-            caption = f"Foreground IoU (%) by object size, {text}: {what}"
-            yield _frame(caption, f"{name}-{stage}-{what.split()[-1]}", rows.to_dict("records"))
+    found = _by_size(records)
+    for number, (what, (means, spread)) in enumerate(found.items()):
+        cells = means.map("{:.1f}".format) + spread.map(lambda s: "" if pd.isna(s) else f" ± {s:.1f}")
+        seeds = "one seed" if spread.isna().all(axis=None) else "mean ± standard deviation over the seeds"
+        caption = f"Foreground IoU (%) by the share of the image that the class covers, {seeds}: {what}"
+        yield table(caption, f"{name}-sizes-{number}", ["", *cells.index], [[c, *cells[c]] for c in cells])
+    if "maps" in found:
+        text = "Maps by object size: means over the seeds, whiskers: their standard deviation"
+        yield picture(f"sizes-{name}", text)
+
+
+def _by_size(records: Records) -> dict[str, tuple[pd.DataFrame, pd.DataFrame]]:
+    """Measure -> means and deviations of ``results.by_size`` for each configuration."""
+    runs = runs_of(records)
+    runs = runs[runs["seed"].notna() & ~runs["run"].str.contains("[+@]")]  # neither controls nor the upper bound
+    runs = runs.assign(configuration=runs["configuration"].map(plainly))
+    means, spread = (by_size(runs, "configuration", of) for of in ("mean", "std"))
+    return {what: (means[what], spread[what]) for what in means}
 
 
 def _weights(name: str, records: Records) -> Iterator[str]:
     found = _chapter(records, "09_scales")
+    images = _studied(records, found) if found else ""
     if found.get("weights_by_size"):
-        text = "The learned weights on objects by their size: medians and quartiles, one line a network"
+        text = f"The learned weights on objects by their size: medians and quartiles, one line a network; {images}"
         yield picture(f"weights-{name}", text)
     if found.get("correlations"):
-        text = "Rank correlation of a weight on an object with the share of the image that it covers"
+        text = f"Rank correlation of a weight on an object with the share of the image that it covers; {images}"
         yield _frame(text, f"{name}-correlations", found["correlations"], ".2f")
     if found.get("replaced"):
-        text = "mIoU (%) of the maps when other weights stand in the place of the learned ones, and IoU by object size"
+        text = f"mIoU (%) of the maps when other weights stand in the place of the learned ones, and IoU by object size; {images}"
         yield _frame(text, f"{name}-replaced", found["replaced"])
+
+
+def _studied(records: Records, chapter: dict[str, Any]) -> str:
+    """Of how many images the weights were studied."""
+    train = int(records["00_data", "default"]["metrics"]["train_images"])
+    limit = chapter["parameters"].get("study_images") or train
+    return f"{limit} of {train:,} training images, evenly spaced" if limit < train else f"{train:,} training images"
 
 
 def _chapter(records: Records, stage: str) -> dict[str, Any]:
@@ -121,7 +151,7 @@ def _chapter(records: Records, stage: str) -> dict[str, Any]:
 
 def _gaps(records: Records) -> list[dict[str, Any]]:
     """The rows of ``results.differences`` of both chapters, the difference in words."""
-    rows = [row for stage in TABLES for row in _chapter(records, stage).get("differences", [])]
+    rows = [row for stage in COMPARING for row in _chapter(records, stage).get("differences", [])]
     return [r | {"difference": " against ".join(plainly(name) for name in r["difference"].split(" - "))} for r in rows]
 
 
@@ -169,14 +199,22 @@ def pictures(folder: Path = FOLDER) -> dict[str, Figure]:
     """Name -> figure of each that ``sections`` shows."""
     drawn = {}
     for name, records in exported(folder).items():
-        drawn[f"seeds-{name}"] = of_seeds(records)
+        if _drawable(records):
+            drawn[f"seeds-{name}"] = of_seeds(records)
         if gaps := _gaps(records):
             drawn[f"differences-{name}"] = charts.differences(pd.DataFrame(gaps))
+        if "maps" in (sizes := _by_size(records)):
+            drawn[f"sizes-{name}"] = charts.bars(sizes["maps"][0], "maps\nforeground IoU (%)", sizes["maps"][1])
         if record := _thresholds(records):
             drawn[f"thresholds-{name}"] = charts.sensitivity(pd.DataFrame(record["thresholds"]), record["parameters"])
         if rows := _chapter(records, "09_scales").get("weights_by_size"):
             drawn[f"weights-{name}"] = charts.weights_by_size(pd.DataFrame(rows))
     return drawn
+
+
+def _drawable(records: Records) -> bool:
+    """Whether there is a number for ``of_seeds``."""
+    return any(column in runs_of(records) for column in PANELS)
 
 
 def of_seeds(records: Records) -> Figure:
@@ -192,7 +230,7 @@ def draw(path: Path) -> None:
     records = exporting.read(path)
     if gaps := _gaps(records):
         drawings.write_svg(path.with_suffix(".svg"), charts.differences(pd.DataFrame(gaps)))
-    elif len(runs_of(records)):
+    elif _drawable(records):
         drawings.write_svg(path.with_suffix(".svg"), of_seeds(records))
 
 

@@ -41,14 +41,16 @@ def _identity(record: dict[str, Any], data: str) -> dict[str, Any]:
     return json.loads(re.sub(r"_seed\d+", "", text))
 
 
-def unlike(named: Iterable[tuple[str, dict[str, Any]]], varied: Iterable[str] = ()) -> list[str]:
-    """Where the records of one name differ in a setting that decides what is measured, other than ``varied``: a line for each
+def unlike(
+    grouped: Iterable[tuple[Any, dict[str, Any]]], varied: Iterable[str] = ("aggregation", "scales")
+) -> list[str]:
+    """Where the records of one group differ in a setting that decides what is measured, other than ``varied``: a line for each
     record that differs from the first, with both values."""
-    first: dict[str, dict[str, Any]] = {}
+    first: dict[Any, dict[str, Any]] = {}
     problems = []
-    for name, record in named:
+    for group, record in grouped:
         given = {k: v for k, v in record["parameters"].items() if k not in FREE | {"run", *varied}}
-        known = first.setdefault(name, given)
+        known = first.setdefault(group, given)
         differ = [f"{k} {known[k]} and {v}" for k, v in given.items() if k in known and known[k] != v]
         problems += [f"{record['stage']}/{record['run']}: {', '.join(differ)}"] if differ else []
     return problems

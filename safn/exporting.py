@@ -13,7 +13,7 @@ import numpy as np
 
 from safn.data import DataError
 from safn.expected import unlike
-from safn.plan import CHAIN
+from safn.plan import CHAIN, COMPARING
 from safn.records import RECORD, write_file, write_json
 from safn.scoring import load_counts, save_counts
 
@@ -44,6 +44,7 @@ def export(runs: Path | str, path: Path, add: bool = False) -> list[str]:
     records = consistent(found)
     if any(key not in own for key in records if key[0] in CHAIN):
         records = {key: record for key, record in records.items() if key[0] < CHAPTERS}
+    records = {key: r for key, r in records.items() if key[0] not in COMPARING or _compares_all(r, records)}
     counts = dict(np.load(archive)) if before and archive.exists() else {}
     counts = {name: cells for name, cells in counts.items() if _key(name) in records and _key(name) not in own}
     for file in (f for stage, run in own for f in (Path(runs) / stage / run).glob("counts*.npz")):
@@ -117,7 +118,7 @@ def consistent(records: Records) -> Records:
 def _own(runs: Path) -> Records:
     """The records of a folder of runs, without what belongs to this machine."""
     records = {}
-    for path in runs.glob(f"[0-9][0-9]_*/*/{RECORD}"):
+    for path in (p for p in runs.glob(f"[0-9][0-9]_*/*/{RECORD}") if not p.parent.name.endswith(".partial")):
         record = {k: v for k, v in json.loads(path.read_text()).items() if k not in ("root", "restored")}
         record["parameters"] = {k: v for k, v in record["parameters"].items() if k not in OF_THIS_MACHINE}
         records[record["stage"], record["run"]] = record
@@ -138,9 +139,22 @@ def _check_alike(before: Records, own: Records) -> None:
         if len(set(prints)) > 1:
             problems.append(f"{key[0]}: the file has the fingerprint {prints[0]}, the folder {prints[1]}")
     both = (item for of in (before, own) for item in of.items() if item[0][0] in CHAIN)
-    problems += unlike((re.sub(r"_seed\d+", "", "/".join(key)), record) for key, record in both)
+    problems += unlike(((stage, _kind(run)), record) for (stage, run), record in both)
     if before and problems:
         raise DataError("\n  - ".join(["nothing was written, these cannot stand in one table:", *problems]))
+
+
+def _compares_all(chapter: dict[str, Any], records: Records) -> bool:
+    """Whether a chapter has compared every seed that there is of its configurations."""
+    listed = set(chapter["parameters"].get("experiments", ()))
+    configuration = lambda run: re.sub(r"_seed\d+", "", run)  # noqa: E731
+    of = {configuration(run) for run in listed}
+    return all(run in listed for stage, run in records if stage == CHAIN[1] and configuration(run) in of)
+
+
+def _kind(run: str) -> str:
+    """What a name says of a run beside its aggregation, scales and seed: its control, its network, or that it is ``masks``."""
+    return re.sub(r"^(attention|max|avg)_[\d.-]+|_seed\d+", "", run)
 
 
 def _sparse(counts: np.ndarray) -> np.ndarray:

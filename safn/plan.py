@@ -26,6 +26,7 @@ CHAIN = (
     "06_train_segmentation",
     "07_evaluate",
 )
+COMPARING = ("08_aggregation", "09_scales")  # the chapters of Tables 4 and 6
 STAGES = (
     "00_data",
     "01_saliency",
@@ -193,9 +194,10 @@ def base_run(run: str) -> str:
     return re.split("[+@]", run)[0]
 
 
-def names_of(run: str) -> tuple[str, ...]:
-    """The names under which the stages of a run may lie: its own first, last that of the run whose classifier it shares."""
-    return run, run.split("@")[0], base_run(run)
+def place(stage: str, run: str) -> str:
+    """The name under which a stage of a run lies: classifier and maps are those of its base run, and pseudo ground truth is
+    shared by all networks that learn from it."""
+    return base_run(run) if stage in CHAIN[:2] else run.split("@")[0] if stage == CHAIN[2] else run
 
 
 def pseudo_run(run: str, backbone: str, head: str) -> str:

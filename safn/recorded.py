@@ -13,7 +13,7 @@ from safn import exporting
 from safn.exporting import Records
 from safn.metrics import CONVENTIONS
 from safn.pages import ROOT, table
-from safn.plan import CHAIN, base_run, names_of
+from safn.plan import CHAIN, base_run, place
 from safn.records import parse_run
 from safn.results import PROTOCOLS
 from safn.settings import AGGREGATIONS
@@ -39,9 +39,8 @@ def exported(folder: Path = FOLDER) -> dict[str, Records]:
 
 
 def chain_of(records: Records, run: str) -> list[dict[str, Any]]:
-    """The records of a run from the classifier to the evaluation; the first stages may be those of its base run."""
-    found = [next((records[stage, n] for n in names_of(run) if (stage, n) in records), None) for stage in CHAIN]
-    return [record for record in found if record]
+    """The records of a run from the classifier to the evaluation, as far as there are any."""
+    return [records[stage, name] for stage in CHAIN if (stage, name := place(stage, run)) in records]
 
 
 def runs_of(records: Records) -> pd.DataFrame:
@@ -55,7 +54,7 @@ def runs_of(records: Records) -> pd.DataFrame:
         for record in chain_of(records, run):
             row |= {k: float("nan") if v is None else v for k, v in record["metrics"].items()}
         rows.append(row)
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=None if rows else ["run", "configuration", "seed"])
 
 
 def _place(run: str) -> tuple[Any, ...]:
@@ -97,9 +96,14 @@ def measured_with(records: Records) -> str:
         f"{data['metrics']['train_images']} training and {data['metrics']['val_images']} validation images "
         f"(fingerprint `{data.get('data', '')}`). Backbone of the classifiers: {each(lambda r: 'scales' in r['parameters'] and r['parameters']['backbone'])}; "
         f"initial weights: {each(lambda r: r.get('init'))}; saliency: {each(lambda r: r.get('detector'))}; "
-        f"segmentation: {network or 'none yet'}. {each(lambda r: r['machine'])}. `+maps` and `+saliency` are controls whose "
+        f"segmentation: {network or 'none yet'}. {each(_computer)}. `+maps` and `+saliency` are controls whose "
         "pseudo ground truth has only that; `masks` learns from the true masks of the training images."
     )
+
+
+def _computer(record: dict[str, Any]) -> str:
+    graphics = "" if record["device"] == "cpu" else f", {record['device']}"
+    return f"{record['machine']}{graphics}, torch {record['versions']['torch']}"
 
 
 def _cell(row: dict[str, Any], metrics: list[str]) -> str:

@@ -74,11 +74,6 @@ def write_json(path: Path, value: Any) -> None:
 
 def environment() -> dict[str, Any]:
     """Where and with what a stage runs: commit, versions, processor, cores."""
-    commit = subprocess.run(
-        ["git", "-C", str(NOTEBOOKS.parent), "describe", "--always", "--dirty", "--abbrev=12"],
-        capture_output=True,
-        text=True,
-    )
     versions = {}
     for package in PACKAGES:
         try:
@@ -86,12 +81,21 @@ def environment() -> dict[str, Any]:
         except PackageNotFoundError:
             versions[package] = None
     return {
-        "commit": commit.stdout.strip() or None,
+        "commit": _commit(),
         "python": platform.python_version(),
         "versions": versions,
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "machine": f"{_processor()}, {os.cpu_count()} cores",
     }
+
+
+def _commit() -> str | None:
+    """The commit of this checkout, ``-dirty`` where it was changed; ``None`` without git or its history."""
+    command = ["git", "-C", str(NOTEBOOKS.parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True).stdout.strip() or None
+    except OSError:
+        return None
 
 
 def _processor() -> str:
@@ -139,7 +143,8 @@ class Stage:
     def finish(self, metrics: dict[str, Any] | None = None, **extra: Any) -> Input:
         """Write the record and give the folder its final name.
 
-        ``seconds`` is the time of the last attempt; ``resumed`` counts the interrupted ones before it.
+        ``seconds`` is the time of the last attempt; ``resumed`` counts the interrupted ones before it, and ``commit`` names
+        those of all attempts.
         """
         begun = json.loads((self.folder / BEGUN).read_text())
         record = {
@@ -155,10 +160,12 @@ class Stage:
             "peak_megabytes": round(peak_megabytes()),
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             **environment(),
+            "commit": " then ".join(begun["commits"]) or None,
             **extra,
         }
         write_json(self.folder / RECORD, record)
         if self.final.exists():
+            (self.final / RECORD).unlink(missing_ok=True)  # first: a folder half deleted must not pass for complete
             shutil.rmtree(self.final)
         self.folder.rename(self.final)
         return Input(self.final, json.loads((self.final / RECORD).read_text()))
@@ -173,19 +180,20 @@ def begin(runs: Path | str, stage: str, run: str, parameters: Any, inputs: list[
     values = _plain(vars(parameters) if hasattr(parameters, "__dict__") else parameters)
     work = Stage(Path(runs) / stage / run, values, list(inputs))
     identity = {"parameters": values, "inputs": {i.name: i.record["fingerprint"] for i in inputs}}
-    begun, attempts, code = work.folder / BEGUN, 1, _code(stage)
+    begun, attempts, commits, code = work.folder / BEGUN, 1, [], _code(stage)
     if not work.folder.exists() and not (work.final / RECORD).exists():
         before = _read(work.final / BEGUN)
         if {k: before.get(k) for k in (*identity, "code")} == {**identity, "code": code}:
             work.final.rename(work.folder)
     before = _read(begun)
     if {k: before.get(k) for k in identity} == identity:
-        attempts = before["attempts"] + 1
+        attempts, commits = before["attempts"] + 1, before.get("commits", [])
     if attempts == 1 and work.folder.exists():
         begun.unlink(missing_ok=True)  # first: what is left of a folder half deleted must not be continued
         shutil.rmtree(work.folder)
     work.folder.mkdir(parents=True, exist_ok=True)
-    write_json(begun, {**identity, "code": code, "attempts": attempts})
+    commits = [c for c in dict.fromkeys([*commits, _commit()]) if c]
+    write_json(begun, {**identity, "code": code, "attempts": attempts, "commits": commits})
     return work
 
 
@@ -252,7 +260,10 @@ def _make(runs: Path, stage: str, run: str) -> None:
     folder = runs / stage / run
     notebook = NOTEBOOKS / f"{stage}.ipynb"
     has = papermill.inspect_notebook(str(notebook))
-    given = {"runs": str(runs), "run": run, **parse_run(run)}
+    base = re.split("[+@]", run)[0]
+    given = {"runs": str(runs), "run": run, **parse_run(base)}
+    if "combine" in has and "+" in run:  # a control: other pseudo ground truth of the same maps
+        given |= {"run": base, "combine": run.split("+")[1]}
     given = {name: value for name, value in given.items() if name in has}
     remedy = f"run notebooks/{stage}.ipynb with the parameters of this run first"
     if run != "default" and len(given) < 2:

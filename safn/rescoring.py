@@ -16,7 +16,7 @@ from safn.backbones import BACKBONES
 from safn.data import DataError, VOCFolder, of_stage
 from safn.loading import PlainSet, plain_loader
 from safn.metrics import CONVENTIONS, iou_by_size, mean_iou
-from safn.plan import names_of
+from safn.plan import place
 from safn.records import RECORD, Input, fingerprint
 from safn.training import mean_average_precision
 
@@ -36,7 +36,8 @@ def rescore(runs: Path | str, run: str) -> pd.DataFrame:
         are still those of its record, in words.
 
     Raises:
-        DataError: no stage of that run is complete; names the runs that there are.
+        DataError: no stage of that run is complete, with the names of the runs that there are; or a stage was restored
+            without its files.
     """
     _, folder, train, val = of_stage(runs)
     rows = []
@@ -52,14 +53,18 @@ def rescore(runs: Path | str, run: str) -> pd.DataFrame:
 
 
 def _stages(runs: Path, run: str) -> Iterator[Input]:
-    """The complete stages of a run that can be scored, in their order; classifier and maps may be of its base run."""
-    paths = [runs / stage / name / RECORD for stage in SCORED for name in reversed(names_of(run))]  # the last one holds
-    paths = list({path.parent.parent: path for path in paths if path.exists()}.values())
-    if not paths:
-        known = sorted({path.parent.name for stage in SCORED for path in runs.glob(f"{stage}/*/{RECORD}")})
+    """The complete stages of a run that can be scored, in their order."""
+    paths = [runs / stage / place(stage, run) / RECORD for stage in SCORED]
+    paths = [path for path in paths if path.exists()]
+    known = sorted({path.parent.name for stage in SCORED for path in runs.glob(f"{stage}/*/{RECORD}")})
+    if run not in known:
         raise DataError(f"{runs} has no complete stage of {run!r}; runs there: {', '.join(known) or 'none'}")
-    for path in tqdm(paths, "rescoring", file=sys.stdout):
-        yield Input(path.parent, json.loads(path.read_text()))
+    stages = [Input(path.parent, json.loads(path.read_text())) for path in paths]
+    if restored := [stage.name for stage in stages if stage.record.get("restored")]:
+        raise DataError(
+            "\n  - ".join([f"{run} was restored without its files: delete these and run it again", *restored])
+        )
+    yield from tqdm(stages, "rescoring", file=sys.stdout)
 
 
 @torch.inference_mode()

@@ -16,7 +16,7 @@ from safn import published
 from safn.data import DataError
 from safn.expected import unlike
 from safn.metrics import bootstrap
-from safn.plan import CHAIN, base_run, names_of
+from safn.plan import CHAIN, base_run, place
 from safn.records import RECORD, Input, need, parse_run
 from safn.scoring import load_counts
 
@@ -61,8 +61,8 @@ def collect(runs: Path | str, experiments: list[str], segmentation: str = "make"
         row |= {"run": run, **parsed, "supervision": end.record.get("supervision")}
         row["scales"] = "-".join(f"{s:g}" for s in parsed.get("scales", []))
         for stage in CHAIN:
-            names = [n for n in names_of(run) if (Path(runs) / stage / n / RECORD).exists()]
-            record = need(runs, stage, names[0], restored=True).record if names else {}
+            kept = (Path(runs) / stage / place(stage, run) / RECORD).exists()
+            record = need(runs, stage, place(stage, run), restored=True).record if kept else {}
             row |= {k: float("nan") if v is None else v for k, v in record.get("metrics", {}).items()}
             if stage == TRAINED and record:
                 row["network"] = network_of(record)
@@ -178,9 +178,8 @@ def _check_alike(runs: Path | str, names: Iterable[str], by: str) -> None:
 
 def counts_of(runs: Path | str, names: Iterable[str], stage: str, file: str) -> dict[str, np.ndarray]:
     """The counts of each image that a stage has kept for each run; runs that have none are left out."""
-    places = {run: base_run(run) if stage == CHAIN[1] else run for run in names}
-    kept = {run: place for run, place in places.items() if (Path(runs) / stage / place / file).exists()}
-    return {run: load_counts(need(runs, stage, place, restored=True).folder / file) for run, place in kept.items()}
+    kept = {run: name for run in names if (Path(runs) / stage / (name := place(stage, run)) / file).exists()}
+    return {run: load_counts(need(runs, stage, name, restored=True).folder / file) for run, name in kept.items()}
 
 
 def _intervals(each: np.ndarray, gaps: np.ndarray | None) -> dict[str, float]:
@@ -203,9 +202,9 @@ def _verdict(each: np.ndarray, bounds: dict[str, float], first: str, second: str
     return f"{first if each.mean() > 0 else second} is better{alone}"
 
 
-def by_size(table: pd.DataFrame, by: str) -> dict[str, pd.DataFrame]:
-    """Foreground IoU in percent by object size, mean over the seeds that every value of ``by`` has: for each measure that was
-    taken by size, one row a size and one column a value."""
+def by_size(table: pd.DataFrame, by: str, of: str = "mean") -> dict[str, pd.DataFrame]:
+    """Foreground IoU in percent by object size, ``mean`` or ``std`` over the seeds that every value of ``by`` has: for each
+    measure that was taken by size, one row a size and one column a value; the deviation of one seed is NaN."""
     sizes = {}
     for measure, prefix in SIZED.items():
         columns = {c: c.removeprefix(prefix) for c in table if c.startswith(prefix)}
@@ -215,8 +214,8 @@ def by_size(table: pd.DataFrame, by: str) -> dict[str, pd.DataFrame]:
         shared = measured.groupby("seed")[by].nunique() == table[by].nunique()
         measured = measured[measured["seed"].map(shared).astype(bool)]
         if len(measured):
-            means = measured.groupby(by, sort=False)[list(columns)].mean().mul(100)
-            sizes[measure] = means.rename(columns=columns).T.rename_axis(None, axis=1)
+            found = measured.groupby(by, sort=False)[list(columns)].agg(of).mul(100)
+            sizes[measure] = found.rename(columns=columns).T.rename_axis(None, axis=1)
     return sizes
 
 

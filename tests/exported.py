@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 RUN = "attention_1-0.5_seed0"
+COMPUTER = {"device": "cpu", "versions": {"torch": "2"}}
 
 
 def record(stage: str, run: str, metrics: dict, parameters: dict | None = None, **more) -> dict:
@@ -17,7 +18,7 @@ def record(stage: str, run: str, metrics: dict, parameters: dict | None = None, 
         "commit": "abc",
         "seconds": 61.2,
     }
-    return {**head, "fingerprint": "f00", "finished": "2026", "machine": "one", **more}
+    return {**head, "fingerprint": "f00", "finished": "2026", "machine": "one", **COMPUTER, **more}
 
 
 def write(folder: Path) -> None:
@@ -28,7 +29,9 @@ def write(folder: Path) -> None:
     for seed, maps in enumerate((0.40, 0.42, 0.44)):
         run = f"attention_1-0.5_seed{seed}"
         records.append(record("03_train_safn", run, {"val_mAP": 0.8, **weights}, trained, init="imagenet"))
-        records.append(record("04_localization_maps", run, {"map_miou": maps, "map_miou_train_list": maps + 0.1}))
+        sized = {"map_iou small (< 10 %)": maps - 0.2, "map_iou large (> 30 %)": maps + 0.2}
+        listed = {"map_miou_train_list": maps + 0.1}
+        records.append(record("04_localization_maps", run, {"map_miou": maps, **listed, **sized}))
     for run, miou in ((RUN, 0.5), (f"{RUN}+maps", None)):
         classes = {"multi": {"cat": 0.2, "dog": 0.3}, "crf": {"cat": 0.251, "dog": None}}
         records.append(record("07_evaluate", run, {"val_miou_crf": miou}, {}, detector="u2netp", per_class=classes))
@@ -47,7 +50,11 @@ def write(folder: Path) -> None:
     weight = {"run": RUN, "scale": "1", "share": 0.1, "from": 0.6, "median": 0.7, "to": 0.8}
     sizes = {"maps": {"attention": {"small": 20.04, "large": 50.0}}}
     records.append(record("08_aggregation", "default", {}, differences=[gap, behind, alone], by_size=sizes))
-    records.append(record("09_scales", "default", {"maps, learned": 0.41}, replaced=[], weights_by_size=[weight]))
+    records.append(
+        record(
+            "09_scales", "default", {"maps, learned": 0.41}, {"study_images": 5}, replaced=[], weights_by_size=[weight]
+        )
+    )
     (folder / "photos.json").write_text(json.dumps(records))
     (folder / "kills.json").write_text('{"kills": []}')
     (folder / "expected.json").write_text("[1]")

@@ -27,10 +27,11 @@ def test_the_evidence_has_means_differences_and_sizes(folder):
     assert "| maps | 1 / 0.5 better than a by 2.0 | - | a against b (+0.3) |" in text
     assert "| pseudo | - | 1 / 0.5 better than a by 2.0 | - |" in text
     assert "| maps | a against b | +0.3 | +0.3 | -0.0 to +0.6 | - |" in text
+    assert "| maps | a against 1 / 0.5 | -2.0 | +0.3 | -0.0 to +0.6 | -3.0 to -1.0 |" in text
     assert (
-        "| maps | a against 1 / 0.5 | -2.0 | +0.3 | -0.0 to +0.6 | -3.0 to -1.0 |" in text
-        and "| small | 20.0 |" in text
+        "|  | small (< 10 %) | large (> 30 %) |" in text and "| attention, 1 / 0.5 | 22.0 ± 2.0 | 62.0 ± 2.0 |" in text
     )
+    assert "medians and quartiles, one line a network; 5 of 9 training images, evenly spaced" in text
     assert "Rank correlation" not in text
     assert evidence.sections("none", folder) == "Nothing is recorded yet.\n"
 
@@ -44,6 +45,27 @@ def test_differences_without_counts_are_of_the_seeds(folder):
     text = evidence.sections("photos", folder)
     assert "intervals over the seeds; images were not resampled" in text
     assert "| measure | difference | points | each seed | seeds |" in text and "images and seeds" not in text
+
+
+def test_a_row_of_fewer_seeds_is_told(folder):
+    path = folder / "photos.json"
+    records = json.loads(path.read_text())
+    path.write_text(json.dumps([r for r in records if (r["stage"], r["run"][-1]) != ("03_train_safn", "2")]))
+    other = exported.record(
+        "03_train_safn", "max_1-0.5_seed0", {"val_mAP": 0.7}, {"scales": [1, 0.5], "backbone": "lite"}
+    )
+    text = evidence.sections("photos", folder)
+    assert "over 3 seeds (of some only 2), percent: classifier" in text  # mAP of two, maps of three
+    path.write_text(json.dumps([*records, other]))
+    assert "over 3 seeds (without ±: one seed), percent: classifier" in evidence.sections("photos", folder)
+
+
+def test_of_no_run_there_is_no_picture(folder):
+    path = folder / "photos.json"
+    path.write_text(json.dumps(json.loads(path.read_text())[:1]))
+    evidence.draw(path)
+    assert evidence.pictures(folder) == {} and "{figure}" not in evidence.sections("photos", folder)
+    assert not (folder / "photos.svg").exists()
 
 
 def test_data_without_the_official_list_have_no_table_of_it(folder):
@@ -61,7 +83,7 @@ def test_the_figure_of_an_exported_file_stands_beside_it_the_same_each_time(fold
     drawn = (folder / "photos.svg").read_bytes()
     evidence.draw(folder / "photos.json")
     assert (folder / "photos.svg").read_bytes() == drawn and drawn.startswith(b"<?xml")
-    assert set(evidence.pictures(folder)) == {"seeds-photos", "weights-photos", "differences-photos"}
+    assert set(evidence.pictures(folder)) == {"seeds-photos", "weights-photos", "differences-photos", "sizes-photos"}
     assert all(f"generated/{name}.svg" in evidence.sections("photos", folder) for name in evidence.pictures(folder))
     maps = evidence.of_seeds(recorded.exported(folder)["photos"]).axes[0]
     assert [len(line.get_xdata()) for line in maps.lines] == [3, 2]  # three dots and their mean; no control

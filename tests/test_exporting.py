@@ -130,6 +130,16 @@ def test_runs_of_another_machine_are_added(exported, tmp_path):
         assert archive.files == [f"{stage}/max_1_seed1/counts.npz" for stage in (MAPS, PSEUDO)]
 
 
+def test_a_chapter_without_all_seeds_is_left_out(tmp_path):
+    runs, path = tmp_path / "runs", tmp_path / "photos.json"
+    for run in ("max_1_seed0", "avg_1_seed0"):
+        chain(runs, run)
+    made(runs, "08_aggregation", "default", [("00_data",)], experiments=["max_1_seed0"])
+    assert exporting.export(runs, path) == []  # avg is none of its configurations
+    chain(runs, "max_1_seed1")
+    assert exporting.export(runs, path) == ["08_aggregation/default"]
+
+
 def test_of_a_run_made_again_what_followed_from_the_earlier_maps_goes(exported, tmp_path):
     other = tmp_path / "other"
     chain(other, "max_1_seed0", "other maps", last=MAPS)

@@ -78,8 +78,9 @@ def test_the_name_of_a_run_leads_to_what_it_shares():
     assert (
         plan.base_run("a_1_seed0") == plan.base_run("a_1_seed0+maps") == plan.base_run("a_1_seed0@x-y") == "a_1_seed0"
     )
-    assert plan.names_of("a_1_seed0@x-y") == ("a_1_seed0@x-y", "a_1_seed0", "a_1_seed0")
-    assert plan.names_of("a_1_seed0+maps") == ("a_1_seed0+maps", "a_1_seed0+maps", "a_1_seed0")
+    places = lambda run: [plan.place(stage, run) for stage in plan.CHAIN]  # noqa: E731
+    assert places("a_1_seed0@x-y") == ["a_1_seed0"] * 3 + ["a_1_seed0@x-y"] * 2
+    assert places("a_1_seed0+maps") == ["a_1_seed0"] * 2 + ["a_1_seed0+maps"] * 3
     assert plan.pseudo_run("a_1_seed0+maps", "vgg16", "largefov") == "a_1_seed0+maps"
     assert plan.pseudo_run("a_1_seed0@resnet101-aspp", "resnet101", "aspp") == "a_1_seed0"
     with pytest.raises(SettingsError, match="names the network 'resnet101-aspp', the parameters are of vgg16-largefov"):

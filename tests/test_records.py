@@ -122,6 +122,30 @@ def test_a_kill_while_an_older_folder_is_deleted_leaves_nothing_to_continue(tmp_
     assert not (records.begin(tmp_path, "03_train_safn", "a", {"epochs": 2}).folder / "model.ckpt").exists()
 
 
+def test_a_kill_while_a_complete_folder_is_replaced_leaves_no_half_of_it(tmp_path):
+    made(tmp_path, "03_train_safn", "a", text="older", epochs=1)
+
+    def killed_stage():
+        work = records.begin(tmp_path, "03_train_safn", "a", {"epochs": 2})
+        shutil.rmtree = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+        work.finish()
+
+    tiny.killed(killed_stage)
+    assert not (tmp_path / "03_train_safn" / "a" / "record.json").exists()
+
+
+def test_the_commits_of_all_attempts_are_recorded(tmp_path, monkeypatch):
+    for commit in ("a1", "b2", "b2"):
+        monkeypatch.setattr(records, "_commit", lambda commit=commit: commit)
+        work = records.begin(tmp_path, "03_train_safn", "a", {"epochs": 2})
+    assert work.finish().record["commit"] == "a1 then b2"
+
+
+def test_without_git_the_commit_is_unknown(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert records.environment()["commit"] is None
+
+
 @pytest.mark.parametrize("change", ["parameters", "input"])
 def test_a_killed_stage_starts_anew_with_other_parameters_or_inputs(tmp_path, change):
     source = made(tmp_path)

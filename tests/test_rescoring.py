@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
 from safn import records
 from safn.__main__ import main
-from safn.data import VOCFolder, save_mask
+from safn.data import DataError, VOCFolder, save_mask
 from safn.rescoring import rescore
 
 RUN = "max_1_seed0"
@@ -56,17 +58,34 @@ def test_a_changed_mask_is_told_and_the_exit_code_says_so(runs, capsys):
 
 def test_stages_that_a_run_shares_with_its_base_are_scored_and_those_of_other_runs_are_not(runs):
     source = records.need(runs, "00_data")
-    for run in (f"{RUN}+maps", "avg_1_seed0"):
+    shares = f"{RUN}@resnet101-aspp"
+    for run in (shares, "avg_1_seed0"):
         work = records.begin(runs, "07_evaluate", run, {}, [source])
         folder = VOCFolder(source.record["root"])
         (work.folder / "single").mkdir()
         for image_id in folder.ids("val"):
             save_mask(work.folder / "single" / f"{image_id}.png", folder.mask(image_id) % 255)
         work.finish({"val_miou_single": 1.0}, per_class={"single": {}})
-    table = rescore(runs, f"{RUN}+maps")
+    table = rescore(runs, shares)
     assert list(dict.fromkeys(table["stage"])) == ["05_pseudo_ground_truth", "07_evaluate"]
     row = table[table["metric"] == "val_miou_single"].iloc[0]
     assert row["now"] == 1 and row["by"] == 0
+    with pytest.raises(DataError, match=r"no complete stage of 'max_1_seed0\+maps'"):
+        rescore(runs, f"{RUN}+maps")  # its pseudo ground truth is another than the run's
+
+
+def test_a_number_that_can_no_longer_be_measured_differs(runs, tiny_voc, capsys):
+    for mask in tiny_voc.rglob("SegmentationClass*/*.png"):
+        mask.unlink()
+    assert main(["rescore", str(runs), RUN]) == 1
+    assert "3 of 8 differ" in capsys.readouterr().out  # of the four that are scored the record lacks one
+
+
+def test_a_restored_run_has_no_files_to_score(runs, capsys):
+    path = runs / "05_pseudo_ground_truth" / RUN / "record.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"restored": True}))
+    assert main(["rescore", str(runs), RUN]) == 1
+    assert f"delete these and run it again\n  - 05_pseudo_ground_truth/{RUN}" in capsys.readouterr().err
 
 
 def test_a_run_that_is_not_there_is_named_beside_those_that_are(runs, capsys):
