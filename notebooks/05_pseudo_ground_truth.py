@@ -25,11 +25,12 @@
 # |---|---|
 # | **Reads** | `00_data`, `01_saliency`, `04_localization_maps/<run>` |
 # | **Writes** | `05_pseudo_ground_truth/<run>`: `<id>.png`, indexed masks, 255 = ignored; `thresholds.csv` |
-# | **Command** | `papermill 05_pseudo_ground_truth.ipynb out.ipynb -p gamma 0.3` |
+# | **Command** | `papermill 05_pseudo_ground_truth.ipynb out.ipynb -p runs ../runs/mine -p gamma 0.3` |
 # | **Expected** | mIoU with 255 dropped / as background 48.9 ± 0.4 / 48.3 ± 0.3 (emoji, three seeds), 56.5 / 52.3 (VOC subset) |
 # | **Time** | half a minute on 2 cores (emoji), a minute for the VOC subset |
 #
-# Controls: `-p combine maps` and `-p combine saliency` leave one of the two out.
+# Controls: `-p combine saliency` takes the foreground from the saliency alone and only its class from the maps; `-p combine
+# maps` takes both from the maps, and the saliency decides no more than which background is ignored.
 
 # %%
 import pandas as pd

@@ -23,7 +23,7 @@
 # |---|---|
 # | **Reads** | `00_data`, `05_pseudo_ground_truth/<run>` |
 # | **Writes** | `06_train_segmentation/<run>`: `model.ckpt`, `log.csv` |
-# | **Command** | `papermill 06_train_segmentation.ipynb out.ipynb -p head aspp` |
+# | **Command** | `papermill 06_train_segmentation.ipynb out.ipynb -p runs ../runs/mine -p head aspp` |
 # | **Expected** | a falling loss; the measure is in the next notebook |
 # | **Time** | 2 minutes on one core (emoji), 10 to 20 minutes on two for the VOC subset |
 #

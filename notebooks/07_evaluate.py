@@ -23,13 +23,13 @@
 # |---|---|
 # | **Reads** | `00_data`, `06_train_segmentation/<run>` |
 # | **Writes** | `07_evaluate/<run>`: predictions `single/`, `multi/`, `crf/` (indexed PNG) and the counts of each image |
-# | **Command** | `papermill 07_evaluate.ipynb out.ipynb -p crf false` |
+# | **Command** | `papermill 07_evaluate.ipynb out.ipynb -p runs ../runs/mine -p crf false` |
 # | **Expected** | mIoU single / multi-scale / CRF: 30.6 ± 0.6 / 35.4 ± 0.3 / 39.7 ± 0.2 (emoji, three seeds), 48.6 / 51.0 / 54.9 (VOC subset) |
 # | **Time** | 1 minute on 2 cores (emoji), 11 minutes for the VOC subset |
 #
-# On emoji scenes the upper bound (`masks_seed0`) is ahead with one scale and with several (31.1, 37.1), and behind with
-# the CRF (37.4): taught by true masks the network covers 0.7 of the foreground, taught by the fatter pseudo ground truth
-# all of it, and from that the CRF finds the boundaries.
+# On emoji scenes, seed 0, the upper bound on true masks (`masks_seed0`) is level with pseudo ground truth with one scale (31.1
+# against 31.1), ahead with several (37.1 against 35.6) and behind with the CRF (37.4 against 39.7). Pseudo ground truth is
+# fatter than the objects there; what it gives too much, the CRF may take away again.
 #
 # The matrix is one 21 x 21 count over all pixels of the split, void left out; mIoU is its mean over the classes,
 # background included.

@@ -61,7 +61,7 @@ ours
 # ± is of one seed.
 #
 # Beside them the published numbers. Ours are of this run's data, backbone and detector, theirs of VOC 2012 val with
-# VGG16 networks and DSS: **not comparable in level**, only in order.
+# DSS and, by their level, VGG16 (the paper does not say): **not comparable in level**, only in order.
 
 # %%
 beside = results.beside_published(ours, 4)
@@ -72,8 +72,8 @@ beside
 # ## Is a difference more than chance?
 # In points of mIoU, maps and pseudo ground truth on training images, segmentation on validation images. *Images*: 95 %
 # interval of a paired bootstrap over images, which says what other images would change. *All*: that of another training
-# as well, from the spread over the seeds; with three seeds it is wide. An order is told only where that interval leaves
-# out 0, and of twenty that are looked at one would leave it out by chance. It takes three seeds.
+# as well, from the spread over the seeds; with three seeds it is wide. One is called better only if that interval leaves out
+# 0, and if there are three seeds. Of twenty comparisons expect one false alarm.
 
 # %%
 gaps = results.differences(p.runs, table, "aggregation", p.bootstrap)

@@ -52,8 +52,8 @@ ours = results.overview(table, "scales")
 ours
 
 # %% [markdown]
-# All in percent, as in the chapter before. Beside them the published numbers, of VOC 2012 val with VGG16 networks and
-# DSS: **not comparable in level**, only in order.
+# All in percent, as in the chapter before. Beside them the published numbers, of VOC 2012 val with DSS and, by their
+# level, VGG16 (the paper does not say): **not comparable in level**, only in order.
 
 # %%
 beside = results.beside_published(ours, 6)
@@ -81,7 +81,7 @@ for measure, sizes in by_size.items():
 # %% [markdown]
 # ## Do the weights know the size of an object?
 # The weights that the main experiment's networks learnt, one network a seed, averaged over the pixels of each class of
-# each training image with a mask, and their rank correlation with the share of the image that the class covers
+# training images with a mask (`study_images` of them, evenly spaced), and their rank correlation with the share of the image that the class covers
 # (interval: resampled images). In the plot each network has its lines: medians over groups of as many objects each, and
 # bands from the first to the third quartile.
 

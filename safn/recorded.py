@@ -96,8 +96,9 @@ def measured_with(records: Records) -> str:
         f"{data['metrics']['train_images']} training and {data['metrics']['val_images']} validation images "
         f"(fingerprint `{data.get('data', '')}`). Backbone of the classifiers: {each(lambda r: 'scales' in r['parameters'] and r['parameters']['backbone'])}; "
         f"initial weights: {each(lambda r: r.get('init'))}; saliency: {each(lambda r: r.get('detector'))}; "
-        f"segmentation: {network or 'none yet'}. {each(_computer)}. `+maps` and `+saliency` are controls whose "
-        "pseudo ground truth has only that; `masks` learns from the true masks of the training images."
+        f"segmentation: {network or 'none yet'}. {each(_computer)}. The pseudo ground truth of the control "
+        "`+saliency` has the foreground of the saliency and only its class from the maps, that of `+maps` has both from the maps; "
+        "`masks` learns from the true masks of the training images."
     )
 
 
