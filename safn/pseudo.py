@@ -58,7 +58,7 @@ def pseudo_ground_truth(
         maps: M, ``(N, H, W)`` in 0..1, not finite counts as 0.
         saliency: S, ``(H, W)`` in 0..1; ``None``: the maps alone, and no pixel is ignored by rule (i).
         labels: ``(N,)``, 0 or 1; an image without a label is all background (rule (i) still applies).
-        combine: ``harmonic`` (Eq. 5), or as controls ``maps`` or ``saliency`` alone.
+        combine: ``harmonic`` (Eq. 5), or as controls ``maps`` or ``saliency`` alone; rule (ii) of the latter takes Eq. 5.
 
     Returns:
         uint8 ``(H, W)``: 0 background, c + 1 for channel c, 255 ignored.
@@ -74,7 +74,9 @@ def pseudo_ground_truth(
         confidence = COMBINE[combine](maps, saliency)
         foreground = confidence.max(0) >= gamma
         result[foreground] = (present[maps.argmax(0)] + 1)[foreground]
-        result[(confidence > ignore_confidence).sum(0) > 1] = VOID
+        # saliency alone is the same for every class, and would call each salient pixel disputed
+        sure = harmonic_mean(maps, saliency) if combine == "saliency" else confidence
+        result[(sure > ignore_confidence).sum(0) > 1] = VOID
     result[(result == 0) & (saliency > ignore_saliency)] = VOID
     return result
 
