@@ -12,6 +12,11 @@ RUNS = Path(config.get("runs", f"runs/{Path(PROFILE).stem}")).resolve()
 profile = plan.load(PROFILE, config.get("data") or "")
 JOBS = plan.jobs(profile)
 BOOK = RUNS / "book.built"
+DATA = []  # what a change of makes everything anew; a photograph or a mask in the place of another is not noticed
+if profile["data_folder"]:
+    folder = Path(profile["data_folder"])
+    lists = [folder / "VOCdevkit/VOC2012/ImageSets/Segmentation" / f"{name}.txt" for name in ("train_aug", "train", "val")]
+    DATA = [path for path in (folder / "image_labels.csv", *lists) if path.exists()]
 
 
 def record(stage, run):
@@ -29,28 +34,31 @@ for job in JOBS:
         name: f"{job.stage}_{job.run}"
         input:
             [record(*name) for name in job.after],
+            DATA if job.stage == "00_data" else [],
             notebook=HERE / "notebooks" / f"{job.stage}.ipynb",
         output:
             record(*job.name),
         params:
             json.dumps({"runs": str(RUNS), **job.parameters}, sort_keys=True),  # the order of a profile is no change
             partial=RUNS / "executed" / job.stage / f"{job.run}.partial.ipynb",
+            said=RUNS / "executed" / job.stage / f"{job.run}.partial.ipynb.txt",
         log:
             RUNS / "executed" / job.stage / f"{job.run}.ipynb",
         threads: min(profile["threads"], workflow.cores)
         shell:
             # papermill's output is not atomic; a failed notebook is kept under its final name as well
             # PASSIVE: threads that wait spinning make a step several times slower where cores are shared
-            "failed=0; OMP_NUM_THREADS={threads} OMP_WAIT_POLICY=PASSIVE {sys.executable} -m papermill --no-progress-bar --cwd {HERE}/notebooks"
-            " {input.notebook} {params.partial} -y {params[0]:q} > {params.partial}.txt 2>&1 || failed=1;"
-            " mv {params.partial} {log}; if [ $failed = 1 ]; then cat {params.partial}.txt >&2; exit 1; fi;"
-            " rm {params.partial}.txt"
+            "failed=0; OMP_NUM_THREADS={threads} OMP_WAIT_POLICY=PASSIVE {sys.executable:q} -m papermill --no-progress-bar --cwd {HERE:q}/notebooks"
+            " {input.notebook:q} {params.partial:q} -y {params[0]:q} > {params.said:q} 2>&1 || failed=1;"
+            " mv {params.partial:q} {log:q}; if [ $failed = 1 ]; then cat {params.said:q} >&2; exit 1; fi;"
+            " rm {params.said:q}"
 
 
 rule book:
     input:
         [record(*job.name) for job in JOBS],
         [HERE / "_toc.yml", HERE / "_config.yml", *sorted(path for path in (HERE / "book").rglob("*") if path.is_file())],
+        [path for folder in ("results", "profiles", "safn") for path in sorted((HERE / folder).glob("*.*"))],
     output:
         touch(BOOK),
     run:

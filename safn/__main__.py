@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
                     out="for masks: multi/<id>.png, crf/<id>.png")  # fmt: skip
     added.add_argument("--ids", help="a file of ids, to predict these images only")
     added.add_argument("--crf", action="store_true", help="refine the masks with the dense CRF as well")
-    added.add_argument("--scales", default=inference.TEST_SCALES, type=parse_scales,
+    added.add_argument("--scales", default=inference.TEST_SCALES, type=_scales,
                        help='of the multi-scale test, "[0.5,0.75,1,1.25,1.5]" unless given')  # fmt: skip
     command("archive", "the tar.gz of test predictions for the VOC evaluation server", _archive,
             predictions="folder of <id>.png", data="what torchvision calls root", out="such as safn.tar.gz")  # fmt: skip
@@ -69,6 +69,13 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--out", default=str(smoke.PATH), help="JSON file to write")
     added.add_argument("--steps", type=int, default=2, help="training steps of each network")
     return parser
+
+
+def _scales(text: str) -> tuple[float, ...]:
+    try:
+        return parse_scales(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{error}; valid: {parse_scales.valid}") from None
 
 
 def verify(root: str) -> int:

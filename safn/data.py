@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +20,9 @@ VOC_CLASSES = [
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
     "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 ]  # fmt: skip
+
+
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what Pillow raises of a file
 
 
 class DataError(ValueError):
@@ -40,17 +46,26 @@ def save_mask(path: Path, mask: np.ndarray) -> None:
     write_file(path, buffer.getvalue())
 
 
+@contextmanager
+def reading(what: str) -> Iterator[None]:
+    """What Pillow raises becomes an error that names the file; its warnings, of large photos and odd EXIF, are of no use to
+    the user of a photo that can be read."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except UNREADABLE as error:
+        raise DataError(f"{what} cannot be read: {error}") from error
+
+
 def load_mask(path: Path) -> np.ndarray:
     """Class ids of an indexed or 8-bit grey PNG, uint8 ``(H, W)``; ``convert`` would destroy the ids.
 
     Raises:
         DataError: the file cannot be read, or is RGB or of another mode.
     """
-    try:
-        with Image.open(path) as image:
-            mode, mask = image.mode, np.array(image)
-    except OSError as error:
-        raise DataError(f"{path}: the mask cannot be read: {error}") from error
+    with reading(f"{path}: the mask"), Image.open(path) as image:
+        mode, mask = image.mode, np.array(image)
     if mode not in ("P", "L"):
         raise DataError(f"{path}: a mask is an indexed (mode P) PNG, this one is of mode {mode}")
     return mask
@@ -64,8 +79,11 @@ def read_labels(table: Path) -> tuple[list[str], dict[str, np.ndarray], list[str
     """
     if not table.is_file():
         raise DataError(f"{table} is missing: one row an image, header id,<class>,..., values 0 or 1")
-    with table.open(newline="", encoding="utf-8-sig") as file:
-        header, *rows = [[cell.strip() for cell in row] for row in csv.reader(file) if row] or [[]]
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            header, *rows = [[cell.strip() for cell in row] for row in csv.reader(file) if row] or [[]]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{table} cannot be read: {error}; save it as CSV in UTF-8") from None
     classes, labels, problems = header[1:], {}, []
     if header[:1] != ["id"] or not classes or len(set(header)) < len(header):
         raise DataError(f"{table}: the header is {','.join(header)!r}; valid: id,<class>,... without repetition")
@@ -83,8 +101,12 @@ def read_labels(table: Path) -> tuple[list[str], dict[str, np.ndarray], list[str
 
 
 def load_image(path: Path) -> Image.Image:
-    """An RGB image, upright (EXIF rotation applied), whatever the mode of the file."""
-    with Image.open(path) as image:
+    """An RGB image, upright (EXIF rotation applied), whatever the mode of the file.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    with reading(f"photo {path.stem}"), Image.open(path) as image:
         return ImageOps.exif_transpose(image).convert("RGB")
 
 
@@ -123,19 +145,13 @@ class VOCFolder:
             raise DataError(f"{image_id} has no valid row in {self.root / 'image_labels.csv'}") from None
 
     def image(self, image_id: str) -> Image.Image:
-        try:
-            return load_image(self.base / "JPEGImages" / f"{image_id}.jpg")
-        except OSError as error:
-            raise DataError(f"photo {image_id} cannot be read: {error}") from error
+        return load_image(self.base / "JPEGImages" / f"{image_id}.jpg")
 
     def size(self, image_id: str) -> tuple[int, int]:
         """Width and height of ``image``, from the head of the file alone."""
-        try:
-            with Image.open(self.base / "JPEGImages" / f"{image_id}.jpg") as image:
-                on_its_side = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
-                return image.size[::-1] if on_its_side else image.size
-        except OSError as error:
-            raise DataError(f"photo {image_id} cannot be read: {error}") from error
+        with reading(f"photo {image_id}"), Image.open(self.base / "JPEGImages" / f"{image_id}.jpg") as image:
+            on_its_side = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+            return image.size[::-1] if on_its_side else image.size
 
     def photos(self, ids: list[str]) -> dict[str, Path]:
         """Id -> file of the photo."""

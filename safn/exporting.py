@@ -74,12 +74,11 @@ def restore(path: Path, runs: Path | str) -> list[str]:
     """
     runs, offered = Path(runs), {key: r for key, r in read(path).items() if key != DATA and key[0] < CHAPTERS}
     own = _own(runs)
-    used = {r["inputs"].get("/".join(DATA)) for r in offered.values()} - {None}
     if DATA not in own:
         raise DataError(f"{runs.joinpath(*DATA)} is missing: run notebooks/00_data.ipynb first")
-    if used - {own[DATA]["fingerprint"]}:
-        raise DataError(f"{runs.joinpath(*DATA)} has the fingerprint {own[DATA]['fingerprint']}, the runs of {path} were made "
-                        f"from {', '.join(used)}")  # fmt: skip
+    here, used = _print(own[DATA]), _print(read(path)[DATA])
+    if here != used:
+        raise DataError(f"{runs.joinpath(*DATA)} has the fingerprint {here}, the runs of {path} were made from {used}")
     archive = path.with_suffix(".npz")
     counts = dict(np.load(archive)) if archive.exists() else {}
     laid = [key for key in consistent(offered | own) if key not in own]
@@ -135,13 +134,18 @@ def _check_alike(before: Records, own: Records) -> None:
     """Refuse to put runs of other data, saliency maps or settings beside one another."""
     problems = []
     for key in (DATA, ("01_saliency", "default")):
-        prints = [of[key]["fingerprint"] for of in (before, own) if key in of]
+        prints = [_print(of[key]) for of in (before, own) if key in of]
         if len(set(prints)) > 1:
             problems.append(f"{key[0]}: the file has the fingerprint {prints[0]}, the folder {prints[1]}")
     both = (item for of in (before, own) for item in of.items() if item[0][0] in CHAIN)
     problems += unlike(((stage, _kind(run)), record) for (stage, run), record in both)
     if before and problems:
         raise DataError("\n  - ".join(["nothing was written, these cannot stand in one table:", *problems]))
+
+
+def _print(record: dict[str, Any]) -> str:
+    """The fingerprint of a stage, and of the data set that of the photographs and labels as well."""
+    return "/".join(filter(None, (record["fingerprint"], record.get("data"))))
 
 
 def _compares_all(chapter: dict[str, Any], records: Records) -> bool:

@@ -14,7 +14,6 @@ from PIL import Image
 from safn.data import VOID, DataError, load_image, read_labels
 
 JPEG = ("JPEG", "MPO")  # phones write the second: a JPEG with another picture behind it
-UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
 def prepare(images: Path | str, table: Path | str, out: Path | str, val_share: float = 0.1) -> dict[str, list[str]]:
@@ -75,8 +74,8 @@ def unreadable(path: Path) -> str:
     """Why an image cannot be read, decoding all of it; empty where it can."""
     try:
         load_image(path)
-    except UNREADABLE as error:
-        return f"cannot be read: {error}"
+    except DataError as error:
+        return f"cannot be read: {error.__cause__}"
     return ""
 
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import yaml
 
-from safn.records import NOTEBOOKS, parse_run
-from safn.settings import SettingsError, check
+from safn.records import NOTEBOOKS, parse_run, run_name
+from safn.settings import CONTROLS, SettingsError, check
 
 ROOT = Path(__file__).resolve().parent.parent
 KEYS = {"data_folder", "seeds", "experiments", "controls", "upper_bound", "threads", "stages"}
@@ -66,6 +66,8 @@ def load(path: Path | str, data_folder: str = "") -> dict[str, Any]:
         known = ", ".join(sorted(p.stem for p in (ROOT / "profiles").glob("*.yaml")))
         raise SettingsError(f"{path} is missing; profiles: {known}")
     profile = yaml.safe_load(path.read_text())
+    if problems := _wrong_kinds(profile):  # what follows reads them
+        raise SettingsError("\n  - ".join([f"{path}:", *problems]))
     profile["data_folder"] = data_folder or profile.get("data_folder", "")
     problems = [f"{key}: missing key" for key in KEYS - set(profile)]
     problems += [f"{key}: unknown key" for key in set(profile) - KEYS - OPTIONAL]
@@ -73,19 +75,38 @@ def load(path: Path | str, data_folder: str = "") -> dict[str, Any]:
     if segmented and (seeds[:1] != segmented[:1] or not set(segmented) <= set(seeds)):
         problems.append(f"segmentation_seeds: {segmented} must be of seeds, {seeds}, and begin with their first")
     for experiment in profile.get("experiments", []):
-        if not parse_run(f"{experiment}_seed0"):
-            problems.append(f"experiments: {experiment!r} is not <aggregation>_<scale>-<scale>...")
-    for stage, parameters in profile.get("stages", {}).items():
+        parsed = parse_run(f"{experiment}_seed0")
+        if not parsed or run_name(**parsed) != f"{experiment}_seed0":
+            problems.append(f"experiments: {experiment!r} is not <aggregation>_<scale>-<scale>..., such as max_1-0.5")
+    unknown = [control for control in profile.get("controls", []) if control not in CONTROLS]
+    problems += [f"controls: {control!r} is unknown; valid: {', '.join(CONTROLS)}" for control in unknown]
+    for stage, given in profile.get("stages", {}).items():
         if stage not in STAGES:
             problems.append(f"stages: {stage!r} is unknown; valid: {', '.join(STAGES)}")
-        problems += _problems(f"stages: {stage}", lambda given=parameters: check(given or {}))
-    for name, parameters in (profile.get("segmentations") or {}).items():
-        network = parameters.get("backbone", ""), parameters.get("head", "")
-        problems += _problems(f"segmentations: {name}", lambda given=parameters: check(given))
+        problems += _problems(f"stages: {stage}", lambda given=given: check(given or {}))
+    for name, given in (profile.get("segmentations") or {}).items():
+        network = given.get("backbone", ""), given.get("head", "")
+        problems += _problems(f"segmentations: {name}", lambda given=given: check(given))
         problems += _problems("segmentations", lambda run=f"run@{name}", of=network: pseudo_run(run, *of))
+    if not problems:  # each notebook knows its own parameters alone
+        problems = [
+            p for job in jobs(profile) for p in _problems(f"stages: {job.stage}", lambda job=job: parameters(job))
+        ]
     if problems:
-        raise SettingsError("\n  - ".join([f"{path}:", *problems]))
+        raise SettingsError("\n  - ".join([f"{path}:", *dict.fromkeys(problems)]))
     return profile
+
+
+def _wrong_kinds(profile: Any) -> list[str]:
+    """What keeps a profile from being read at all."""
+    if not isinstance(profile, dict):
+        return [f"it holds no settings; needed: {', '.join(sorted(KEYS))}"]
+    lists = ("seeds", "experiments", "controls")
+    problems = [f"{key}: {profile[key]!r} is no list" for key in lists if not isinstance(profile.get(key, []), list)]
+    problems += [f"{key}: there must be one" for key in lists[:2] if profile.get(key, True) == []]
+    if not isinstance(profile.get("stages", {}), dict):
+        problems.append(f"stages: {profile['stages']!r} is no table of settings; without any it is {{}}")
+    return problems
 
 
 def _problems(where: str, call: Callable[[], Any]) -> list[str]:

@@ -180,6 +180,9 @@ def begin(runs: Path | str, stage: str, run: str, parameters: Any, inputs: list[
     values = _plain(vars(parameters) if hasattr(parameters, "__dict__") else parameters)
     work = Stage(Path(runs) / stage / run, values, list(inputs))
     identity = {"parameters": values, "inputs": {i.name: i.record["fingerprint"] for i in inputs}}
+    identity["data"] = [
+        i.record["data"] for i in inputs if "data" in i.record
+    ]  # other photographs under the same names
     begun, attempts, commits, code = work.folder / BEGUN, 1, [], _code(stage)
     if not work.folder.exists() and not (work.final / RECORD).exists():
         before = _read(work.final / BEGUN)
@@ -246,7 +249,7 @@ def run_name(aggregation: str, scales: tuple[float, ...], seed: int) -> str:
 
 def parse_run(run: str) -> dict[str, Any]:
     """What ``run_name`` put together; an empty dict for another name."""
-    match = re.fullmatch(r"(attention|max|avg)_([\d.]+(?:-[\d.]+)*)_seed(\d+)", run)
+    match = re.fullmatch(r"(attention|max|avg)_(\d*\.?\d+(?:-\d*\.?\d+)*)_seed(\d+)", run)
     if not match:
         return {}
     scales = [float(s) for s in match[2].split("-")]

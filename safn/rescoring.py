@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -39,9 +39,10 @@ def rescore(runs: Path | str, run: str) -> pd.DataFrame:
         DataError: no stage of that run is complete, with the names of the runs that there are; or a stage was restored
             without its files.
     """
+    stages = _stages(Path(runs), run)
     _, folder, train, val = of_stage(runs)
     rows = []
-    for stage in _stages(Path(runs), run):
+    for stage in tqdm(stages, "rescoring", file=sys.stdout):
         name, record = stage.folder.parent.name, stage.record
         changed = fingerprint(stage.folder) != record["fingerprint"]
         rows.append({"stage": name, "metric": "files", "now": "changed since the record" if changed else "as recorded"})
@@ -52,7 +53,7 @@ def rescore(runs: Path | str, run: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["stage", "metric", "recorded", "now", "by"])
 
 
-def _stages(runs: Path, run: str) -> Iterator[Input]:
+def _stages(runs: Path, run: str) -> list[Input]:
     """The complete stages of a run that can be scored, in their order."""
     paths = [runs / stage / place(stage, run) / RECORD for stage in SCORED]
     paths = [path for path in paths if path.exists()]
@@ -64,7 +65,7 @@ def _stages(runs: Path, run: str) -> Iterator[Input]:
         raise DataError(
             "\n  - ".join([f"{run} was restored without its files: delete these and run it again", *restored])
         )
-    yield from tqdm(stages, "rescoring", file=sys.stdout)
+    return stages
 
 
 @torch.inference_mode()

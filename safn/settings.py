@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 AGGREGATIONS = ("attention", "max", "avg")
+CONTROLS = ("maps", "saliency")  # of the pseudo ground truth
 BACKBONES = ("vgg16", "resnet101", "efficientnet_lite0")
 
 
@@ -135,7 +136,7 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     "head_width": _COUNT,
     "head_dilation": _COUNT,
     "label_source": _one_of("pseudo", "masks"),
-    "combine": _one_of("harmonic", "maps", "saliency"),
+    "combine": _one_of("harmonic", *CONTROLS),
     "views": _one_of(1, 2, 6),
     "missing_saliency": _one_of("error", "skip", "map-only"),
     "missing_segmentation": _one_of("make", "leave"),

@@ -212,7 +212,7 @@ def operations(parameters: dict[Name, SimpleNamespace], name: Name) -> float:
         return val * (once + sum(scaled))
     trained = flops(source, text, (p.crop, p.crop), True) * p.batch_size
     if stage == "06_train_segmentation":
-        return trained * p.iterations * p.accumulate
+        return trained * (p.iterations * p.accumulate or p.epochs * (train // p.batch_size))
     explained = (train + val) * LABELS * 3 * once if stage == "02_baseline" else 0  # Grad-CAM: forward and backward
     return p.epochs * (train // p.batch_size * trained + val * once) + explained
 

@@ -69,6 +69,16 @@ def test_a_rotated_photo_stands_upright(tmp_path):
     assert upright[:7, 9:].min() > 200 and upright[:, :7].max() < 60 and upright[9:].max() < 60
 
 
+def test_odd_exif_and_many_pixels_are_no_warning_and_far_too_many_an_error_with_the_name(tmp_path, monkeypatch):
+    path = tmp_path / "a.jpg"
+    Image.new("RGB", (20, 10)).save(path, exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x05")  # five entries, none there
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 150)  # of 200
+    assert load_image(path).size == (20, 10)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
+    with pytest.raises(DataError, match="photo a cannot be read: .*exceeds limit"):
+        load_image(path)
+
+
 # --- the folder ------------------------------------------------------------------------------------------------------
 
 

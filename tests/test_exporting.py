@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -178,6 +180,15 @@ def test_a_run_is_restored_upon_its_own_data_alone(exported, tmp_path):
     ):
         exporting.restore(exported, tmp_path / "differs")
     assert not (tmp_path / "differs" / MAPS).exists()
+
+
+def test_a_run_is_not_restored_upon_other_photographs_of_the_same_names(exported, tmp_path):
+    other = tmp_path / "other"
+    sources(other)
+    path = other / "00_data" / "default" / RECORD
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"data": "d2"}))
+    with pytest.raises(DataError, match="00_data/default has the fingerprint .*/d2, the runs of .* were made from"):
+        exporting.restore(exported, other)
 
 
 def test_what_was_made_with_other_saliency_maps_is_not_restored(exported, tmp_path):

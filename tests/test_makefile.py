@@ -49,11 +49,10 @@ def test_killed_run_continues_with_the_same_command(make, tmp_path):
     killed = make()
     try:
         for _ in range(300):
-            if (tmp_path / "runs/begun").exists():
+            tree = psutil.Process(killed.pid).children(recursive=True)
+            if sleeping := next((p for p in tree if p.name() == "sleep"), None):
                 break
             time.sleep(0.1)
-        tree = psutil.Process(killed.pid).children(recursive=True)
-        sleeping = next(p for p in tree if p.name() == "sleep")
 
         second, _ = make().communicate(timeout=60)
         assert "another `make book` is at work" in second

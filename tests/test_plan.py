@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from safn import plan
@@ -110,6 +112,48 @@ def test_every_fault_of_a_profile_is_listed(tmp_path):
         plan.load(path)
     for text in ("thread: unknown", "threads: missing", "median_1", "epochs: 0", "99_more", "crop: 3", "'other'"):
         assert text in str(error.value)
+
+
+WHOLE = {
+    "data_folder": "",
+    "seeds": [0],
+    "experiments": ["max_1"],
+    "controls": [],
+    "upper_bound": False,
+    "threads": 1,
+    "stages": {},
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"controls": ["harmonic"]}, "controls: 'harmonic' is unknown; valid: maps, saliency"),
+        ({"experiments": ["attention_1.0-0.5"]}, "experiments: 'attention_1.0-0.5' is not"),
+        ({"experiments": ["max_1..5"]}, "experiments: 'max_1..5' is not"),
+        ({"experiments": []}, "experiments: there must be one"),
+        ({"seeds": None}, "seeds: None is no list"),
+        ({"stages": None}, "stages: None is no table of settings"),
+        (
+            {"stages": {"04_localization_maps": {"gamma": 0.3}}},
+            "stages: 04_localization_maps: .*gamma: unknown parameter",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_would_fail_hours_later_is_refused_at_once(tmp_path, change, said):
+    path = tmp_path / "p.yaml"
+    path.write_text(json.dumps(WHOLE))
+    assert plan.load(path)["experiments"] == ["max_1"]
+    path.write_text(json.dumps(WHOLE | change))
+    with pytest.raises(SettingsError, match=f"(?s){said}"):
+        plan.load(path)
+
+
+def test_an_empty_profile_is_refused_with_what_it_needs(tmp_path):
+    (tmp_path / "p.yaml").touch()
+    with pytest.raises(SettingsError, match="no settings; needed: controls, data_folder"):
+        plan.load(tmp_path / "p.yaml")
 
 
 def test_segmentations_of_some_seeds_only():

@@ -134,6 +134,14 @@ def test_a_kill_while_a_complete_folder_is_replaced_leaves_no_half_of_it(tmp_pat
     assert not (tmp_path / "03_train_safn" / "a" / "record.json").exists()
 
 
+def test_a_killed_stage_starts_anew_upon_other_photographs_of_the_same_names(tmp_path):
+    for data, kept in (("d1", False), ("d1", True), ("d2", False)):
+        source = records.begin(tmp_path, "00_data", "default", {}).finish(data=data)
+        work = records.begin(tmp_path, "03_train_safn", "a", {"epochs": 2}, [source])
+        assert (work.folder / "last.ckpt").exists() == kept
+        (work.folder / "last.ckpt").write_text(data)
+
+
 def test_the_commits_of_all_attempts_are_recorded(tmp_path, monkeypatch):
     for commit in ("a1", "b2", "b2"):
         monkeypatch.setattr(records, "_commit", lambda commit=commit: commit)

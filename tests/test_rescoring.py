@@ -92,3 +92,5 @@ def test_a_run_that_is_not_there_is_named_beside_those_that_are(runs, capsys):
     assert main(["rescore", str(runs), "max_1_seed1"]) == 1
     said = capsys.readouterr().err
     assert "max_1_seed1" in said and f"runs there: {RUN}" in said
+    elsewhere = runs.with_name("misspelt")
+    assert main(["rescore", str(elsewhere), RUN]) == 1 and not elsewhere.exists()  # nothing is made there
