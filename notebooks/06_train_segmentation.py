@@ -67,7 +67,7 @@ p = settings.read(globals())
 
 # %%
 source, folder, train, _ = data.of_stage(p.runs)
-made = plan.pseudo_run(p.run, p.backbone, p.head)
+made = plan.pseudo_run(p.run, p.backbone, p.head, p.label_source, p.seed)
 labels = source if p.label_source == "masks" else records.need(p.runs, "05_pseudo_ground_truth", made)
 stage = records.begin(p.runs, "06_train_segmentation", p.run, p, [source, labels])
 training.seed_everything(p.seed)

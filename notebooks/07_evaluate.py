@@ -45,6 +45,8 @@ from safn import backbones, charts, data, expected, figures, inference, metrics,
 runs = "../runs/emoji"  # folder of the outputs of all stages
 run = "attention_1-0.75-0.5_seed0"  # which segmentation network
 test_scales = [1, 1.25, 1.5]  # of the multi-scale test (paper: 0.5 to 1.5; emoji scenes are small already)
+flip = False  # also the mirrored image, in each test (paper: no)
+largest = 0  # long side in pixels to which larger photos are shrunk for the network (0: never)
 crf = True  # also with the dense CRF
 crf_processes = 0  # processes of the CRF (0: one a core)
 accelerator = "auto"  # cpu, gpu, mps or auto
@@ -61,9 +63,11 @@ normalisation = backbones.BACKBONES[model.record["parameters"]["backbone"]].norm
 protocols = ["single", "multi", *(["crf"] if p.crf else [])]
 single, multi, crf = (stage.folder / q for q in ("single", "multi", "crf"))
 photos, seconds = folder.photos(val), {}
-seconds["single"], _ = inference.predict(network, normalisation, photos, single)
+shown = {"flip": p.flip, "largest": p.largest}
+seconds["single"], _ = inference.predict(network, normalisation, photos, single, **shown)
+refined = {"refined": crf if p.crf else None, "processes": p.crf_processes}
 seconds["multi"], seconds["crf"] = inference.predict(
-    network, normalisation, photos, multi, p.test_scales, refined=crf if p.crf else None, processes=p.crf_processes
+    network, normalisation, photos, multi, p.test_scales, **refined, **shown
 )
 matrices, counts = {}, {}
 for protocol in protocols:

@@ -59,6 +59,8 @@ def _parser() -> argparse.ArgumentParser:
                     out="for masks: multi/<id>.png, crf/<id>.png")  # fmt: skip
     added.add_argument("--ids", help="a file of ids, to predict these images only")
     added.add_argument("--crf", action="store_true", help="refine the masks with the dense CRF as well")
+    added.add_argument("--largest", type=int, help="long side in pixels to which larger photos are shrunk first (0: never), the "
+                       "largest of the training unless given")  # fmt: skip
     added.add_argument("--scales", default=inference.TEST_SCALES, type=_scales,
                        help='of the multi-scale test, "[0.5,0.75,1,1.25,1.5]" unless given')  # fmt: skip
     command("archive", "the tar.gz of test predictions for the VOC evaluation server", _archive,
@@ -116,7 +118,9 @@ def _rescore(given: argparse.Namespace) -> int:
 
 def _predict(given: argparse.Namespace) -> None:
     only = Path(given.ids).read_text().split() if given.ids else None
-    made = inference.predict_folder(given.run, given.images, given.out, given.scales, given.crf, only)
+    made = inference.predict_folder(
+        given.run, given.images, given.out, given.scales, given.crf, only, largest=given.largest
+    )
     print(f"{made}: {len(list(made.glob('*.png')))} masks")
 
 

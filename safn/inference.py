@@ -16,13 +16,14 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
 from safn.backbones import BACKBONES
 from safn.data import DataError, load_image, save_mask
-from safn.loading import Normalisation, PlainSet, plain_loader
+from safn.loading import Normalisation, PlainSet, at_most, plain_loader
 from safn.maps import grad_cam, localization_maps, save_maps
 from safn.network import SAFN, PlainClassifier, load_network, load_tensors, rescale
 from safn.photos import find_images, unreadable
@@ -110,9 +111,17 @@ def dense_crf(image: np.ndarray, probabilities: np.ndarray, floor: float = 1e-4,
     return refined
 
 
-def _crf_prediction(path: Path, probabilities: np.ndarray) -> np.ndarray:
+def _crf_prediction(path: Path, probabilities: np.ndarray, largest: int = 0) -> np.ndarray:
     torch.set_num_threads(1)
-    return dense_crf(np.asarray(load_image(path)), probabilities.astype(np.float32)).argmax(0).astype(np.uint8)
+    photo = load_image(path)
+    refined = dense_crf(np.asarray(at_most(photo, largest)), probabilities.astype(np.float32))
+    return _at_size(refined.argmax(0), photo.size)
+
+
+def _at_size(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A mask ``(h, w)`` at the width and height of ``size``, by nearest neighbour."""
+    mask = Image.fromarray(mask.astype(np.uint8))
+    return np.asarray(mask if mask.size == size else mask.resize(size, Image.Resampling.NEAREST))
 
 
 def load_safn(stage: Input, num_classes: int) -> SAFN:
@@ -216,6 +225,7 @@ def predict(
     refined: Path | None = None,
     processes: int = 0,
     pool: concurrent.futures.Executor | None = None,
+    largest: int = 0,
 ) -> tuple[float, float]:
     """Predict masks: ``folder/<id>.png``, indexed, at the size of the photo, and with the CRF ``refined/<id>.png``.
     Images that have them are left out.
@@ -240,13 +250,14 @@ def predict(
         for image_id, path in tqdm(todo.items(), f"predict {folder.name}", mininterval=2, file=sys.stdout):
             begun = time.time()
             photo = load_image(path)
-            probabilities = multi_scale_maximum(network, normalisation(photo)[None].to(device), scales, flip).numpy()
-            save_mask(folder / f"{image_id}.png", probabilities.argmax(0))
+            shown = normalisation(at_most(photo, largest))[None].to(device)
+            probabilities = multi_scale_maximum(network, shown, scales, flip).numpy()
+            save_mask(folder / f"{image_id}.png", _at_size(probabilities.argmax(0), photo.size))
             busy += time.time() - begun
             if refined is not None:
                 half = torch.from_numpy(probabilities).half().numpy()  # NumPy's own is 50 times slower on tiny values
                 try:
-                    pending[pool.submit(_crf_prediction, path, half)] = image_id
+                    pending[pool.submit(_crf_prediction, path, half, largest)] = image_id
                 except concurrent.futures.BrokenExecutor:  # a process has died: name the image
                     _collect(pending, refined, concurrent.futures.ALL_COMPLETED)
                     raise
@@ -264,6 +275,7 @@ def predict_folder(
     crf: bool = False,
     only: list[str] | None = None,
     accelerator: str = "auto",
+    largest: int | None = None,
 ) -> Path:
     """Masks of a folder of images by a trained run: ``out/multi/<id>.png``, and with the CRF ``out/crf/<id>.png``.
 
@@ -272,6 +284,8 @@ def predict_folder(
     Args:
         run: a complete folder of stage 06, such as ``runs/paper/06_train_segmentation/<run>``.
         only: ids of the images that count; ``None``: all.
+        largest: long side in pixels to which larger photos are shrunk for the network (0: never); ``None``: the largest that
+            it was trained on.
 
     Returns:
         the folder of the final masks.
@@ -288,7 +302,8 @@ def predict_folder(
         problems = [f"{i}: no such image" for i in only if i not in found]
         found = {i: found[i] for i in only if i in found}
     problems += [f"{i}: {text}" for i, path in found.items() if (text := unreadable(path))]
-    network = {"run": run.name, "fingerprint": stage.record["fingerprint"], "scales": list(scales)}
+    largest = max(stage.record["parameters"].get("resize", (0,))) if largest is None else largest
+    network = {"run": run.name, "fingerprint": stage.record["fingerprint"], "scales": list(scales), "largest": largest}
     made = out / "network.json"
     if made.exists() and (before := json.loads(made.read_text())) != network:
         problems.append(f"{out} holds masks of {before}, these would be of {network}: give another folder")
@@ -298,7 +313,8 @@ def predict_folder(
     write_json(made, network)
     deeplab = on_device(load_deeplab(stage, outputs_of(run / "model.ckpt")), accelerator)
     normalisation = BACKBONES[stage.record["parameters"]["backbone"]].normalisation
-    predict(deeplab, normalisation, found, out / "multi", scales, refined=out / "crf" if crf else None)
+    refined = out / "crf" if crf else None
+    predict(deeplab, normalisation, found, out / "multi", scales, refined=refined, largest=largest)
     return out / ("crf" if crf else "multi")
 
 

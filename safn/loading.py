@@ -155,6 +155,11 @@ def resize_long(image: Image.Image, size: int) -> Image.Image:
     return image.resize(tuple(max(1, round(s * ratio)) for s in image.size), Image.Resampling.BILINEAR)
 
 
+def at_most(image: Image.Image, largest: int) -> Image.Image:
+    """``image``, shrunk where its long side has more than ``largest`` pixels (0: never)."""
+    return resize_long(image, largest) if 0 < largest < max(image.size) else image
+
+
 def training_loader(dataset: TrainingSet, batch_size: int, workers: int) -> DataLoader:
     """Batches in the reproducible order of ``EpochSampler``; the last, smaller batch is dropped."""
     return DataLoader(

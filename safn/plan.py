@@ -221,15 +221,25 @@ def place(stage: str, run: str) -> str:
     return base_run(run) if stage in CHAIN[:2] else run.split("@")[0] if stage == CHAIN[2] else run
 
 
-def pseudo_run(run: str, backbone: str, head: str) -> str:
+def pseudo_run(run: str, backbone: str, head: str, label_source: str = "pseudo", seed: int | None = None) -> str:
     """The run whose pseudo ground truth a segmentation network learns from: ``run`` without ``@<backbone>-<head>``.
 
     Raises:
-        SettingsError: the name says another network than the parameters.
+        SettingsError: the name says another network, other labels or another seed than the parameters.
     """
     source, _, network = run.partition("@")
+    problems = []
     if network not in ("", f"{backbone}-{head}"):
-        raise SettingsError(f"run {run!r} names the network {network!r}, the parameters are of {backbone}-{head}")
+        problems.append(f"names the network {network!r}, the parameters are of {backbone}-{head}")
+    if (label_source == "masks") != run.startswith("masks"):
+        problems.append(
+            f"is to learn from {label_source}: names that begin with 'masks', such as masks_seed0, are of true masks"
+        )
+    named = re.search(r"_seed(\d+)", run)
+    if seed is not None and named and int(named[1]) != seed:
+        problems.append(f"names the seed {named[1]}, the parameter is {seed}")
+    if problems:
+        raise SettingsError(f"run {run!r} " + "; ".join(problems))
     return source
 
 

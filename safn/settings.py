@@ -175,6 +175,7 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     "examples": _COUNT,
     "bootstrap": _COUNT,
     "study_images": _SIZE_OR_0,
+    "largest": _SIZE_OR_0,
     "cost_steps": _SIZE_OR_0,
 }
 

@@ -209,7 +209,7 @@ def operations(parameters: dict[Name, SimpleNamespace], name: Name) -> float:
         return (train + val) * once * (1 + p.flip)
     if stage == "07_evaluate":
         scaled = [flops(source, text, tuple(round(s * side) for side in PHOTO), False) for s in p.test_scales]
-        return val * (once + sum(scaled))
+        return val * (once + sum(scaled)) * (1 + p.flip)
     trained = flops(source, text, (p.crop, p.crop), True) * p.batch_size
     if stage == "06_train_segmentation":
         return trained * (p.iterations * p.accumulate or p.epochs * (train // p.batch_size))

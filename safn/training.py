@@ -16,10 +16,10 @@ from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchmetrics.functional.classification import multilabel_average_precision
+from torchmetrics.functional.classification import binary_average_precision
 
 from safn import backbones
-from safn.data import VOCFolder
+from safn.data import DataError, VOCFolder
 from safn.loading import Augmentation, PlainSet, TrainingSet, plain_loader, training_loader
 from safn.network import SAFN, classification_loss, load_network, load_tensors, save_network, save_tensors
 from safn.records import write_file
@@ -69,10 +69,15 @@ class _Module(lightning.LightningModule):
         super().__init__()
         self.network, self.settings = network.to(memory_format=torch.channels_last), settings
         self.unchecked: tuple[Tensor, str] | None = None  # the last loss, and where it was
+        self.iterations = 0  # steps after which training ends, 0: the epochs decide
 
     def on_train_batch_start(self, batch: dict, index: int) -> None:
         # dropout, the same after a resume: lightning draws numbers before the first batch of a run, not of each epoch
         torch.manual_seed(hash((self.settings["seed"], self.current_epoch, index)))
+
+    def on_train_batch_end(self, *_) -> None:
+        if self.iterations and self.global_step >= self.iterations:
+            self.trainer.should_stop = True
 
     def configure_optimizers(self):
         s = self.settings
@@ -83,7 +88,7 @@ class _Module(lightning.LightningModule):
             optimizer = torch.optim.SGD(groups, momentum=s["momentum"])
         else:  # not the paper's: learns within the few hundred steps that a CPU affords
             optimizer = torch.optim.AdamW(groups, betas=(s["momentum"], 0.999))
-        steps = self.trainer.estimated_stepping_batches
+        steps = self.iterations or self.trainer.estimated_stepping_batches
         factor = lambda step: learning_rate(step, steps, s["schedule"], s["power"])  # noqa: E731
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -153,8 +158,7 @@ def mean_average_precision(scores: Tensor, labels: Tensor) -> float:
     if not occurring.any():
         return float("nan")
     scores, labels = scores[:, occurring], labels[:, occurring].long()
-    each = multilabel_average_precision(scores, labels, labels.shape[1], average="none")
-    return float(each.mean())
+    return float(torch.stack([binary_average_precision(s, of) for s, of in zip(scores.T, labels.T)]).mean())
 
 
 class Segmenter(_Module):
@@ -199,12 +203,14 @@ def fit(
         log = pd.read_csv(folder / "log.csv", dtype=str).astype(float)  # read as numbers, some lose their last digit
         return log.astype({"epoch": int, "step": int})
     history = History(folder / "log.csv")
+    module.iterations = iterations
+    if iterations:  # lightning's own max_steps loses count of the batches when it resumes
+        epochs = math.ceil(iterations / math.ceil(len(train) / accumulate))
     trainer = lightning.Trainer(
         accelerator=accelerator,
         devices=1,
         precision=precision,
-        max_epochs=-1 if iterations else epochs,
-        max_steps=iterations or -1,
+        max_epochs=epochs,
         accumulate_grad_batches=accumulate,
         logger=False,
         plugins=[WholeCheckpoints()],
@@ -220,6 +226,8 @@ def fit(
     resume = str(checkpoint) if checkpoint.exists() else None
     if resume:
         print(f"continuing from {checkpoint}", flush=True)
+        # lightning begins to load batches before it sets the epoch; workers would fetch those of the first
+        train.sampler.set_epoch(load_tensors(checkpoint)["epoch"] + 1)
     trainer.fit(module, train, validation, ckpt_path=resume, weights_only=True)
     save_network(module.network, trained)
     checkpoint.unlink(missing_ok=True)
@@ -286,10 +294,21 @@ def train_segmenter(
     network: DeepLab, p: SimpleNamespace, folder: VOCFolder, train: list[str], masks: Path | None, out: Path
 ) -> pd.DataFrame:
     """Train DeepLab on ``masks/<id>.png`` (``None``: the true masks) with the parameters of its notebook; returns
-    the log."""
+    the log.
+
+    Raises:
+        DataError: images without such a mask, of which some are named.
+    """
     normalisation = backbones.BACKBONES[p.backbone].normalisation
     augmentation = Augmentation(p.crop, p.resize, jitter=(0, 0, 0, 0))  # flip and crop only (Sec. IV-A)
     paths = {i: folder.mask_path(i) if masks is None else masks / f"{i}.png" for i in train}
+    if absent := [i for i, path in paths.items() if path is None or not path.exists()]:
+        remedy = (
+            "draw them, or leave the upper bound out" if masks is None else "run notebooks/05_pseudo_ground_truth.ipynb"
+        )
+        raise DataError(
+            f"{len(absent)} of {len(paths)} training images have no mask ({', '.join(absent[:5])}, ...): {remedy}"
+        )
     samples = TrainingSet(folder, train, augmentation, normalisation, p.seed, paths)
     return _fit(Segmenter(network, vars(p)), training_loader(samples, p.batch_size, p.workers), None, p, out)
 

@@ -87,6 +87,10 @@ def test_the_name_of_a_run_leads_to_what_it_shares():
     assert plan.pseudo_run("a_1_seed0@resnet101-aspp", "resnet101", "aspp") == "a_1_seed0"
     with pytest.raises(SettingsError, match="names the network 'resnet101-aspp', the parameters are of vgg16-largefov"):
         plan.pseudo_run("a_1_seed0@resnet101-aspp", "vgg16", "largefov")
+    assert plan.pseudo_run("masks_seed1", "vgg16", "largefov", "masks", 1) == "masks_seed1"
+    for run, source, seed in (("a_1_seed0", "masks", 0), ("masks_seed0", "pseudo", 0), ("a_1_seed1", "pseudo", 0)):
+        with pytest.raises(SettingsError, match="is to learn from|names the seed 1, the parameter is 0"):
+            plan.pseudo_run(run, "vgg16", "largefov", source, seed)  # it would stand under the name of another
 
 
 @pytest.mark.parametrize("name", ["emoji", "voc-subset", "photos", "evidence", "evidence-emoji", "paper"])

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from safn import backbones, training
-from safn.data import VOCFolder, save_mask
+from safn.data import DataError, VOCFolder, save_mask
 from safn.loading import Augmentation, TrainingSet, training_loader
 from safn.network import SAFN, load_network
 from safn.segmentation import DeepLab
@@ -149,7 +149,7 @@ def test_a_loss_of_nan_stops_with_the_ids_and_the_last_checkpoint_stays(tmp_path
     happened(error.value, "the epoch at work; with the image replaced, it goes on from the last checkpoint")
 
 
-def killed_at_the_third_checkpoint(folder: Path) -> None:
+def killed_at_the_third_checkpoint(folder: Path, **options) -> None:
     """Train in this process, which dies when half of the checkpoint of epoch 3 is written."""
     write, checkpoints = Path.write_bytes, []
 
@@ -161,32 +161,42 @@ def killed_at_the_third_checkpoint(folder: Path) -> None:
         write(path, content)
 
     Path.write_bytes = killing
-    tiny.train(folder)
+    tiny.train(folder, **options)
+
+
+def resumed_and_whole(folder: Path, capsys, **options) -> float:
+    """Train, once through and once killed at the third checkpoint; returns the largest difference of the weights."""
+    expected, whole = tiny.train(folder / "whole", **options)
+    assert "continuing" not in capsys.readouterr().out
+    tiny.killed(lambda: killed_at_the_third_checkpoint(folder / "killed", **options))
+    assert (folder / "killed" / "last.ckpt.partial").exists()
+    state = torch.load(folder / "killed" / "last.ckpt", weights_only=True)
+    assert state["epoch"] == 1 and state["global_step"] == 8
+    log, resumed = tiny.train(folder / "killed", **options)
+    assert "continuing from" in capsys.readouterr().out
+    columns = ["epoch", "step", "loss", "val_mAP", "learning_rate"]
+    assert list(log["epoch"]) == [1, 2, 3] and list(log["step"]) == [4, 8, options.get("iterations", 12)]
+    np.testing.assert_allclose(log[columns], expected[columns], atol=1e-6, rtol=0)
+    for name, tensor in whole.state_dict().items():
+        torch.testing.assert_close(resumed.state_dict()[name], tensor, atol=1e-6, rtol=0)
+    on_disk = pd.read_csv(folder / "killed" / "log.csv")
+    np.testing.assert_allclose(on_disk[columns], expected[columns], atol=1e-6)
+    assert not (folder / "killed" / "last.ckpt").exists()
+    load_network(tiny.Net(), folder / "killed" / "model.ckpt")
+    assert not list((folder / "killed").glob("*.partial"))
+    return max((t - resumed.state_dict()[n]).abs().max().item() for n, t in whole.state_dict().items())
+
+
+@pytest.mark.parametrize("options", [{"iterations": 11}, {"workers": 1}], ids=["iterations", "workers"])
+def test_resume_equals_the_uninterrupted_run(tmp_path, capsys, options):
+    resumed_and_whole(tmp_path, capsys, **options)
 
 
 @pytest.mark.fault(
     7, "killed while a checkpoint is written", "SIGKILL when half of the third checkpoint is on the disk"
 )
 def test_resume_after_a_kill_equals_the_uninterrupted_run(tmp_path, capsys, happened):
-    expected, whole = tiny.train(tmp_path / "whole")
-    assert "continuing" not in capsys.readouterr().out
-    tiny.killed(lambda: killed_at_the_third_checkpoint(tmp_path / "killed"))
-    assert (tmp_path / "killed" / "last.ckpt.partial").exists()
-    state = torch.load(tmp_path / "killed" / "last.ckpt", weights_only=True)
-    assert state["epoch"] == 1 and state["global_step"] == 8
-    log, resumed = tiny.train(tmp_path / "killed")
-    assert "continuing from" in capsys.readouterr().out
-    columns = ["epoch", "step", "loss", "val_mAP", "learning_rate"]
-    assert list(log["epoch"]) == [1, 2, 3]
-    np.testing.assert_allclose(log[columns], expected[columns], atol=1e-6, rtol=0)
-    for name, tensor in whole.state_dict().items():
-        torch.testing.assert_close(resumed.state_dict()[name], tensor, atol=1e-6, rtol=0)
-    on_disk = pd.read_csv(tmp_path / "killed" / "log.csv")
-    np.testing.assert_allclose(on_disk[columns], expected[columns], atol=1e-6)
-    assert not (tmp_path / "killed" / "last.ckpt").exists()
-    load_network(tiny.Net(), tmp_path / "killed" / "model.ckpt")
-    assert not list((tmp_path / "killed").glob("*.partial"))
-    difference = max((t - resumed.state_dict()[n]).abs().max().item() for n, t in whole.state_dict().items())
+    difference = resumed_and_whole(tmp_path, capsys)
     happened(
         f"the same command continues from the checkpoint before; losses and weights differ by {difference:g} from those "
         "of the uninterrupted run",
@@ -303,6 +313,7 @@ def test_mean_average_precision_over_the_classes_that_occur():
     # class 0: (1/1 + 2/3) / 2, class 1: 1, class 2 does not occur
     assert training.mean_average_precision(scores, labels) == pytest.approx((5 / 6 + 1) / 2)
     assert math.isnan(training.mean_average_precision(scores, torch.zeros_like(labels)))
+    assert training.mean_average_precision(scores[:, :1], labels[:, :1]) == pytest.approx(5 / 6)  # data of one class
 
 
 def parameters(**changed) -> SimpleNamespace:
@@ -339,6 +350,16 @@ def test_the_segmenter_takes_the_masks_it_is_given(tmp_path, tiny_voc):
         log = training.train_segmenter(network, p, folder, ids, masks, out)
         losses.append(log["loss"].iloc[0])
     assert losses[0] > 0.1 and losses[1] == 0
+
+
+def test_images_without_a_training_mask_are_named_before_any_work(tmp_path, tiny_voc):
+    folder = VOCFolder(tiny_voc)
+    folder.mask_path("a1").unlink()
+    network, ids = DeepLab("tiny", "largefov", 4, head_width=8), folder.ids("train_aug")
+    with pytest.raises(DataError, match=r"1 of 5 training images have no mask \(a1, ...\): draw them, or leave"):
+        training.train_segmenter(network, parameters(), folder, ids, None, tmp_path)
+    with pytest.raises(DataError, match=r"5 of 5 .*: run notebooks/05_pseudo_ground_truth.ipynb"):
+        training.train_segmenter(network, parameters(), folder, ids, tmp_path, tmp_path)
 
 
 def test_the_optimiser_is_the_one_that_is_named():

@@ -59,8 +59,9 @@ class Samples(Dataset):
         return {"id": f"image_{index}", "image": image, "label": label, "mask": mask}
 
 
-def training_batches(samples: Samples, seed: int = 0) -> DataLoader:
-    return DataLoader(samples, 2, sampler=EpochSampler(len(samples), seed))
+def training_batches(samples: Samples, seed: int = 0, workers: int = 0) -> DataLoader:
+    sampler = EpochSampler(len(samples), seed)
+    return DataLoader(samples, 2, sampler=sampler, num_workers=workers, persistent_workers=workers > 0)
 
 
 def plain_batches(samples: Samples) -> DataLoader:
@@ -161,7 +162,7 @@ def train(folder: Path, epochs: int = 3, seed: int = 0, **options):
     folder.mkdir(parents=True, exist_ok=True)
     log = training.fit(
         module,
-        training_batches(samples, seed),
+        training_batches(samples, seed, options.pop("workers", 0)),
         plain_batches(Samples()),
         folder=folder,
         epochs=epochs,
