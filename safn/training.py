@@ -162,8 +162,7 @@ def mean_average_precision(scores: Tensor, labels: Tensor) -> float:
 
 
 class Segmenter(_Module):
-    """Trains DeepLab on masks with 255 ignored. Masks shrink to the logits by nearest neighbour, each logit learns the pixel in
-    the middle of its cell, where the test's enlarging puts it: with the pixel in the corner all masks move by half a cell."""
+    """Trains DeepLab on masks with 255 ignored, ``shrunk`` to the logits."""
 
     bias_factor = 2.0
 
@@ -172,10 +171,16 @@ class Segmenter(_Module):
 
     def training_step(self, batch: dict, _: int) -> Tensor:
         logits = self.network(batch["image"].contiguous(memory_format=torch.channels_last)).float()
-        target = F.interpolate(batch["mask"][:, None].float(), logits.shape[-2:], mode="nearest-exact")[:, 0].long()
+        target = shrunk(batch["mask"], logits.shape[-2:])
         counted = (target != VOID).sum().clamp(min=1)  # a batch of ignored pixels only has loss 0, not NaN
         loss = F.cross_entropy(logits, target, ignore_index=VOID, reduction="sum") / counted
         return self.logged(loss, batch)
+
+
+def shrunk(masks: Tensor, size: tuple[int, int]) -> Tensor:
+    """Masks ``(B, H, W)`` at the size of the logits, int64 ``(B, h, w)``: of each cell the pixel in its middle, where the test's
+    enlarging (corners not aligned) puts the logit back. With the pixel in the corner every mask would move by half a cell."""
+    return F.interpolate(masks[:, None].float(), size, mode="nearest-exact")[:, 0].long()
 
 
 def fit(

@@ -19,6 +19,7 @@ from torch import nn
 
 from safn import backbones, training
 from safn.data import DataError, VOCFolder, save_mask
+from safn.inference import multi_scale_maximum
 from safn.loading import Augmentation, TrainingSet, training_loader
 from safn.network import SAFN, load_network
 from safn.segmentation import DeepLab
@@ -127,6 +128,17 @@ def test_segmentation_loss_is_the_mean_over_pixels_that_are_not_255():
     loss.backward()
     void = torch.from_numpy(small == 255)[:, None].expand(2, 4, 5, 6)
     assert not network.head.values.grad[void].any() and network.head.values.grad[~void].all()
+
+
+@pytest.mark.parametrize("stride", [8, 16])
+def test_what_training_asks_for_the_test_draws_at_the_same_place(stride):
+    rows, columns = np.mgrid[:512, :640]
+    disc = torch.from_numpy((rows - 200) ** 2 + (columns - 360) ** 2 < 120**2)
+    asked = training.shrunk(disc[None], (512 // stride, 640 // stride))
+    logits = 10 * torch.nn.functional.one_hot(asked, 2).permute(0, 3, 1, 2).float()
+    drawn = multi_scale_maximum(lambda _: logits, torch.zeros(1, 3, 512, 640), (1.0,)).argmax(0)
+    found = [axis[drawn.numpy() == 1].mean() for axis in (rows, columns)]
+    assert np.abs(np.subtract(found, (200, 360))).max() < 1  # with corner pixels it would be half a stride
 
 
 def test_a_batch_of_ignored_pixels_only_has_loss_0():
