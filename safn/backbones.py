@@ -96,7 +96,10 @@ def efficientnet_lite0(weights: str, purpose: str) -> nn.Module:
     """EfficientNet-Lite0 (the CPU default), stride 16 (32 for ``plain``), from timm.
 
     Its batch normalisation is folded into the convolutions before it: the same function as with fixed statistics,
-    a third faster to train on a CPU.
+    a third faster to train on a CPU. What was its shift, now biases, is not trained, as in ``resnet101``.
+
+    timm pads right and below only, as TensorFlow did. The maps are not displaced by it: those of 100 training
+    photographs score best where they are, less when shifted by 4, 8 or 12 pixels to either side.
     """
     network = timm.create_model(
         "tf_efficientnet_lite0", pretrained=False, output_stride=32 if purpose == "plain" else 16

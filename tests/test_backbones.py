@@ -187,6 +187,11 @@ def test_batch_norm_of_resnet_keeps_its_statistics_and_is_not_trained(meta):
     assert all(p.requires_grad for c in layers(network, nn.Conv2d) for p in c.parameters())
 
 
+def test_what_was_the_shift_of_lite0_s_batch_norm_is_not_trained():
+    convolutions = layers(create("efficientnet_lite0", "none"), nn.Conv2d)
+    assert convolutions and all(c.weight.requires_grad and not c.bias.requires_grad for c in convolutions)
+
+
 def test_fixed_batch_norm_normalises_by_what_is_stored():
     network = FixedBatchNorm(OrderedDict(norm=nn.BatchNorm2d(1, eps=0))).train()
     network.norm.running_mean.fill_(3)
