@@ -66,9 +66,7 @@ QUOTES = [  # what cannot be glued, for it is read where no book is built
                     f"({{=evidence-emoji:masks_seed0:{VAL}_crf}} against {{{EMOJI}_seed0:{VAL}_crf}})"),
     ("11_comparison", f"{{{EMOJI}:{VAL}_multi}} (multi-scale) against {{{EMOJI}:{ALONE}}} on emoji, three seeds"),
     ("README.md", "mIoU of the maps {=evidence:attention_1-0.75-0.5:map_miou}, against {=evidence:max_1-0.75-0.5:map_miou} for the maximum, "
-                  "{=evidence:avg_1-0.75-0.5:map_miou} for the average, and {=evidence:attention_1:map_miou} for one scale;"),
-    ("README.md", f"with CRF, seed 0: {{=evidence:{MAIN}:{VAL}_crf}} against {{=evidence:max_1-0.75-0.5_seed0:{VAL}_crf}}, "
-                  f"{{=evidence:avg_1-0.75-0.5_seed0:{VAL}_crf}} and {{=evidence:attention_1_seed0:{VAL}_crf}}."),
+                  "{=evidence:avg_1-0.75-0.5:map_miou} for the average, and {=evidence:attention_1:map_miou} for one scale."),
     ("README.md", f"**{{{PHOTOS}:{VAL}_crf}} val mIoU** with multi-scale test and CRF ({{{PHOTOS}:{VAL}_multi}} multi-scale, {{{PHOTOS}:{VAL}_single}}"),
     ("README.md", f"has {{{PHOTOS}:pseudo_miou_drop}} mIoU (255, {{{PHOTOS}:ignored_share}} % of"),
     ("README.md", f"maps {{{PHOTOS}:map_miou}} at the best threshold"),
