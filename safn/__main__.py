@@ -103,7 +103,11 @@ def _photos(given: argparse.Namespace) -> None:
 
 def _export(given: argparse.Namespace) -> None:
     if left_out := exporting.export(given.runs, Path(given.file), given.add):
-        print("left out, for they were made from other files than those beside them:", *left_out, sep="\n")
+        print(
+            "left out, for they were made from other files than those beside them, or miss some of the runs:",
+            *left_out,
+            sep="\n",
+        )
     evidence.draw(Path(given.file))
 
 

@@ -182,7 +182,7 @@ def begin(runs: Path | str, stage: str, run: str, parameters: Any, inputs: list[
     identity = {"parameters": values, "inputs": {i.name: i.record["fingerprint"] for i in inputs}}
     identity["data"] = [
         i.record["data"] for i in inputs if "data" in i.record
-    ]  # other photographs under the same names
+    ]  # photographs of the same names may differ
     begun, attempts, commits, code = work.folder / BEGUN, 1, [], _code(stage)
     if not work.folder.exists() and not (work.final / RECORD).exists():
         before = _read(work.final / BEGUN)
