@@ -60,10 +60,9 @@ QUOTES = [  # what cannot be glued, for it is read where no book is built
     ("05_pseudo_ground_truth", f"{{{EMOJI}:pseudo_miou_drop}} / {{{EMOJI}:pseudo_miou_background}} (emoji, three seeds)"),
     ("05_pseudo_ground_truth", f"{{{PHOTOS}:pseudo_miou_drop}} / {{{PHOTOS}:pseudo_miou_background}} (VOC subset)"),
     ("07_evaluate", f"{{{EMOJI}:{VAL}_single}} / {{{EMOJI}:{VAL}_multi}} / {{{EMOJI}:{VAL}_crf}} (emoji, three seeds)"),
-    ("07_evaluate", f"{{{PHOTOS}:{VAL}_single}} / {{{PHOTOS}:{VAL}_multi}} / {{{PHOTOS}:{VAL}_crf}} (VOC subset)"),
-    ("07_evaluate", f"one scale ({{=evidence-emoji:masks_seed0:{VAL}_single}} against {{{EMOJI}_seed0:{VAL}_single}}), ahead with several "
-                    f"({{=evidence-emoji:masks_seed0:{VAL}_multi}} against {{{EMOJI}_seed0:{VAL}_multi}}) and behind with the CRF "
-                    f"({{=evidence-emoji:masks_seed0:{VAL}_crf}} against {{{EMOJI}_seed0:{VAL}_crf}})"),
+    ("07_evaluate", f"VOC subset {{{PHOTOS}:{VAL}_single}} / {{{PHOTOS}:{VAL}_multi}} / {{{PHOTOS}:{VAL}_crf}} before"),
+    ("07_evaluate", f"has {{=evidence-emoji:masks_seed0:{VAL}_single}} / {{=evidence-emoji:masks_seed0:{VAL}_multi}} / {{=evidence-emoji:masks_seed0:{VAL}_crf}} "
+                    f"instead of {{{EMOJI}_seed0:{VAL}_single}} / {{{EMOJI}_seed0:{VAL}_multi}} / {{{EMOJI}_seed0:{VAL}_crf}}:"),
     ("11_comparison", f"{{{EMOJI}:{VAL}_multi}} (multi-scale) against {{{EMOJI}:{ALONE}}} on emoji, three seeds"),
     ("README.md", "mIoU of the maps {=evidence:attention_1-0.75-0.5:map_miou}, against {=evidence:max_1-0.75-0.5:map_miou} for the maximum, "
                   "{=evidence:avg_1-0.75-0.5:map_miou} for the average, and {=evidence:attention_1:map_miou} for one scale."),
