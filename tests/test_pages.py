@@ -179,3 +179,10 @@ def test_attention_is_a_table_a_data_set(tmp_path):
     assert text.count("{figure}") == text.count("{table}") == 2 and "20 training images" in text and "Data: b" in text
     assert list(pages.attention_rows(path)["attention-2"]["change"]) == ["scales = (1)"]
     assert "Nothing is measured yet" in pages.attention(tmp_path / "none.csv")
+
+
+@pytest.mark.parametrize("page", sorted((pages.ROOT / "book").glob("*.md")), ids=lambda page: page.name)
+def test_no_title_of_a_block_ends_it(page):
+    """A backtick behind the three that open a block makes text of it, and a block of what follows."""
+    opened = [line for line in page.read_text().splitlines() if line.startswith("```")]
+    assert not [line for line in opened if "`" in line.lstrip("`")] and len(opened) % 2 == 0
