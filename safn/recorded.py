@@ -87,6 +87,13 @@ def label(name: str, run: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", f"record-{name}-{run}".lower())
 
 
+TAUGHT = {
+    "+saliency": "`+saliency` learns from the foreground of the saliency, of which only the class is from the maps",
+    "+maps": "`+maps` learns from the maps alone",
+    "masks_": "`masks` learns from the true masks of the training images",
+}  # by what is in the name of a run
+
+
 def measured_with(records: Records) -> str:
     """What the numbers of a file were measured with."""
     data = records["00_data", "default"]
@@ -96,9 +103,8 @@ def measured_with(records: Records) -> str:
         f"{data['metrics']['train_images']} training and {data['metrics']['val_images']} validation images "
         f"(fingerprint `{data.get('data', '')}`). Backbone of the classifiers: {each(lambda r: 'scales' in r['parameters'] and r['parameters']['backbone'])}; "
         f"initial weights: {each(lambda r: r.get('init'))}; saliency: {each(lambda r: r.get('detector'))}; "
-        f"segmentation: {network or 'none yet'}. {each(_computer)}. The pseudo ground truth of the control "
-        "`+saliency` has the foreground of the saliency and only its class from the maps, that of `+maps` has both from the maps; "
-        "`masks` learns from the true masks of the training images."
+        f"segmentation: {network or 'none yet'}. {each(_computer)}."
+        + "".join(f" {text}." for name, text in TAUGHT.items() if any(name in run for _, run in records))
     )
 
 
