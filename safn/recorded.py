@@ -89,7 +89,7 @@ def label(name: str, run: str) -> str:
 
 TAUGHT = {
     "+saliency": "`+saliency` learns from the foreground of the saliency, of which only the class is from the maps",
-    "+maps": "`+maps` learns from the maps alone",
+    "+maps": "`+maps` learns from foreground and class of the maps alone",
     "masks_": "`masks` learns from the true masks of the training images",
 }  # by what is in the name of a run
 

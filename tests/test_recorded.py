@@ -23,6 +23,11 @@ def test_only_exported_files_are_read(folder, tmp_path):
     )
 
 
+def test_what_was_measured_explains_the_controls_that_there_are(folder):
+    said = recorded.measured_with(recorded.exported(folder)["photos"])
+    assert said.count("`+maps` learns") == 1 and "`+saliency`" not in said and "`masks`" not in said
+
+
 def test_a_control_has_the_classifier_and_the_maps_of_its_run(folder):
     runs = recorded.runs_of(recorded.exported(folder)["photos"]).set_index("run")
     assert runs.loc[f"{RUN}+maps", ["val_mAP", "map_miou", "seed"]].to_list() == [0.8, 0.40, 0]
