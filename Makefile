@@ -20,12 +20,12 @@ export PIP_USER = 0
 export PYDEVD_DISABLE_FILE_VALIDATION = 1
 unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE
 
-.PHONY: help book test faults lab bench sync clean
+.PHONY: help install book test faults lab bench sync clean
 
 help:
 	@echo 'make book    run what has not run yet of every stage, and build the book'
 	@echo '             PROFILE=voc-subset    a file in profiles/, emoji unless given'
-	@echo '             DATA=../shared/voc12  the folder with the photographs, where the profile needs one'
+	@echo '             DATA=/path/to/voc     the folder with the photographs, where the profile needs one'
 	@echo '             RUNS=elsewhere/emoji  the folder of its runs, runs/<profile> unless given'
 	@echo '             JOBS=2                cores to use, all unless given'
 	@echo '             FLAGS=--dry-run       more for snakemake'
@@ -35,7 +35,7 @@ help:
 	@echo 'make bench   measure speed, ours beside the alternatives'
 	@echo 'make sync    bring notebooks and their paired text together, without outputs'
 	@echo 'make clean   delete all that was computed for PROFILE, the trained networks too'
-	@echo 'The first of them installs everything into .venv (VENV=... is another place, PYTHON=... makes it).'
+	@echo 'The first of them installs everything into .venv (VENV=... is another place, PYTHON=... makes it); make install does no more.'
 
 # One run at a time. The system takes this lock back however the process ends, unlike snakemake's own, which a
 # kill leaves behind; what a killed run left running is known by its environment and ends before the next starts.
@@ -60,6 +60,8 @@ os.environ["SAFN_RUN"] = path
 os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
 endef
 export ALONE
+
+install: $(INSTALLED)
 
 book: $(INSTALLED)
 	@mkdir -p '$(RUNS)'

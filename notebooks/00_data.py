@@ -23,7 +23,7 @@
 # |---|---|
 # | **Reads** | nothing (embedded emoji data), or a folder in VOC layout |
 # | **Writes** | `runs/<profile>/00_data/default`: the lists `train.txt`, `val.txt`, the generated data, `record.json` |
-# | **Command** | `papermill 00_data.ipynb out.ipynb -p runs ../runs/mine -p data_folder ../../voc12` |
+# | **Command** | `papermill 00_data.ipynb out.ipynb -p runs ../runs/mine -p data_folder /path/to/voc` |
 # | **Expected** | no problem found; about 1.5 labels an image |
 # | **Time** | half a minute on 2 cores (emoji, or 2,374 photographs) |
 #

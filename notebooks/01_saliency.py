@@ -26,7 +26,7 @@
 # | **Writes** | `01_saliency/default`: `<id>.png`, 8-bit grey, one for each training image |
 # | **Command** | `papermill 01_saliency.ipynb out.ipynb -p runs ../runs/mine -p saliency_folder /my/maps` |
 # | **Expected** | crisp maps of single objects, weaker on small and on crowded ones |
-# | **Time** | 1.5 minutes on one core (emoji), 0.2 s a photograph and look on two |
+# | **Time** | 1.5 minutes on one core (emoji), 0.14 s a photograph and look on two |
 
 # %%
 import sys

@@ -25,9 +25,9 @@
 # |---|---|
 # | **Reads** | `00_data`, `03_train_safn/<run>` |
 # | **Writes** | `04_localization_maps/<run>`: `train/<id>.npz` (given labels), `val/<id>.npz` (predicted classes) |
-# | **Command** | `papermill 04_localization_maps.ipynb out.ipynb -p run max_1-0.75-0.5_seed0` |
-# | **Expected** | mIoU on training images 30.9 ± 0.6 (emoji, three seeds), 40.8 (VOC subset, its profile); the check has ranges |
-# | **Time** | half a minute on 2 cores (emoji), 7 minutes for the VOC subset |
+# | **Command** | `papermill 04_localization_maps.ipynb out.ipynb -p runs ../runs/mine -p run max_1-0.75-0.5_seed0` |
+# | **Expected** | mIoU on training images 30.9 ± 0.6 (emoji, three seeds), 40.8 (photographs, profile `voc-subset`, seed 0); the check has ranges |
+# | **Time** | half a minute on 2 cores (emoji), 7 minutes for `voc-subset` |
 
 # %%
 from IPython.display import display

@@ -24,7 +24,7 @@
 # |---|---|
 # | **Reads** | `07_evaluate/<run>` and the stages before it, of each run in `experiments` |
 # | **Writes** | `08_aggregation/default`: `table4.csv`, `table5.csv` |
-# | **Command** | `papermill 08_aggregation.ipynb out.ipynb` |
+# | **Command** | `papermill 08_aggregation.ipynb out.ipynb -p runs ../runs/mine` |
 # | **Expected** | differences smaller than what another seed changes: the paper's span is 0.4 points |
 # | **Time** | half a minute on 2 cores (emoji), of which Table 5 takes most; minutes for each run that is missing |
 

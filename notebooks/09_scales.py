@@ -23,7 +23,7 @@
 # |---|---|
 # | **Reads** | `07_evaluate/<run>` and the stages before it, of each run in `experiments` |
 # | **Writes** | `09_scales/default`: `table6.csv`, `objects_<run>.csv`, `replaced.csv` |
-# | **Command** | `papermill 09_scales.ipynb out.ipynb` |
+# | **Command** | `papermill 09_scales.ipynb out.ipynb -p runs ../runs/mine` |
 # | **Expected** | in the paper 1 point between one scale and three; on small images smaller copies may hurt |
 # | **Time** | half a minute on 2 cores; minutes for each run that is missing |
 

@@ -24,7 +24,7 @@
 # |---|---|
 # | **Reads** | `02_baseline`, and stages 03, 04 and 07 of each run in `experiments` |
 # | **Writes** | `10_figures/default`: a record only |
-# | **Command** | `papermill 10_figures.ipynb out.ipynb` |
+# | **Command** | `papermill 10_figures.ipynb out.ipynb -p runs ../runs/mine` |
 # | **Expected** | pictures |
 # | **Time** | half a minute |
 

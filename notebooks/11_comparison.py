@@ -24,7 +24,7 @@
 # |---|---|
 # | **Reads** | `02_baseline`, `07_evaluate/<run>` and the stages before it, of each run in `experiments` |
 # | **Writes** | `11_comparison/default`: `summary.csv`, `per_class.csv` |
-# | **Command** | `papermill 11_comparison.ipynb out.ipynb` |
+# | **Command** | `papermill 11_comparison.ipynb out.ipynb -p runs ../runs/mine` |
 # | **Expected** | the segmentation clearly above the classifier alone: 40.4 ± 0.7 (multi-scale) against 23.0 ± 1.3 on emoji, three seeds |
 # | **Time** | seconds |
 

@@ -56,10 +56,10 @@ FIRST = "=evidence:attention_1-0.75-0.5_seed1"  # the number that the README beg
 EMOJI, PHOTOS = "=evidence-emoji:attention_1-0.75-0.5", f"=voc-subset:{MAIN}"
 QUOTES = [  # what cannot be glued, for it is read where no book is built
     ("02_baseline", f"emoji, seed 0: validation mAP {{=evidence-emoji:02_baseline:val_mAP}}, alone {{=evidence-emoji:02_baseline:{ALONE}}} val mIoU"),
-    ("03_train_safn", f"validation mAP {{{EMOJI}:val_mAP}} (emoji, three seeds), {{{PHOTOS}:val_mAP}} (VOC subset"),
-    ("04_localization_maps", f"training images {{{EMOJI}:map_miou}} (emoji, three seeds), {{{PHOTOS}:map_miou}} (VOC subset"),
+    ("03_train_safn", f"validation mAP {{{EMOJI}:val_mAP}} (emoji, three seeds), {{{PHOTOS}:val_mAP}} (photographs, profile `voc-subset`, seed 0)"),
+    ("04_localization_maps", f"training images {{{EMOJI}:map_miou}} (emoji, three seeds), {{{PHOTOS}:map_miou}} (photographs, profile `voc-subset`, seed 0)"),
     ("05_pseudo_ground_truth", f"{{{EMOJI}:pseudo_miou_drop}} / {{{EMOJI}:pseudo_miou_background}} (emoji, three seeds)"),
-    ("05_pseudo_ground_truth", f"{{{PHOTOS}:pseudo_miou_drop}} / {{{PHOTOS}:pseudo_miou_background}} (VOC subset)"),
+    ("05_pseudo_ground_truth", f"{{{PHOTOS}:pseudo_miou_drop}} / {{{PHOTOS}:pseudo_miou_background}} (photographs, profile `voc-subset`, seed 0)"),
     ("07_evaluate", f"{{{EMOJI}:{VAL}_single}} / {{{EMOJI}:{VAL}_multi}} / {{{EMOJI}:{VAL}_crf}} (emoji, three seeds)"),
     ("07_evaluate", f"VOC subset {{{PHOTOS}:{VAL}_single}} / {{{PHOTOS}:{VAL}_multi}} / {{{PHOTOS}:{VAL}_crf}} before"),
     ("07_evaluate", f"has {{=evidence-emoji:masks_seed0:{VAL}_single}} / {{=evidence-emoji:masks_seed0:{VAL}_multi}} / {{=evidence-emoji:masks_seed0:{VAL}_crf}} "
