@@ -110,7 +110,7 @@ charts.sensitivity(moved, rules) if len(salient) else print("nothing to score")
 # %%
 threshold, limits = saliency.record["metrics"]["saliency_threshold"], {}
 if salient and threshold is not None:
-    limits = pseudo.limits(folder, salient, maps.folder / "train", saliency.folder, threshold, p.gamma)
+    limits = pseudo.limits(folder, salient, maps.folder / "train", saliency.folder, threshold, p.gamma, p.combine)
     display(charts.percent(limits))
 
 # %%

@@ -46,14 +46,23 @@ def save_maps(path: Path, maps: np.ndarray, labels: np.ndarray) -> None:
 
 def load_maps(path: Path, num_classes: int, size: tuple[int, int] | None = None) -> np.ndarray:
     """Maps ``(N, h, w)`` float32 in 0..1, zero for absent classes; ``size = (H, W)`` resamples them (bilinear)."""
+    present, values = load_present_maps(path, size)
+    full = np.zeros((num_classes, *values.shape[-2:]), np.float32)
+    full[present] = values
+    return full
+
+
+def load_present_maps(path: Path, size: tuple[int, int] | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """The present classes of a file of maps ``(K,)`` int16 and their maps ``(K, h, w)``, as ``load_maps`` gives them: all
+    that a photograph of many megapixels and classes leaves room for."""
     with np.load(path, allow_pickle=False) as file:
         present, values = file["classes"], file["maps"].astype(np.float32) / 255
-    if size is not None and len(present):
-        values = F.interpolate(torch.from_numpy(values)[None], size, mode="bilinear", align_corners=False)[0].numpy()
-    full = np.zeros((num_classes, *(values.shape[-2:] if len(present) or size is None else size)), np.float32)
-    if len(present):
-        full[present] = values
-    return full
+    if size is None:
+        return present, values
+    if not len(present):
+        return present, np.zeros((0, *size), np.float32)
+    values = F.interpolate(torch.from_numpy(values)[None], size, mode="bilinear", align_corners=False)[0].numpy()
+    return present, values
 
 
 def grad_cam(network: torch.nn.Module, layer: torch.nn.Module, images: Tensor, labels: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from safn.data import VOID, VOCFolder, save_mask
-from safn.maps import load_maps
+from safn.maps import load_maps, load_present_maps
 from safn.metrics import CONVENTIONS, ConfusionMatrix
 from safn.saliency import load_saliency, without_map
 
@@ -63,14 +63,13 @@ def pseudo_ground_truth(
     Returns:
         uint8 ``(H, W)``: 0 background, c + 1 for channel c, 255 ignored.
     """
-    maps = np.nan_to_num(np.asarray(maps, np.float32), nan=0, posinf=0, neginf=0)
     present = np.flatnonzero(np.asarray(labels))
+    maps = np.nan_to_num(np.asarray(maps)[present].astype(np.float32), nan=0, posinf=0, neginf=0)
     if saliency is None:
         saliency, combine = np.zeros(maps.shape[1:]), "maps"
     saliency = np.asarray(saliency, np.float32)
     result = np.zeros(saliency.shape, np.uint8)
     if len(present):
-        maps = maps[present]
         confidence = COMBINE[combine](maps, saliency)
         foreground = confidence.max(0) >= gamma
         result[foreground] = (present[maps.argmax(0)] + 1)[foreground]
@@ -111,9 +110,11 @@ def write_folder(
 def of_image(folder: VOCFolder, image_id: str, maps: Path, saliency: Path | None, **rules: float | str) -> np.ndarray:
     """Pseudo ground truth of one image, uint8 ``(H, W)``; ``saliency`` ``None``: of its maps alone."""
     width, height = folder.size(image_id)
-    values = load_maps(maps / f"{image_id}.npz", len(folder.classes), (height, width))
+    classes, values = load_present_maps(maps / f"{image_id}.npz", (height, width))
     shown = None if saliency is None else load_saliency(saliency / f"{image_id}.png", (height, width))
-    return pseudo_ground_truth(values, shown, folder.label(image_id), **rules)
+    ids = np.arange(256, dtype=np.uint8)
+    ids[1 : len(classes) + 1] = classes + 1
+    return ids[pseudo_ground_truth(values, shown, folder.label(image_id)[classes], **rules)]
 
 
 SWEPT = {
@@ -150,7 +151,14 @@ def sweep(
 
 
 def limits(
-    folder: VOCFolder, ids: list[str], maps: Path, saliency: Path, threshold: float, gamma: float, limit: int = 150
+    folder: VOCFolder,
+    ids: list[str],
+    maps: Path,
+    saliency: Path,
+    threshold: float,
+    gamma: float,
+    combine: str = "harmonic",
+    limit: int = 150,
 ) -> dict[str, float]:
     """Which of the two holds the pseudo ground truth back? mIoU (0..1) with nothing ignored, on up to ``limit`` of the images
     with a mask: as it is, and with the answer of the true masks in the place of either.
@@ -165,9 +173,10 @@ def limits(
         target, labels = folder.mask(image_id), folder.label(image_id)
         values = load_maps(maps / f"{image_id}.npz", len(folder.classes), target.shape)
         shown = load_saliency(saliency / f"{image_id}.png", target.shape)
-        true, of_maps = (target > 0) & (target != VOID), values.argmax(0) + 1
+        true, present = (target > 0) & (target != VOID), np.flatnonzero(labels)
+        of_maps = present[values[present].argmax(0)] + 1 if len(present) else np.zeros_like(target)
         made = (
-            pseudo_ground_truth(values, shown, labels, gamma, ignore_saliency=1, ignore_confidence=1),
+            pseudo_ground_truth(values, shown, labels, gamma, 1, 1, combine),
             np.where(true, of_maps, 0),
             np.where(shown >= threshold, np.where(true, target, of_maps), 0),
         )

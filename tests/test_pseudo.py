@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,7 +14,7 @@ from safn.data import DataError, VOCFolder, load_mask
 from safn.maps import load_maps, maps_prediction, save_maps
 from safn.metrics import CONVENTIONS, ConfusionMatrix
 from safn.pseudo import harmonic_mean, limits, of_image, pseudo_ground_truth, sweep, write_folder
-from safn.saliency import save_saliency
+from safn.saliency import load_saliency, save_saliency
 
 quick = settings(max_examples=60, deadline=None, derandomize=True)
 SHARES = st.integers(0, 20).map(lambda k: k / 20)
@@ -195,3 +199,38 @@ def test_each_limit_knows_the_truth_in_one_respect(tiny_voc, tmp_path):
     known = found["foreground of the saliency, true classes"]
     assert known == pytest.approx(matrix.miou()) and 0.4 < known < 0.9
     assert found["as it is"] == pytest.approx(known)  # the classes are right and the maps are above gamma everywhere
+
+
+def test_limits_of_an_empty_map_take_a_class_that_is_there_and_those_of_a_control_are_its_own(tiny_voc, tmp_path):
+    folder, ids = VOCFolder(tiny_voc), ["a0", "a1", "a2", "a3"]
+    for name in ("maps", "saliency"):
+        (tmp_path / name).mkdir()
+    for image_id in ids:
+        mask, labels = folder.mask(image_id), folder.label(image_id)
+        shown = (mask > 0) & (mask != 255)
+        maps = np.stack([mask == c for c in (1, 2, 3)]).astype(float)
+        maps[:, :, :4] = 0  # no class reaches the left of the image
+        save_maps(tmp_path / "maps" / f"{image_id}.npz", maps * (labels.sum() > 1), labels)
+        save_saliency(tmp_path / "saliency" / f"{image_id}.png", shown.astype(float))
+    single = [i for i in ids if folder.label(i).sum() == 1]
+    assert any(folder.label(i)[0] == 0 for i in single)  # where the first of all classes is wrong
+    sources = (tmp_path / "maps", tmp_path / "saliency")
+    assert limits(folder, single, *sources, 0.5, 0.2)["true foreground, classes of the maps"] == 1
+    for combine in ("maps", "saliency"):
+        matrix = ConfusionMatrix(4)
+        for image_id in ids:
+            alone = {"gamma": 0.2, "ignore_saliency": 1, "ignore_confidence": 1, "combine": combine}
+            matrix.update(of_image(folder, image_id, *sources, **alone), folder.mask(image_id))
+        assert limits(folder, ids, *sources, 0.5, 0.2, combine)["as it is"] == matrix.miou()
+
+
+@quick
+@given(MAPS, SALIENCY, LABELS)
+def test_of_an_image_only_the_present_maps_are_read(maps, saliency, labels):
+    with tempfile.TemporaryDirectory() as name:
+        save_maps(Path(name) / "a.npz", maps, labels)
+        save_saliency(Path(name) / "a.png", saliency)
+        folder = SimpleNamespace(size=lambda _: (4, 3), label=lambda _: labels, classes=("x", "y", "z"))
+        kept = load_maps(Path(name) / "a.npz", 3), load_saliency(Path(name) / "a.png")
+        found = of_image(folder, "a", Path(name), Path(name), gamma=0.3)
+        assert found.tolist() == pseudo_ground_truth(*kept, labels, gamma=0.3).tolist() and found.dtype == np.uint8
