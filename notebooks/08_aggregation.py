@@ -57,8 +57,8 @@ ours
 
 # %% [markdown]
 # All in percent: validation mAP of the classifier, best mIoU of the maps and mIoU of the pseudo ground truth (ignored
-# pixels as background) on training images, and mIoU of the segmentation on validation images without CRF. A number without
-# ± is of one seed.
+# pixels as background) on training images, and mIoU of the segmentation on validation images without CRF. A column is
+# of the seeds that all of its rows have; a number without ± is of one.
 #
 # Beside them the published numbers. Ours are of this run's data, backbone and detector, theirs of VOC 2012 val with
 # DSS and, by their level, VGG16 (the paper does not say): **not comparable in level**, only in order.

@@ -52,7 +52,7 @@ ours = results.overview(table, "scales")
 ours
 
 # %% [markdown]
-# All in percent, as in the chapter before. Beside them the published numbers, of VOC 2012 val with DSS and, by their
+# All in percent, as in the chapter before, each column of the seeds that all of its rows have. Beside them the published numbers, of VOC 2012 val with DSS and, by their
 # level, VGG16 (the paper does not say): **not comparable in level**, only in order.
 
 # %%

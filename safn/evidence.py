@@ -64,7 +64,9 @@ def _means(name: str, records: Records) -> Iterator[str]:
     for number, (title, columns) in enumerate(MEANS.items()):
         there = [column for column in columns if column in runs]
         whole = all(c.endswith(LISTED) and runs[c].equals(runs[c.removesuffix(LISTED)]) for c in there)
-        if not whole:  # data without that list: the table would be the one before
+        if not whole and runs[there].notna().any(
+            axis=None
+        ):  # data without that list: the table would be the one before
             measured = runs.dropna(subset=there, how="all")
             means = over_seeds(measured, "configuration", there)
             rows = [[plainly(kind), *row] for kind, row in zip(means.index, means.to_numpy())]
@@ -75,10 +77,10 @@ def _means(name: str, records: Records) -> Iterator[str]:
 def _seeds(measured: pd.DataFrame, columns: list[str]) -> str:
     """Over how many seeds the means of a table are."""
     each = measured.groupby("configuration")[columns].count().stack()
-    few, most = each[each > 0].min(), each.max()
+    most, fewer = each.max(), set(each) - {0, each.max()}
     if most == 1:
         return "One seed"
-    less = {most: "", 1: " (without ±: one seed)"}.get(few, f" (of some only {few})")
+    less = " (without ±: one seed)" if fewer == {1} else " (of some fewer; without ±: of one)" * bool(fewer)
     return f"Mean ± standard deviation over {most} seeds{less}"
 
 
@@ -131,7 +133,7 @@ def _weights(name: str, records: Records) -> Iterator[str]:
         yield picture(f"weights-{name}", text)
     if found.get("correlations"):
         text = f"Rank correlation of a weight on an object with the share of the image that it covers; {images}"
-        yield _frame(text, f"{name}-correlations", found["correlations"], ".2f")
+        yield _frame(text, f"{name}-correlations", found["correlations"])
     if found.get("replaced"):
         text = f"mIoU (%) of the maps when other weights stand in the place of the learned ones, and IoU by object size; {images}"
         yield _frame(text, f"{name}-replaced", found["replaced"])
@@ -181,7 +183,7 @@ def _intervals(gaps: list[dict[str, Any]], counted: bool) -> list[dict[str, Any]
 
     def cell(gap: dict[str, Any], of: str) -> str:
         low, high = gap[f"{of} from"], gap[f"{of} to"]
-        return "-" if low is None else f"{low:+.1f} to {high:+.1f}"
+        return "-" if low is None else f"{_shown(low, '+')} to {_shown(high, '+')}"
 
     return [
         {"measure": g["measure"], "difference": g["difference"], "points": f"{g['points']:+.1f}"}
@@ -239,10 +241,15 @@ def _thresholds(records: Records) -> dict[str, Any] | None:
     return next((r for (stage, _), r in sorted(records.items()) if stage == CHAIN[2] and r.get("thresholds")), None)
 
 
-def _frame(caption: str, name: str, rows: list[dict[str, Any]], form: str = ".1f") -> str:
+def _frame(caption: str, name: str, rows: list[dict[str, Any]]) -> str:
     """Rows of a record as a table."""
 
     def show(value: Any) -> str:
-        return "-" if value is None else format(value, form) if isinstance(value, float) else str(value)
+        return "-" if value is None else _shown(value) if isinstance(value, float) else str(value)
 
     return table(caption, name, list(rows[0]), [[show(value) for value in row.values()] for row in rows])
+
+
+def _shown(value: float, sign: str = "") -> str:
+    """One digit after the point, below 1 two: a bound of 0.05 is not 0."""
+    return f"{value:{sign}.{1 if abs(value) >= 1 else 2}f}"

@@ -96,8 +96,19 @@ def over_seeds(table: pd.DataFrame, by: str, columns: list[str]) -> pd.DataFrame
 
 
 def overview(table: pd.DataFrame, by: str) -> pd.DataFrame:
-    """``over_seeds`` of the numbers of Tables 4 and 6, and of what they follow from."""
-    return over_seeds(table, by, list(OVERVIEW)).rename(columns=OVERVIEW)
+    """``over_seeds`` of the numbers of Tables 4 and 6, and of what they follow from; a column is of the seeds that all of its
+    rows have, for the mean of other seeds would be another one."""
+    columns = {}
+    for column, title in OVERVIEW.items():
+        measured = table[table[column].notna()]
+        columns[title] = over_seeds(_of_shared_seeds(measured, by, measured[by].nunique()), by, [column])[column]
+    return pd.DataFrame(columns, table[by].unique(), dtype=object).fillna("-").rename_axis(by)
+
+
+def _of_shared_seeds(measured: pd.DataFrame, by: str, values: int) -> pd.DataFrame:
+    """The rows of those seeds that each of so many ``values`` of ``by`` has."""
+    shared = measured.groupby("seed")[by].nunique() == values
+    return measured[measured["seed"].map(shared).astype(bool)]
 
 
 def beside_published(ours: pd.DataFrame, number: int) -> pd.DataFrame:
@@ -211,8 +222,7 @@ def by_size(table: pd.DataFrame, by: str, of: str = "mean") -> dict[str, pd.Data
         if not columns:
             continue
         measured = table.dropna(subset=list(columns), how="all")
-        shared = measured.groupby("seed")[by].nunique() == table[by].nunique()
-        measured = measured[measured["seed"].map(shared).astype(bool)]
+        measured = _of_shared_seeds(measured, by, table[by].nunique())
         if len(measured):
             found = measured.groupby(by, sort=False)[list(columns)].agg(of).mul(100)
             sizes[measure] = found.rename(columns=columns).T.rename_axis(None, axis=1)

@@ -129,7 +129,7 @@ def by_share(studies: dict[str, Study], groups: int = 8) -> pd.DataFrame:
     """
     rows = []
     for run, (objects, _) in ((run, of) for run, of in studies.items() if len(of[0])):
-        group = pd.qcut(objects["share"], min(groups, len(objects)), labels=False, duplicates="drop")
+        group = pd.qcut(objects["share"].rank(method="first"), min(groups, len(objects)), labels=False)
         share = objects["share"].groupby(group).median()
         for column in (c for c in objects if c.startswith("weight ")):
             quartiles = (
@@ -157,7 +157,7 @@ def correlations(studies: dict[str, Study], draws: int = 1000) -> pd.DataFrame:
         images = list(objects.groupby("image").indices.values())
         drawn = ([images[k] for k in rng.integers(len(images), size=len(images))] for _ in range(draws))
         samples = [of(objects.iloc[np.concatenate(rows)]) for rows in drawn]
-        low, high = np.percentile(samples, [2.5, 97.5], axis=0)
+        low, high = np.nanpercentile(samples, [2.5, 97.5], axis=0)  # a draw of one image has no correlation
         tables[run] = pd.DataFrame({"rank correlation with size": of(objects), FROM: low, TO: high}).round(3)
     return _rows(tables, "scale")
 

@@ -169,6 +169,14 @@ def test_over_seeds_gives_mean_and_standard_deviation():
     assert "no order" in results.seeds_sentence(table.iloc[3:]) and "3 seeds" in results.seeds_sentence(table.iloc[:3])
 
 
+def test_each_column_of_the_overview_is_of_the_seeds_that_its_rows_share():
+    table = pd.DataFrame({"aggregation": ["max", "max", "avg"], "seed": [0, 1, 0], "val_mAP": [0.5, 0.7, 0.4]})
+    table = table.assign(**{c: float("nan") for c in results.OVERVIEW if c != "val_mAP"})
+    ours = results.overview(table.assign(map_miou=[0.1, 0.3, None]), "aggregation")
+    assert ours["mAP"].to_list() == ["50.0", "40.0"]  # not 60.0 ± 14.1, which the other seed has made
+    assert ours["maps"].to_list() == ["20.0 ± 14.1", "-"] and set(ours["single scale"]) == {"-"}
+
+
 def finished(runs, stage, run, metrics, parameters=None, **more):
     return records.begin(runs, stage, run, parameters or {"seed": 0}).finish(metrics, supervision="pseudo", **more)
 

@@ -120,3 +120,11 @@ def test_objects_of_like_size_are_grouped_by_their_number():
 
 def test_a_run_without_attention_has_no_study():
     assert scales.correlations({}).empty and scales.scores({}).empty
+
+
+def test_few_images_and_objects_of_one_size_have_numbers_as_well():
+    objects = pd.DataFrame({"image": range(3), "share": [0.1, 0.2, 0.3], "weight 1": [0.7, 0.8, 0.9]})
+    (row,) = scales.correlations({"run": (objects, {})}).to_dict("records")
+    assert row["95 % from"] == row["to"] == 1  # the draws of one image alone say nothing
+    rows = scales.by_share({"run": (objects.assign(share=0.2), {})}, groups=3)
+    assert rows["median"].tolist() == [0.7, 0.8, 0.9] and set(rows["share"]) == {0.2}
