@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterable
@@ -34,11 +35,33 @@ def data_name(source: Input) -> str:
     return f"emoji: {p['train_images']} + {p['val_images']} of {p['image_size']} pixels, seed {p['seed']}{limit}"
 
 
-def _identity(record: dict[str, Any], data: str) -> dict[str, Any]:
+def _identity(record: dict[str, Any], data: str, runs: Path) -> dict[str, Any]:
     """What two runs of a stage must share to be measured against each other."""
-    given = {k: v for k, v in record["parameters"].items() if k not in FREE}
-    text = json.dumps({"stage": record["stage"], "run": record["run"], "data": data, "parameters": given})
-    return json.loads(re.sub(r"_seed\d+", "", text))
+    identity = {"stage": record["stage"], "run": record["run"], "data": data, "parameters": _given(record)}
+    return json.loads(_seedless({**identity, "before": _before(record, runs)}))
+
+
+def _before(record: dict[str, Any], runs: Path) -> str:
+    """A fingerprint of the parameters of all stages that a run rests on, stage 00 excepted, which ``data_name`` names."""
+    rests_on: dict[str, dict[str, Any]] = {}
+    names = list(record["inputs"])
+    while names:
+        name = names.pop()
+        path = runs / name / RECORD
+        if name in rests_on or name.startswith("00_data") or not path.exists():
+            continue
+        earlier = json.loads(path.read_text())
+        rests_on[name] = _given(earlier)
+        names += earlier["inputs"]
+    return hashlib.sha256(_seedless(rests_on).encode()).hexdigest()[:8]
+
+
+def _given(record: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in record["parameters"].items() if k not in FREE}
+
+
+def _seedless(value: dict[str, Any]) -> str:
+    return re.sub(r"_seed\d+", "", json.dumps(value, sort_keys=True))
 
 
 def unlike(
@@ -59,7 +82,7 @@ def unlike(
 def compare(done: Input, source: Input) -> pd.DataFrame:
     """Each metric of a finished stage beside the range that recorded runs lead one to expect.
 
-    Ranges hold for the same data, run and parameters, with the defaults in all stages before; for others none is known.
+    Ranges hold for the same data, run and parameters, those of all stages before as well; for others none is known.
 
     Args:
         done: the stage.
@@ -69,8 +92,8 @@ def compare(done: Input, source: Input) -> pd.DataFrame:
         one row a metric: metric, value, low, high, verdict.
     """
     entries = json.loads(PATH.read_text()) if PATH.exists() else []
-    identity = _identity(done.record, data_name(source))
-    ranges = next((e["ranges"] for e in entries if {k: e[k] for k in identity} == identity), {})
+    identity = _identity(done.record, data_name(source), done.folder.parents[1])
+    ranges = next((e["ranges"] for e in entries if {k: e.get(k) for k in identity} == identity), {})
     rows = []
     for name, value in done.record["metrics"].items():
         low, high = ranges.get(name, (None, None))
@@ -92,11 +115,14 @@ def record_ranges(runs: Iterable[Path | str], path: Path = PATH) -> int:
         data = data_name(Input(folder / "00_data" / "default", source))
         for record in sorted(folder.glob(f"[0-9][0-9]_*/*/{RECORD}")):
             stage = json.loads(record.read_text())
-            groups.setdefault(json.dumps(_identity(stage, data), sort_keys=True), []).append(stage["metrics"])
+            groups.setdefault(_seedless(_identity(stage, data, folder)), []).append(stage["metrics"])
     entries = []
     for identity, metrics in groups.items():
-        names = [n for n in metrics[0] if not n.startswith(UNPREDICTABLE) and metrics[0][n] is not None]
-        ranges = {name: _range(name, [m[name] for m in metrics if m.get(name) is not None]) for name in names}
+        values: dict[str, list[float]] = {}
+        for name, value in (item for of in metrics for item in of.items()):
+            if value is not None and not name.startswith(UNPREDICTABLE):
+                values.setdefault(name, []).append(value)
+        ranges = {name: _range(name, found) for name, found in values.items()}
         entries.append({**json.loads(identity), "recorded": len(metrics), "ranges": ranges})
     before = json.loads(path.read_text()) if path.exists() else []
     made = {entry["data"] for entry in entries}

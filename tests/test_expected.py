@@ -56,6 +56,21 @@ def test_the_range_widens_with_the_spread_between_seeds(tmp_path, path):
     assert entry["ranges"] == {"val_mAP": [0.4, 1.0], "loss": [0.16, 0.24], "weight 1": [0.35, 0.65]}
 
 
+def test_ranges_are_of_the_settings_of_the_stages_before_too(tmp_path, path):
+    def maps(runs, miou, **given):
+        source, network = made(runs, 0.7, **given)
+        work = records.begin(runs, "04_localization_maps", network.record["run"], {"size": 9}, [source, network])
+        return work.finish({"map_miou": miou, "seen": 1} if miou > 0.4 else {"map_miou": miou}), source
+
+    maps(tmp_path / "a", 0.4)
+    maps(tmp_path / "a", 0.41, seed=1)
+    expected.record_ranges([tmp_path / "a"], path)
+    assert verdicts(*maps(tmp_path / "b", 0.44, seed=2))["map_miou"] == "04_localization_maps departs here"
+    assert verdicts(*maps(tmp_path / "c", 0.43, seed=5)) == {"map_miou": "as expected", "seen": "as expected"}
+    unknown = set(verdicts(*maps(tmp_path / "d", 0.44, epochs=9)).values())
+    assert unknown == {"no range recorded for these parameters and data"}
+
+
 def test_ranges_of_other_data_stay(tmp_path, path):
     path.write_text(json.dumps([{"data": "photographs", "stage": "03_train_safn"}]))
     made(tmp_path / "a", 0.7)
