@@ -46,8 +46,11 @@ def export(runs: Path | str, path: Path, add: bool = False) -> list[str]:
         records = {key: record for key, record in records.items() if key[0] < CHAPTERS}
     records = {key: r for key, r in records.items() if key[0] not in COMPARING or _compares_all(r, records)}
     counts = dict(np.load(archive)) if before and archive.exists() else {}
-    counts = {name: cells for name, cells in counts.items() if _key(name) in records and _key(name) not in own}
-    for file in (f for stage, run in own for f in (Path(runs) / stage / run).glob("counts*.npz")):
+    files = [f for stage, run in own for f in (Path(runs) / stage / run).glob("counts*.npz")]
+    renewed = {_key(file.relative_to(runs).as_posix()) for file in files}
+    same = {key for key in before if key in records and records[key]["fingerprint"] == before[key]["fingerprint"]}
+    counts = {name: cells for name, cells in counts.items() if _key(name) in same - renewed}
+    for file in files:
         name = file.relative_to(runs).as_posix()
         if _key(name) in records:
             counts[name] = _sparse(load_counts(file))
@@ -149,8 +152,11 @@ def _print(record: dict[str, Any]) -> str:
 
 
 def _compares_all(chapter: dict[str, Any], records: Records) -> bool:
-    """Whether a chapter has compared every seed that there is of its configurations."""
+    """Whether a chapter has compared every seed that there is of its configurations, each as far as it goes."""
     listed = set(chapter["parameters"].get("experiments", ()))
+    last = {run: stage for stage, run in sorted(records) if stage in CHAIN}
+    if any(f"{last[run]}/{run}" not in chapter["inputs"] for run in listed & last.keys()):
+        return False
     configuration = lambda run: re.sub(r"_seed\d+", "", run)  # noqa: E731
     of = {configuration(run) for run in listed}
     return all(run in listed for stage, run in records if stage == CHAIN[1] and configuration(run) in of)

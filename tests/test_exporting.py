@@ -136,7 +136,9 @@ def test_a_chapter_without_all_seeds_is_left_out(tmp_path):
     runs, path = tmp_path / "runs", tmp_path / "photos.json"
     for run in ("max_1_seed0", "avg_1_seed0"):
         chain(runs, run)
-    made(runs, "08_aggregation", "default", [("00_data",)], experiments=["max_1_seed0"])
+    made(runs, "08_aggregation", "default", [("00_data",), (MAPS, "max_1_seed0")], experiments=["max_1_seed0"])
+    assert exporting.export(runs, path) == ["08_aggregation/default"]  # the masks came after it
+    made(runs, "08_aggregation", "default", [("00_data",), (PSEUDO, "max_1_seed0")], experiments=["max_1_seed0"])
     assert exporting.export(runs, path) == []  # avg is none of its configurations
     chain(runs, "max_1_seed1")
     assert exporting.export(runs, path) == ["08_aggregation/default"]
@@ -158,6 +160,16 @@ def test_counts_of_the_earlier_run_do_not_outlive_it(exported, tmp_path):
     exporting.export(other, exported, add=True)
     with np.load(exported.with_suffix(".npz")) as archive:
         assert archive.files == [f"{MAPS}/max_1_seed0/counts.npz", f"{PSEUDO}/max_1_seed0/counts_crf.npz"]
+
+
+def test_counts_that_were_not_restored_stay(exported, tmp_path):
+    alone, other = tmp_path / "alone.json", tmp_path / "other"
+    alone.write_text(exported.read_text())
+    sources(other)
+    exporting.restore(alone, other)  # nobody has taken the counts along
+    before = exported.with_suffix(".npz").read_bytes()
+    exporting.export(other, exported, add=True)
+    assert exported.with_suffix(".npz").read_bytes() == before
 
 
 def test_runs_of_other_data_or_settings_are_not_put_beside_one_another(exported, tmp_path):
