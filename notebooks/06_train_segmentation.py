@@ -84,7 +84,9 @@ charts.curves(log, {"cross-entropy": ["loss"], "learning rate (head)": ["learnin
 inference.on_device(network, p.accelerator)
 shown = figures.spaced(train, 4)
 normalisation = backbones.BACKBONES[p.backbone].normalisation
-inference.predict(network, normalisation, folder.photos(shown), stage.folder / "examples")
+inference.predict(
+    network, normalisation, folder.photos(shown), stage.folder / "examples", grid=inference.grid_of(p.backbone, p.crop)
+)
 trained_on = {} if masks is None else {"trained on": masks}
 figures.mask_gallery(folder, shown, {"learned": stage.folder / "examples", **trained_on}, rows=4)
 

@@ -30,10 +30,15 @@
 # On emoji scenes, seed 0, the same network taught by true masks (`masks_seed0`) has 39.7 / 45.3 / 47.1 instead of
 # 34.0 / 41.2 / 44.9: so much the pseudo ground truth costs.
 #
+# Each copy of an image gets sides that put the cells of the network where they were in its training crops (multiples of 16 for
+# EfficientNet-Lite0): with others the masks of photographs lie some pixels beside the objects.
+#
 # The matrix is one 21 x 21 count over all pixels of the split, void left out; mIoU is its mean over the classes,
 # background included.
 
 # %%
+from types import SimpleNamespace
+
 import pandas as pd
 from IPython.display import display
 
@@ -58,11 +63,12 @@ source, folder, _, val = data.of_stage(p.runs)
 model = records.need(p.runs, "06_train_segmentation", p.run)
 stage = records.begin(p.runs, "07_evaluate", p.run, p, [source, model])
 network = inference.on_device(inference.load_deeplab(model, len(folder.classes) + 1), p.accelerator)
-normalisation = backbones.BACKBONES[model.record["parameters"]["backbone"]].normalisation
+trained = SimpleNamespace(**model.record["parameters"])
+normalisation = backbones.BACKBONES[trained.backbone].normalisation
 protocols = ["single", "multi", *(["crf"] if p.crf else [])]
 single, multi, crf = (stage.folder / q for q in ("single", "multi", "crf"))
 photos, seconds = folder.photos(val), {}
-shown = {"flip": p.flip, "largest": p.largest}
+shown = {"flip": p.flip, "largest": p.largest, "grid": inference.grid_of(trained.backbone, trained.crop)}
 seconds["single"], _ = inference.predict(network, normalisation, photos, single, **shown)
 refined = {"refined": crf if p.crf else None, "processes": p.crf_processes}
 seconds["multi"], seconds["crf"] = inference.predict(

@@ -81,6 +81,7 @@ class FixedBatchNorm(nn.Sequential):
         super().__init__(*layers)
         for norm in self._norms():
             norm.requires_grad_(False)
+        self.train()  # lightning trains a module in the mode that it finds
 
     def _norms(self):
         return (m for m in self.modules() if isinstance(m, nn.BatchNorm2d))

@@ -43,7 +43,11 @@ TEST_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5)  # Sec. IV-A
 
 @torch.inference_mode()
 def multi_scale_maximum(
-    network: Callable[[Tensor], Tensor], image: Tensor, scales: tuple[float, ...], flip: bool = False
+    network: Callable[[Tensor], Tensor],
+    image: Tensor,
+    scales: tuple[float, ...],
+    flip: bool = False,
+    grid: tuple[int, int] = (1, 0),
 ) -> Tensor:
     """Class probabilities: at each pixel and class the largest softmax value over the scales, summing to 1 again.
 
@@ -52,13 +56,14 @@ def multi_scale_maximum(
         image: normalised, ``(1, 3, H, W)``.
         scales: the paper's are 0.5, 0.75, 1, 1.25, 1.5.
         flip: also look at the mirrored image (not in the paper).
+        grid: divisor and remainder of the sides of each copy, see ``grid_of``.
 
     Returns:
         float32 ``(K, H, W)``.
     """
     best = None
     for scale in scales:
-        scaled = rescale(image, scale)
+        scaled = rescale(image, scale, grid)
         views = [scaled, scaled.flip(3)] if flip else [scaled]
         for mirrored, view in enumerate(views):
             logits = network(view).float()
@@ -67,6 +72,16 @@ def multi_scale_maximum(
             probability = logits.softmax(1)
             best = probability if best is None else torch.maximum(best, probability)
     return (best / best.sum(1, keepdim=True))[0].cpu()
+
+
+def grid_of(backbone: str, crop: int) -> tuple[int, int]:
+    """Divisor and remainder of the sides of images in which the cells of ``backbone`` lie as they did in training crops.
+
+    Where a cell looks depends on the padding of each layer, and that on the sides: in a photo of 500 x 375 EfficientNet-Lite0
+    would look up to 12 pixels beside the places that it was taught at, at each scale others, and the masks lie beside the objects.
+    """
+    stride = BACKBONES[backbone].stride
+    return stride, crop % stride
 
 
 def dense_crf(image: np.ndarray, probabilities: np.ndarray, floor: float = 1e-4, **parameters: float) -> np.ndarray:
@@ -226,12 +241,13 @@ def predict(
     processes: int = 0,
     pool: concurrent.futures.Executor | None = None,
     largest: int = 0,
+    grid: tuple[int, int] = (1, 0),
 ) -> tuple[float, float]:
     """Predict masks: ``folder/<id>.png``, indexed, at the size of the photo, and with the CRF ``refined/<id>.png``.
     Images that have them are left out.
 
     The CRF runs in ``processes`` of its own (0: one a core) while the network goes on: pydensecrf holds the
-    interpreter's lock. ``pool``: of as many processes, which are running already.
+    interpreter's lock. ``pool``: of as many processes, which are running already. ``grid``: of the network, see ``grid_of``.
 
     Returns:
         seconds of the network alone, and seconds of everything.
@@ -251,7 +267,7 @@ def predict(
             begun = time.time()
             photo = load_image(path)
             shown = normalisation(at_most(photo, largest))[None].to(device)
-            probabilities = multi_scale_maximum(network, shown, scales, flip).numpy()
+            probabilities = multi_scale_maximum(network, shown, scales, flip, grid).numpy()
             save_mask(folder / f"{image_id}.png", _at_size(probabilities.argmax(0), photo.size))
             busy += time.time() - begun
             if refined is not None:
@@ -312,9 +328,10 @@ def predict_folder(
     out.mkdir(parents=True, exist_ok=True)
     write_json(made, network)
     deeplab = on_device(load_deeplab(stage, outputs_of(run / "model.ckpt")), accelerator)
-    normalisation = BACKBONES[stage.record["parameters"]["backbone"]].normalisation
-    refined = out / "crf" if crf else None
-    predict(deeplab, normalisation, found, out / "multi", scales, refined=refined, largest=largest)
+    p = SimpleNamespace(**stage.record["parameters"])
+    normalisation, refined = BACKBONES[p.backbone].normalisation, out / "crf" if crf else None
+    grid = grid_of(p.backbone, p.crop)
+    predict(deeplab, normalisation, found, out / "multi", scales, refined=refined, largest=largest, grid=grid)
     return out / ("crf" if crf else "multi")
 
 

@@ -128,11 +128,15 @@ class SAFN(nn.Module):
         return maps.localization_maps(self.features(images), labels)
 
 
-def rescale(images: Tensor, scale: float) -> Tensor:
-    """``(B, 3, H, W)`` images at ``scale`` times their size, at least 32 pixels a side (bilinear, antialiased)."""
-    if scale == 1:
+def rescale(images: Tensor, scale: float, grid: tuple[int, int] = (1, 0)) -> Tensor:
+    """``(B, 3, H, W)`` images at ``scale`` times their size, at least 32 pixels a side (bilinear, antialiased).
+
+    ``grid``: divisor and remainder that each side shall have.
+    """
+    divisor, rest = grid
+    size = [max(32, divisor * round((side * scale - rest) / divisor)) + rest for side in images.shape[-2:]]
+    if size == list(images.shape[-2:]):
         return images
-    size = [max(32, round(side * scale)) for side in images.shape[-2:]]
     return F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=scale < 1)
 
 

@@ -107,7 +107,7 @@ def steps_of(profile: str, name: Name, steps: int, batch: int) -> dict[str, Any]
         data = random_photos(root / "data", steps * batch if stage not in SOURCES else 1)
         before, network = peak_megabytes(), network_of(source, built)
         if stage in SOURCES:
-            seconds = _use(network, built.backbone, p, data, root)
+            seconds = _use(network, built, p, data, root)
         else:
             seconds = _train(network, stage, p, data, root, steps, batch)
     return {
@@ -156,11 +156,13 @@ def _train(
     return float(np.mean(np.diff(ends)[1:] if steps > 1 else np.diff(ends)))
 
 
-def _use(network: nn.Module, backbone: str, p: SimpleNamespace, data: VOCFolder, out: Path) -> float:
+def _use(network: nn.Module, built: SimpleNamespace, p: SimpleNamespace, data: VOCFolder, out: Path) -> float:
     network, ids = inference.on_device(network, "cpu"), data.ids("val")
-    normalisation, begun = backbones.BACKBONES[backbone].normalisation, time.perf_counter()
+    normalisation, begun = backbones.BACKBONES[built.backbone].normalisation, time.perf_counter()
     if hasattr(p, "test_scales"):
-        return inference.predict(network, normalisation, data.photos(ids), out / "multi", p.test_scales)[0] / len(ids)
+        masks, grid = out / "multi", inference.grid_of(built.backbone, built.crop)
+        busy, _ = inference.predict(network, normalisation, data.photos(ids), masks, p.test_scales, grid=grid)
+        return busy / len(ids)
     inference.write_maps(network, PlainSet(data, ids, normalisation, p.size), out / "maps", flip=p.flip)
     return (time.perf_counter() - begun) / len(ids)
 

@@ -180,7 +180,7 @@ def test_lite0_weights_of_other_shapes_are_refused_and_right_ones_renamed_in_ord
 
 
 def test_batch_norm_of_resnet_keeps_its_statistics_and_is_not_trained(meta):
-    network = create("resnet101", "none").train()
+    network = create("resnet101", "none")
     norms = layers(network, nn.BatchNorm2d)
     assert len(norms) == 104 and not any(n.training for n in norms)
     assert not any(p.requires_grad for n in norms for p in n.parameters())
@@ -193,7 +193,7 @@ def test_what_was_the_shift_of_lite0_s_batch_norm_is_not_trained():
 
 
 def test_fixed_batch_norm_normalises_by_what_is_stored():
-    network = FixedBatchNorm(OrderedDict(norm=nn.BatchNorm2d(1, eps=0))).train()
+    network = FixedBatchNorm(OrderedDict(norm=nn.BatchNorm2d(1, eps=0)))
     network.norm.running_mean.fill_(3)
     network.norm.running_var.fill_(4)
     assert network(torch.full((2, 1, 2, 2), 7.0)).unique().tolist() == [2.0]  # (7 - 3) / sqrt(4)

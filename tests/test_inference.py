@@ -15,7 +15,7 @@ from safn.data import DataError, VOCFolder, load_mask
 from safn.inference import dense_crf, multi_scale_maximum, predict
 from safn.loading import PlainSet
 from safn.maps import load_maps, maps_prediction
-from safn.network import SAFN, save_network
+from safn.network import SAFN, rescale, save_network
 from safn.records import Input
 from safn.segmentation import DeepLab
 
@@ -53,6 +53,31 @@ class Lookup:
     def __call__(self, view: torch.Tensor) -> torch.Tensor:
         mirrored = bool(view[..., 0].mean() > view[..., -1].mean())
         return torch.tensor(self.table[view.shape[-1], mirrored], dtype=torch.float32)[None]
+
+
+def looks_beside_its_cell(network, height: int) -> float:
+    """How far below the middle of its cell lies what the network averages there, in pixels."""
+    image = torch.rand(1, 3, height, 64, requires_grad=True)
+    cells = network(image)
+    middle = cells.shape[2] // 2
+    cells[0, :, middle, 2].sum().backward()
+    seen = image.grad[0].sum((0, 2))
+    return float((seen * torch.arange(height)).sum() / seen.sum()) - ((middle + 0.5) * height / cells.shape[2] - 0.5)
+
+
+def test_copies_of_any_photo_are_seen_where_training_crops_were():
+    network = backbones.create("efficientnet_lite0", "none")[:6].eval()  # stride 16; what follows sees to the borders
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            layer.weight.data.fill_(1 / layer.weight[0].numel())
+            layer.bias.data.zero_()
+    trained = looks_beside_its_cell(network, 256)
+    assert trained == pytest.approx(7.5, abs=0.1)  # half a cell: TensorFlow pads below only
+    assert looks_beside_its_cell(network, 375) < 4
+    for scale in (0.75, 1, 1.25, 1.5):
+        copy = rescale(torch.zeros(1, 3, 500, 375), scale, inference.grid_of("efficientnet_lite0", 256))
+        assert looks_beside_its_cell(network, copy.shape[2]) == pytest.approx(trained, abs=0.1)
+    assert inference.grid_of("vgg16", 321) == (8, 1)
 
 
 @pytest.mark.parametrize("flip", [False, True])
@@ -350,7 +375,7 @@ def test_attention_statistics_by_numpy(tiny_voc):
 def trained(tmp_path):
     """A complete run of stage 06 of a tiny network with four outputs."""
     work = records.begin(tmp_path / "runs", "06_train_segmentation", "a_1_seed0",
-                         {"backbone": "tiny", "head": "aspp", "head_width": 8, "head_dilation": 12, "resize": [24, 64]})  # fmt: skip
+                         {"backbone": "tiny", "head": "aspp", "head_width": 8, "head_dilation": 12, "crop": 33, "resize": [24, 64]})  # fmt: skip
     torch.manual_seed(0)
     save_network(DeepLab("tiny", "aspp", 4), work.folder / "model.ckpt")
     return work.finish().folder
@@ -366,7 +391,7 @@ def test_a_trained_run_predicts_a_folder_of_images(trained, photos, tmp_path):
     network = inference.load_deeplab(Input(trained, {"parameters": {"backbone": "tiny", "head": "aspp",
                                                                     "head_width": 8, "head_dilation": 12}}), 4)  # fmt: skip
     photo = backbones.IMAGENET(Image.open(images / "photo 0.png").convert("RGB"))[None]
-    expected = multi_scale_maximum(network, photo, (0.5, 1)).numpy().argmax(0)
+    expected = multi_scale_maximum(network, photo, (0.5, 1), grid=inference.grid_of("tiny", 33)).numpy().argmax(0)
     np.testing.assert_array_equal(load_mask(made / "photo_0.png"), expected)
     only = inference.predict_folder(trained, images, tmp_path / "some", (1.0,), only=["photo_1"], accelerator="cpu")
     assert [p.name for p in only.iterdir()] == ["photo_1.png"]

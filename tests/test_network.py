@@ -170,6 +170,9 @@ def test_rescale():
     assert rescale(images, 0.5).shape == (1, 3, 32, 50)  # at least 32 pixels
     assert rescale(images, 1.5).shape == (1, 3, 60, 150)
     assert rescale(torch.zeros(1, 1, 448, 448), 0.75).shape[-2:] == (336, 336)
+    assert rescale(torch.zeros(1, 1, 375, 500), 1, (16, 0)).shape[-2:] == (368, 496)
+    assert rescale(torch.zeros(1, 1, 375, 500), 0.5, (8, 1)).shape[-2:] == (185, 249)
+    assert rescale(torch.zeros(1, 1, 5, 320), 1, (16, 0)).shape[-2:] == (32, 320)
     stripes = torch.tensor([0.0, 1.0]).repeat(32)[None, None, None].expand(1, 1, 64, 64)
     inner = rescale(stripes, 0.5)[..., 2:-2]
     assert inner.std() < 0.2 and abs(inner.mean() - 0.5) < 0.01  # antialiased
@@ -180,7 +183,7 @@ def test_rescale():
 def test_rescaled_images_have_their_size_and_stay_in_range(height, width, scale, seed):
     images = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(seed))
     found = rescale(images, scale)
-    expected = [side if scale == 1 else max(32, round(side * scale)) for side in (height, width)]
+    expected = [max(32, round(side * scale)) for side in (height, width)]
     assert list(found.shape) == [1, 3, *expected] and found.isfinite().all()
     assert images.min() - 1e-6 <= found.min() and found.max() <= images.max() + 1e-6
 
