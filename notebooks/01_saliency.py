@@ -78,7 +78,7 @@ figures.gallery(
     [
         {
             "image": np.asarray(folder.image(i)),
-            "saliency": figures.grey(data.load_mask(stage.folder / f"{i}.png")),
+            "saliency": figures.grey((255 * saliency.load_saliency(stage.folder / f"{i}.png")).astype(np.uint8)),
             "true mask": folder.mask(i),
         }
         for i in shown

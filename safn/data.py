@@ -150,7 +150,7 @@ class VOCFolder:
     def size(self, image_id: str) -> tuple[int, int]:
         """Width and height of ``image``, from the head of the file alone."""
         with reading(f"photo {image_id}"), Image.open(self.base / "JPEGImages" / f"{image_id}.jpg") as image:
-            on_its_side = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+            on_its_side = image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
             return image.size[::-1] if on_its_side else image.size
 
     def photos(self, ids: list[str]) -> dict[str, Path]:

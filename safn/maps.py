@@ -76,7 +76,7 @@ def grad_cam(network: torch.nn.Module, layer: torch.nn.Module, images: Tensor, l
     maps = torch.zeros(*labels.shape, *images.shape[-2:])
     with GradCAM(network, [layer]) as explain:
         for c in torch.nonzero(labels[0]).flatten().tolist():
-            maps[0, c] = torch.from_numpy(explain(images, [ClassifierOutputTarget(c)])[0])
+            maps[0, c] = torch.from_numpy(explain(images.requires_grad_(), [ClassifierOutputTarget(c)])[0])
     return maps.nan_to_num(0)
 
 

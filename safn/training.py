@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -173,7 +174,9 @@ class Segmenter(_Module):
         logits = self.network(batch["image"].contiguous(memory_format=torch.channels_last)).float()
         target = shrunk(batch["mask"], logits.shape[-2:])
         counted = (target != VOID).sum().clamp(min=1)  # a batch of ignored pixels only has loss 0, not NaN
-        loss = F.cross_entropy(logits, target, ignore_index=VOID, reduction="sum") / counted
+        loss = (
+            F.cross_entropy(logits, target, ignore_index=VOID, reduction="none").sum() / counted
+        )  # reproducible on CUDA, too
         return self.logged(loss, batch)
 
 
@@ -271,7 +274,8 @@ class History(lightning.Callback):
 
 
 def seed_everything(seed: int) -> None:
-    """Seed Python, NumPy and torch, and ask torch for reproducible kernels."""
+    """Seed Python, NumPy and torch, and ask torch for reproducible kernels, as far as a GPU has them."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     lightning.seed_everything(seed, verbose=False)
     torch.use_deterministic_algorithms(True, warn_only=True)
 
@@ -280,6 +284,9 @@ def _quiet() -> None:
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    warnings.filterwarnings(
+        "ignore", ".*does not have a deterministic implementation.*"
+    )  # of a GPU; a book bears no warning
     warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*")  # lightning's own call of torch
     warnings.filterwarnings("ignore", ".*Checkpoint directory.*exists and is not empty.*")
 

@@ -71,6 +71,11 @@ def test_maps_of_others_are_brought_to_size_and_grey(tmp_path):
     assert read.shape == (8, 6) and read == pytest.approx(0.2)
 
 
+def test_maps_of_16_bits_keep_their_range(tmp_path):
+    Image.fromarray(np.array([[0, 257 * 100, 65535]], np.uint16)).save(tmp_path / "a.png")
+    np.testing.assert_allclose(load_saliency(tmp_path / "a.png"), [[0, 100 / 255, 1]], atol=1e-6)
+
+
 def test_missing_maps_are_listed_in_order(tmp_path):
     save_saliency(tmp_path / "b.png", np.zeros((2, 2)))
     assert missing(tmp_path, ["c", "b", "a"]) == ["c", "a"] and missing(tmp_path / "nowhere", ["b"]) == ["b"]
