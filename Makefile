@@ -86,10 +86,10 @@ bench: $(INSTALLED)
 
 # The newer of a pair wins; what the formatter and the stripping change goes back into the text.
 sync: $(INSTALLED)
-	@$(RUN) -m jupytext --quiet --sync notebooks/*.py
+	@$(RUN) -m jupytext --quiet --sync notebooks/[01]*.py
 	@$(RUN) -m ruff format --quiet notebooks
-	@$(RUN) -m nbstripout --keep-id --extra-keys 'metadata.papermill cell.metadata.papermill metadata.widgets' notebooks/*.ipynb
-	@$(RUN) -m jupytext --quiet --sync notebooks/*.ipynb
+	@$(RUN) -m nbstripout --keep-id --extra-keys 'metadata.papermill cell.metadata.papermill metadata.widgets' notebooks/[01]*.ipynb
+	@$(RUN) -m jupytext --quiet --sync notebooks/[01]*.ipynb
 
 clean:
 	rm -rf '$(RUNS)'

@@ -9,18 +9,33 @@ HERE = plan.ROOT
 
 PROFILE = config.get("profile", "emoji")
 RUNS = Path(config.get("runs", f"runs/{Path(PROFILE).stem}")).resolve()
-profile = plan.load(PROFILE, config.get("data") or "")
+profile = plan.load(PROFILE, str(config.get("data") or ""))
 JOBS = plan.jobs(profile)
 BOOK = RUNS / "book.built"
 DATA = []  # what a change of makes everything anew; a photograph or a mask in the place of another is not noticed
 if profile["data_folder"]:
-    folder = Path(profile["data_folder"])
+    folder = Path(profile["data_folder"]).expanduser()
     lists = [folder / "VOCdevkit/VOC2012/ImageSets/Segmentation" / f"{name}.txt" for name in ("train_aug", "train", "val")]
     DATA = [path for path in (folder / "image_labels.csv", *lists) if path.exists()]
 
 
 def record(stage, run):
     return RUNS / stage / run / "record.json"
+
+
+def executed(job):
+    return RUNS / "executed" / job.stage / f"{job.run}.ipynb"
+
+
+def by_hand(job):
+    """Whether a stage lies there without the executed notebook that the book shows."""
+    path = record(*job.name)
+    return path.exists() and not executed(job).exists() and not json.loads(path.read_text()).get("restored")
+
+
+if found := [str(record(*job.name).parent) for job in JOBS if by_hand(job)]:
+    hint = "the book shows the notebooks that made its stages, and of these it has none: delete the folders, or give RUNS=another"
+    raise plan.SettingsError("\n  - ".join([hint, *found]))
 
 
 rule all:
@@ -43,7 +58,7 @@ for job in JOBS:
             partial=RUNS / "executed" / job.stage / f"{job.run}.partial.ipynb",
             said=RUNS / "executed" / job.stage / f"{job.run}.partial.ipynb.txt",
         log:
-            RUNS / "executed" / job.stage / f"{job.run}.ipynb",
+            executed(job),
         threads: min(profile["threads"], workflow.cores)
         shell:
             # papermill's output is not atomic; a failed notebook is kept under its final name as well
@@ -66,8 +81,7 @@ rule book:
 
         records = {job.name: json.loads(record(*job.name).read_text()) for job in JOBS}
         here = [job for job in JOBS if not records[job.name].get("restored")]  # the others ran elsewhere
-        executed = {job.name: RUNS / "executed" / job.stage / f"{job.run}.ipynb" for job in here}
         chapters = {}  # of each stage the first run, the main experiment's
-        for (stage, _), path in executed.items():
-            chapters.setdefault(stage, path)
-        print(f"The book: {book.build(RUNS, chapters, RUNS / 'book', executed)}")
+        for job in here:
+            chapters.setdefault(job.stage, executed(job))
+        print(f"The book: {book.build(RUNS, chapters, RUNS / 'book', [job.name for job in here])}")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from json import JSONDecodeError
 from pathlib import Path
 
 from safn import evidence, exporting, inference, photos, rescoring, smoke, submission, voc
 from safn.data import DataError, VOCFolder
+from safn.records import StageError
 from safn.settings import SettingsError, parse_scales
 
 
@@ -16,7 +18,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     try:
         return given.call(given) or 0
-    except (DataError, SettingsError, OSError, UnicodeDecodeError) as error:
+    except (DataError, SettingsError, StageError, OSError, UnicodeDecodeError, JSONDecodeError) as error:
         print(f"python -m safn: {error}", file=sys.stderr)
         return 1
 

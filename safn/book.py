@@ -60,7 +60,9 @@ def build(runs: Path, chapters: dict[str, Path], out: Path, jobs: Iterable[tuple
     if problems:
         raise BookError("\n  - ".join(["the book is not built, its notebooks have faults:", *problems]))
     collect(runs, chapters, out, jobs)
-    command = [str(Path(sys.executable).with_name("jupyter-book")), "build", str(out), "-W", "--keep-going"]
+    # not the script jupyter-book: it names the Python of the folder that it was installed in
+    program = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
+    command = [*program, "build", str(out), "-W", "--keep-going"]
     done = subprocess.run(command, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     log = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout)
     (out / "build.log").write_text(log)
@@ -138,11 +140,15 @@ def collect(runs: Path, chapters: dict[str, Path], out: Path, jobs: Iterable[tup
     """Fill the build folder: prose, chapters, drawings, provenance, pages of code."""
     if out.exists() and any(out.iterdir()) and not (out / "_toc.yml").exists():
         raise BookError(f"{out} holds other files: name a folder that is empty or an earlier build")
-    shutil.rmtree(out, ignore_errors=True)
-    shutil.copytree(ROOT / "book", out / "book")
-    for name in ("_toc.yml", "_config.yml"):
+    old = out.with_name(out.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if out.exists():
+        out.rename(old)  # half deleted it would pass for other files
+        shutil.rmtree(old)
+    (out / "notebooks").mkdir(parents=True)
+    for name in ("_toc.yml", "_config.yml"):  # what an earlier build is known by comes first
         shutil.copy(ROOT / name, out)
-    (out / "notebooks").mkdir()
+    shutil.copytree(ROOT / "book", out / "book")
     for stage in _stages(ROOT / "_toc.yml"):
         if stage in chapters:
             _copy_notebook(chapters[stage], out / "notebooks" / f"{stage}.ipynb")

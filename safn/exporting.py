@@ -35,9 +35,11 @@ def export(runs: Path | str, path: Path, add: bool = False) -> list[str]:
         the stages that were left out, ``<stage>/<run>``: their inputs are not those beside them, or they miss runs.
 
     Raises:
-        DataError: other data, saliency maps or settings than the runs to be added to; every difference is named.
+        DataError: no runs; other data, saliency maps or settings than the runs to be added to, every difference is named.
     """
     own, archive = _own(Path(runs)), path.with_suffix(".npz")
+    if not own:
+        raise DataError(f"{runs} holds no record of a stage: give a folder such as runs/emoji")
     before = read(path) if add and path.exists() else {}
     _check_alike(before, own)
     found = before | own

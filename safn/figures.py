@@ -40,11 +40,11 @@ def gallery(
     rows: list[dict[str, np.ndarray]], classes: list[str], width: float = 9, names: Sequence[str] = ()
 ) -> Figure:
     """A row of pictures an entry: title -> RGB ``(H, W, 3)`` or class ids ``(H, W)``; a legend names the classes
-    that occur (255: ignored); ``names`` stand beside the rows. Without a picture it says so: nothing has a true mask in data without masks."""
+    that occur (255: ignored); ``names`` stand beside the rows. Without a picture it says so: data may have no masks."""
     rows = [row for row in rows if row]
     if not rows:
         figure = plt.figure(figsize=(width, 0.5))
-        figure.text(0.5, 0.5, "no image has a true mask: nothing to show", ha="center", va="center")
+        figure.text(0.5, 0.5, "no image has a true mask, or none a label: nothing to show", ha="center", va="center")
         plt.close(figure)
         return figure
     titles = list(rows[0])
@@ -109,7 +109,7 @@ def map_gallery(folder: VOCFolder, ids: list[str], maps: dict[str, Path], rows: 
         overlays = {name: heat(photo, value) for name, value in values.items()}
         lines.append({"image": np.asarray(photo), **overlays, **shown})
         names.append(folder.classes[c])
-    return gallery(lines, folder.classes, 2.4 * len(lines[0]), names)
+    return gallery(lines, folder.classes, 2.4 * len(lines[0]) if lines else 7, names)
 
 
 def largest_class(mask: np.ndarray, labels: np.ndarray) -> int:
@@ -134,7 +134,7 @@ def attention_gallery(network: SAFN, samples: PlainSet, rows: int) -> Figure:
                 line[f"weight of scale {scale:g}"] = heat(photo, weight)
         lines.append(line)
         names.append(samples.folder.classes[c])
-    return gallery(lines, samples.folder.classes, 2.2 * len(lines[0]), names)
+    return gallery(lines, samples.folder.classes, 2.2 * len(lines[0]) if lines else 7, names)
 
 
 def mask_gallery(folder: VOCFolder, ids: list[str], masks: dict[str, Path], rows: int) -> Figure:

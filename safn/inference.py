@@ -27,7 +27,7 @@ from safn.loading import Normalisation, PlainSet, at_most, plain_loader
 from safn.maps import grad_cam, localization_maps, save_maps
 from safn.network import SAFN, PlainClassifier, load_network, load_tensors, rescale
 from safn.photos import find_images, unreadable
-from safn.records import RECORD, Input, write_json
+from safn.records import RECORD, Input, best_device, write_json
 from safn.segmentation import DeepLab
 
 CRF = {
@@ -155,7 +155,8 @@ def load_deeplab(stage: Input, num_outputs: int) -> DeepLab:
 
 def on_device(network: torch.nn.Module, accelerator: str) -> torch.nn.Module:
     """``network`` on the device that lightning would take for ``accelerator``, channels last, for inference."""
-    kind = {"gpu": "cuda", "auto": "cuda" if torch.cuda.is_available() else "cpu"}.get(accelerator, accelerator)
+    found = best_device()
+    kind = {"auto": found, "gpu": "cuda" if found == "cpu" else found}.get(accelerator, accelerator)
     return network.to(kind, memory_format=torch.channels_last).eval()
 
 

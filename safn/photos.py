@@ -6,6 +6,7 @@ import csv
 import hashlib
 import os
 import shutil
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -81,11 +82,12 @@ def unreadable(path: Path) -> str:
 
 def match(rows: dict[str, np.ndarray], found: dict[str, Path]) -> tuple[dict[str, np.ndarray], list[str]]:
     """Image id -> labels, and a line for each row without image, second row of an image, and image without row."""
-    names = {path.name: image_id for image_id, path in found.items()}
-    names |= {path.stem: image_id for image_id, path in found.items()}
+    composed = lambda name: unicodedata.normalize("NFC", name)  # noqa: E731 - macOS writes é as two characters
+    names = {composed(path.name): image_id for image_id, path in found.items()}
+    names |= {composed(path.stem): image_id for image_id, path in found.items()}
     labels, problems = {}, []
     for name, values in rows.items():
-        image_id = names.get(name, name)
+        image_id = names.get(composed(name), name)
         if image_id not in found:
             problems.append(f"{name}: labelled, but there is no such image")
         elif image_id in labels:

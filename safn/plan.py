@@ -65,11 +65,17 @@ def load(path: Path | str, data_folder: str = "") -> dict[str, Any]:
     if not path.exists():
         known = ", ".join(sorted(p.stem for p in (ROOT / "profiles").glob("*.yaml")))
         raise SettingsError(f"{path} is missing; profiles: {known}")
-    profile = yaml.safe_load(path.read_text())
+    try:
+        profile = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{path} is no YAML: {error}") from error
     if problems := _wrong_kinds(profile):  # what follows reads them
         raise SettingsError("\n  - ".join([f"{path}:", *problems]))
-    profile["data_folder"] = data_folder or profile.get("data_folder", "")
-    problems = [f"{key}: missing key" for key in KEYS - set(profile)]
+    profile["data_folder"] = data_folder = data_folder or profile.get("data_folder", "")
+    problems = [f"data_folder: say where the photographs are, make book PROFILE={path.stem} DATA=/path/to/them"] * (
+        data_folder is None
+    )
+    problems += [f"{key}: missing key" for key in KEYS - set(profile)]
     problems += [f"{key}: unknown key" for key in set(profile) - KEYS - OPTIONAL]
     seeds, segmented = profile.get("seeds") or [], profile.get("segmentation_seeds") or []
     if segmented and (seeds[:1] != segmented[:1] or not set(segmented) <= set(seeds)):
@@ -85,8 +91,8 @@ def load(path: Path | str, data_folder: str = "") -> dict[str, Any]:
             problems.append(f"stages: {stage!r} is unknown; valid: {', '.join(STAGES)}")
         problems += _problems(f"stages: {stage}", lambda given=given: check(given or {}))
     for name, given in (profile.get("segmentations") or {}).items():
-        network = given.get("backbone", ""), given.get("head", "")
-        problems += _problems(f"segmentations: {name}", lambda given=given: check(given))
+        network = (given or {}).get("backbone", ""), (given or {}).get("head", "")
+        problems += _problems(f"segmentations: {name}", lambda given=given: check(given or {}))
         problems += _problems("segmentations", lambda run=f"run@{name}", of=network: pseudo_run(run, *of))
     if not problems:  # each notebook knows its own parameters alone
         problems = [
@@ -101,12 +107,32 @@ def _wrong_kinds(profile: Any) -> list[str]:
     """What keeps a profile from being read at all."""
     if not isinstance(profile, dict):
         return [f"it holds no settings; needed: {', '.join(sorted(KEYS))}"]
-    lists = ("seeds", "experiments", "controls")
-    problems = [f"{key}: {profile[key]!r} is no list" for key in lists if not isinstance(profile.get(key, []), list)]
-    problems += [f"{key}: there must be one" for key in lists[:2] if profile.get(key, True) == []]
-    if not isinstance(profile.get("stages", {}), dict):
-        problems.append(f"stages: {profile['stages']!r} is no table of settings; without any it is {{}}")
-    return problems
+    lists, tables = ("seeds", "experiments", "controls", "segmentation_seeds"), ("stages", "segmentations")
+    kinds = {**dict.fromkeys(lists, (list, "no list")), "upper_bound": (bool, "neither true nor false")}
+    kinds |= {
+        **dict.fromkeys(tables, (dict, "no table of settings; without any it is {}")),
+        "threads": (int, "no number"),
+    }
+    problems = [
+        f"{key}: {profile[key]!r} is {what}"
+        for key, (kind, what) in kinds.items()
+        if not isinstance(profile.get(key, kind()), kind)
+    ]
+    if problems:
+        return problems
+    problems = [f"{key}: there must be one" for key in lists[:2] if profile.get(key, True) == []]
+    problems += [f"{key}: {profile[key]} names one twice" for key in lists if _twice(profile.get(key, []))]
+    wrong = [seed for seed in profile.get("seeds", []) if type(seed) is not int or seed < 0]
+    problems += [f"seeds: {seed!r} is no number from 0 on" for seed in wrong]
+    problems += ["threads: at least 1 is needed"] * (profile.get("threads", 1) < 1)
+    given = {f"{key}: {name}": value for key in tables for name, value in profile.get(key, {}).items()}
+    return problems + [
+        f"{name}: {value!r} is no table of settings" for name, value in given.items() if type(value or {}) is not dict
+    ]
+
+
+def _twice(values: list[Any]) -> bool:
+    return len(set(map(repr, values))) < len(values)
 
 
 def _problems(where: str, call: Callable[[], Any]) -> list[str]:
@@ -120,7 +146,7 @@ def _problems(where: str, call: Callable[[], Any]) -> list[str]:
 def jobs(profile: dict[str, Any]) -> list[Job]:
     """All jobs of a profile, each after those it needs."""
     data, saliency = ("00_data", "default"), ("01_saliency", "default")
-    source = {"data_folder": str(Path(profile["data_folder"]).resolve())} if profile["data_folder"] else {}
+    source = {"data_folder": str(Path(profile["data_folder"]).expanduser().resolve())} if profile["data_folder"] else {}
     plan = [Job(*data, source), Job(*saliency, {}, (data,)), Job("02_baseline", "default", {}, (data,))]
     runs = runs_of(profile)
     main, seed = runs[0], profile["seeds"][0]
@@ -148,7 +174,7 @@ def jobs(profile: dict[str, Any]) -> list[Job]:
         "10_figures": [run for run in same_scales if parse_run(run)["seed"] == seed],
         "11_comparison": [run for _, run in ends],
     }
-    for stage, experiments in compared.items():
+    for stage, experiments in ((stage, of) for stage, of in compared.items() if of):
         drawn = {"baseline": single, **({"second": others[0].run} if others else {})}
         drawn = drawn if stage == "10_figures" else {}
         after = [last[run] for run in [*experiments, *filter(None, drawn.values())]]

@@ -31,9 +31,9 @@ class StageError(RuntimeError):
 
 
 def fingerprint(folder: Path) -> str:
-    """SHA-256 over the names and contents of all files below ``folder`` except its record; 16 hex digits."""
+    """SHA-256 over the names and contents of all files below ``folder`` except its record and hidden ones; 16 hex digits."""
     digest = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in (RECORD, BEGUN)):
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != RECORD and p.name[0] != "."):
         digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:16]
@@ -84,9 +84,15 @@ def environment() -> dict[str, Any]:
         "commit": _commit(),
         "python": platform.python_version(),
         "versions": versions,
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else best_device(),
         "machine": f"{_processor()}, {os.cpu_count()} cores",
     }
+
+
+def best_device() -> str:
+    """What lightning takes for ``auto``: ``cuda``, ``mps`` or another, and ``cpu`` where there is none."""
+    found = torch.accelerator.current_accelerator(check_available=True)
+    return found.type if found else "cpu"
 
 
 def _commit() -> str | None:
@@ -135,10 +141,12 @@ class Stage:
     parameters: dict[str, Any]
     inputs: list[Input]
     started: float = field(default_factory=time.time)
+    finished: bool = False
 
     @property
     def folder(self) -> Path:
-        return self.final.with_name(self.final.name + ".partial")
+        """Where to write, and after ``finish`` where it lies: cells of a notebook can be run again."""
+        return self.final if self.finished else self.final.with_name(self.final.name + ".partial")
 
     def finish(self, metrics: dict[str, Any] | None = None, **extra: Any) -> Input:
         """Write the record and give the folder its final name.
@@ -164,10 +172,12 @@ class Stage:
             **extra,
         }
         write_json(self.folder / RECORD, record)
-        if self.final.exists():
-            (self.final / RECORD).unlink(missing_ok=True)  # first: a folder half deleted must not pass for complete
-            shutil.rmtree(self.final)
-        self.folder.rename(self.final)
+        if not self.finished:
+            if self.final.exists():
+                (self.final / RECORD).unlink(missing_ok=True)  # first: a folder half deleted must not pass for complete
+                shutil.rmtree(self.final)
+            self.folder.rename(self.final)
+            self.finished = True
         return Input(self.final, json.loads((self.final / RECORD).read_text()))
 
 
@@ -231,15 +241,21 @@ def need(runs: Path | str, stage: str, run: str = "default", restored: bool = Fa
             f"{folder} was restored without networks, maps and masks, and they are needed now: delete the folder and run "
             f"notebooks/{stage}.ipynb for it"
         )
-    for name, used in found.record["inputs"].items():
-        record = Path(runs) / name / RECORD
-        now = json.loads(record.read_text())["fingerprint"] if record.exists() else "missing"
+    _check_fresh(Path(runs), stage, run, found.record)
+    return found
+
+
+def _check_fresh(runs: Path, stage: str, run: str, record: dict[str, Any]) -> None:
+    """Whether a stage, and all that it was made from, is still what its inputs led to."""
+    for name, used in record["inputs"].items():
+        earlier = _read(runs / name / RECORD)
+        now = earlier.get("fingerprint", "missing")
         if now != used:
             raise StageError(
-                f"{folder} is stale: it was made from {name} with fingerprint {used}, which is now {now}. "
+                f"{runs / stage / run} is stale: it was made from {name} with fingerprint {used}, which is now {now}. "
                 f"Run notebooks/{stage}.ipynb for it again."
             )
-    return found
+        _check_fresh(runs, *name.split("/"), earlier)
 
 
 def run_name(aggregation: str, scales: tuple[float, ...], seed: int) -> str:

@@ -154,6 +154,22 @@ def test_folder_with_other_files_is_not_replaced(tmp_path):
     assert (tmp_path / "thesis.txt").exists()
 
 
+def test_a_build_that_was_killed_is_built_again(tmp_path, monkeypatch):
+    runs, chapters = make_runs(tmp_path)
+    out = tmp_path / "out"
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    for function in ("rmtree", "copytree"):  # while the earlier build is deleted, while the next is laid out
+        monkeypatch.setattr(book.shutil, function, killed)
+        with pytest.raises(KeyboardInterrupt):
+            book.collect(runs, chapters, out)
+        monkeypatch.undo()
+        book.collect(runs, chapters, out)
+        assert (out / "book" / "index.md").exists() and not out.with_name("out.old").exists()
+
+
 def test_a_warning_of_the_build_fails_it_and_is_shown(tmp_path, monkeypatch):
     root = tmp_path / "root"
     (root / "book").mkdir(parents=True)

@@ -106,6 +106,14 @@ def test_without_counts_there_is_no_archive(exported, tmp_path):
     assert exporting.restore(exported, runs) == []
 
 
+def test_a_folder_without_runs_replaces_no_results(exported, tmp_path):
+    before = exported.read_text(), exported.with_suffix(".npz").read_bytes()
+    for add in (False, True):
+        with pytest.raises(DataError, match="typo holds no record of a stage: give a folder such as runs/emoji"):
+            exporting.export(tmp_path / "typo", exported, add)
+    assert (exported.read_text(), exported.with_suffix(".npz").read_bytes()) == before
+
+
 def test_another_file_is_no_export(tmp_path):
     path = tmp_path / "bench.json"
     path.write_text('{"rows": []}')

@@ -6,7 +6,9 @@ import pytest
 from PIL import Image
 
 from safn import figures
+from safn.backbones import IMAGENET
 from safn.data import VOCFolder, save_mask
+from safn.loading import PlainSet
 from safn.maps import save_maps
 from safn.metrics import ConfusionMatrix
 from safn.saliency import save_saliency
@@ -138,6 +140,15 @@ def test_without_masks_the_galleries_show_photos_all_the_same(made):
         assert k == 3 or row[1][12:16, 8:12].mean() > row[1][25:].mean() + 50
     assert titles(figures.figure4(folder, ids, p["masks"], 2)) == ["(a) image", "(c) ours"]
     assert figures.by_object_size(folder, ids, 2) == [("a0", 0), ("a4", 1)]
+
+
+def test_galleries_of_images_without_labels_say_so(tiny_voc, tmp_path):
+    folder = VOCFolder(tiny_voc)
+    for image_id in folder.labels:
+        folder.labels[image_id] = np.zeros(3, np.float32)
+    samples = PlainSet(folder, list(folder.labels), IMAGENET, 32)
+    for figure in (figures.map_gallery(folder, samples.ids, {}, 3), figures.attention_gallery(None, samples, 3)):
+        assert "nothing to show" in figure.texts[0].get_text()
 
 
 def test_a_gallery_of_nothing_says_so():

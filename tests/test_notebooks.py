@@ -46,7 +46,7 @@ def emoji_runs(tmp_path_factory) -> Path:
 def test_every_notebook_runs_and_the_book_opens(emoji_runs):
     assert (emoji_runs / "book" / "_build" / "html" / "index.html").exists()
     executed = {path.parent.name for path in (emoji_runs / "executed").glob("*/*.ipynb")}
-    assert executed == {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
+    assert executed == {path.stem for path in (ROOT / "notebooks").glob("[01]*.ipynb")}
 
 
 def test_each_stage_left_a_record_with_its_provenance(emoji_runs):
@@ -68,6 +68,17 @@ def test_a_run_scored_once_more_has_its_recorded_numbers(emoji_runs):
 def test_a_second_run_executes_nothing(emoji_runs):
     done = workflow(emoji_runs, TINY, "", "--dry-run")
     assert done.returncode == 0 and "Nothing to be done" in output(done), output(done)
+
+
+def test_a_stage_run_by_hand_is_told_before_anything_runs(emoji_runs):
+    shown = emoji_runs / "executed" / "03_train_safn" / "attention_1-0.5_seed0.ipynb"
+    aside = shown.rename(shown.with_suffix(".aside"))
+    try:
+        done = workflow(emoji_runs, TINY, "", "--dry-run")
+    finally:
+        aside.rename(shown)
+    assert done.returncode != 0 and str(emoji_runs / "03_train_safn" / "attention_1-0.5_seed0") in output(done)
+    assert "delete the folders, or give RUNS=another" in output(done)
 
 
 def test_one_more_scale_set_runs_only_what_depends_on_it(emoji_runs, tmp_path):

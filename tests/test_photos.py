@@ -68,6 +68,11 @@ def test_a_photo_on_its_side_stands_upright(mine, tmp_path):
     assert [folder.image(f"photo_{k}").size for k in (0, 2, 4)] == [(30, 40), (30, 40), (40, 30)]
 
 
+def test_an_accent_may_be_written_as_one_or_two_characters():
+    found = {"cafe\u0301": Path("cafe\u0301.jpg")}  # as macOS names files
+    assert photos.match({"caf\u00e9": np.ones(1), "x.jpg": np.ones(1)}, found)[0].keys() == found.keys()
+
+
 def test_every_problem_is_listed_and_nothing_is_written(mine):
     (mine / "photo 1.JPG").write_bytes((mine / "photo 1.JPG").read_bytes()[:-200])
     (mine / "photo 2.png").unlink()

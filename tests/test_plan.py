@@ -138,6 +138,16 @@ WHOLE = {
         ({"experiments": []}, "experiments: there must be one"),
         ({"seeds": None}, "seeds: None is no list"),
         ({"stages": None}, "stages: None is no table of settings"),
+        ({"data_folder": None}, "data_folder: say where the photographs are, make book PROFILE=p DATA="),
+        ({"seeds": [0, -1, "a"]}, "seeds: -1 is no number from 0 on.*seeds: 'a' is no number"),
+        ({"seeds": [0, 0]}, r"seeds: \[0, 0\] names one twice"),
+        ({"threads": 0, "experiments": ["max_1", "max_1"]}, "experiments: .* names one twice.*threads: at least 1"),
+        (
+            {"threads": "two", "upper_bound": "false"},
+            "upper_bound: 'false' is neither true nor false.*threads: 'two' is no",
+        ),
+        ({"segmentation_seeds": 1}, "segmentation_seeds: 1 is no list"),
+        ({"segmentations": {"vgg16-aspp": 3}}, "segmentations: vgg16-aspp: 3 is no table of settings"),
         (
             {"stages": {"04_localization_maps": {"gamma": 0.3}}},
             "stages: 04_localization_maps: .*gamma: unknown parameter",
@@ -152,6 +162,16 @@ def test_what_would_fail_hours_later_is_refused_at_once(tmp_path, change, said):
     path.write_text(json.dumps(WHOLE | change))
     with pytest.raises(SettingsError, match=f"(?s){said}"):
         plan.load(path)
+
+
+def test_what_is_no_yaml_and_chapters_without_runs(tmp_path):
+    path = tmp_path / "p.yaml"
+    path.write_text("seeds: [0")
+    with pytest.raises(SettingsError, match=r"p\.yaml is no YAML: "):
+        plan.load(path)
+    path.write_text(json.dumps(WHOLE))
+    stages = [job.stage for job in plan.jobs(plan.load(path))]
+    assert "09_scales" not in stages and "08_aggregation" in stages  # nothing weighs scales
 
 
 def test_an_empty_profile_is_refused_with_what_it_needs(tmp_path):

@@ -30,7 +30,7 @@ def test_the_final_name_appears_only_with_the_record(tmp_path):
     (work.folder / "file.txt").write_text("half")
     assert work.folder.is_dir() and work.folder != final and not final.exists()
     done = work.finish({"miou": np.float32(0.25), "each": np.array([1, np.nan])}, note="n")
-    assert done.folder == final and not work.folder.exists()
+    assert done.folder == work.folder == final and [p.name for p in final.parent.iterdir()] == ["default"]
     record = json.loads((final / "record.json").read_text())
     assert sorted(p.name for p in final.iterdir()) == [".begun", "file.txt", "record.json"]
     assert record["metrics"] == {"miou": 0.25, "each": [1, None]} and record["note"] == "n"
@@ -40,6 +40,16 @@ def test_the_final_name_appears_only_with_the_record(tmp_path):
         or record["versions"]["torch"] == torch.__version__
     )
     assert record["seconds"] >= 0 and record["peak_megabytes"] > 10
+
+
+def test_cells_of_a_finished_stage_can_run_again(tmp_path):
+    work = records.begin(tmp_path, "00_data", "default", {})
+    (work.folder / "file.txt").write_text("x")
+    before = work.finish({"miou": 0.1})
+    assert (work.folder / "file.txt").read_text() == "x"
+    again = work.finish({"miou": 0.2})
+    assert again.folder == before.folder == work.folder and again.record["metrics"] == {"miou": 0.2}
+    assert (work.folder / "file.txt").exists() and again.record["fingerprint"] == before.record["fingerprint"]
 
 
 def test_a_crash_while_finishing_leaves_nothing_under_the_final_name(tmp_path, monkeypatch):
@@ -212,6 +222,16 @@ def test_an_input_made_again_to_the_same_bytes_is_not_stale(tmp_path):
     made(tmp_path, "03_train_safn", "a", inputs=[made(tmp_path)])
     made(tmp_path)
     assert records.need(tmp_path, "03_train_safn", "a").name == "03_train_safn/a"
+
+
+def test_a_stage_rests_on_all_stages_before_it(tmp_path):
+    data = made(tmp_path)
+    network = made(tmp_path, "03_train_safn", "a", "network", [data])
+    maps = made(tmp_path, "04_localization_maps", "a", "maps", [network])
+    made(tmp_path, "05_pseudo_ground_truth", "a", "masks", [data, maps])
+    made(tmp_path, "03_train_safn", "a", "another network", [data])
+    with pytest.raises(records.StageError, match="04_localization_maps/a is stale: it was made from 03_train_safn/a"):
+        records.need(tmp_path, "05_pseudo_ground_truth", "a")
 
 
 def test_a_deleted_input_of_an_input_is_refused(tmp_path):
