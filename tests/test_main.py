@@ -83,7 +83,7 @@ def test_photos_says_what_to_run_next(tiny_voc, tmp_path, capsys):
 
 def test_predictions_of_a_run_become_an_archive(tiny_voc, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(backbones.BACKBONES, "tiny", tiny.backbone())
-    parameters = {"backbone": "tiny", "head": "aspp", "head_width": 8, "head_dilation": 12}
+    parameters = {"backbone": "tiny", "head": "aspp", "head_width": 8, "head_dilation": 12, "crop": 32}
     work = records.begin(tmp_path / "runs", "06_train_segmentation", "a_1_seed0", parameters)
     save_network(DeepLab("tiny", "aspp", 4), work.folder / "model.ckpt")
     run, base, out = work.finish().folder, tiny_voc / "VOCdevkit/VOC2012", tmp_path / "predicted"
