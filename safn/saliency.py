@@ -99,9 +99,9 @@ def save_saliency(path: Path, saliency: np.ndarray) -> None:
 def load_saliency(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
     """float32 ``(H, W)`` in 0..1 of a grey PNG of 8 or 16 bits; ``size = (H, W)`` resamples it."""
     with Image.open(path) as image:
-        grey = (
-            image.convert("L") if image.mode[0] != "I" else Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
-        )
+        if image.mode[0] == "I":  # of 16 bits, which convert would cut off at 255
+            image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
+        grey = image.convert("L")
         if size is not None and grey.size != size[::-1]:
             grey = grey.resize(size[::-1], Image.Resampling.BILINEAR)
         return np.asarray(grey, np.float32) / 255

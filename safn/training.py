@@ -174,10 +174,8 @@ class Segmenter(_Module):
         logits = self.network(batch["image"].contiguous(memory_format=torch.channels_last)).float()
         target = shrunk(batch["mask"], logits.shape[-2:])
         counted = (target != VOID).sum().clamp(min=1)  # a batch of ignored pixels only has loss 0, not NaN
-        loss = (
-            F.cross_entropy(logits, target, ignore_index=VOID, reduction="none").sum() / counted
-        )  # reproducible on CUDA, too
-        return self.logged(loss, batch)
+        each = F.cross_entropy(logits, target, ignore_index=VOID, reduction="none")  # CUDA cannot repeat its own sum
+        return self.logged(each.sum() / counted, batch)
 
 
 def shrunk(masks: Tensor, size: tuple[int, int]) -> Tensor:
@@ -284,9 +282,8 @@ def _quiet() -> None:
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
-    warnings.filterwarnings(
-        "ignore", ".*does not have a deterministic implementation.*"
-    )  # of a GPU; a book bears no warning
+    # of a GPU: the run goes on, and the book would refuse the notebook
+    warnings.filterwarnings("ignore", ".*does not have a deterministic implementation.*")
     warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*")  # lightning's own call of torch
     warnings.filterwarnings("ignore", ".*Checkpoint directory.*exists and is not empty.*")
 
