@@ -71,7 +71,9 @@ made = plan.pseudo_run(p.run, p.backbone, p.head, p.label_source, p.seed)
 labels = source if p.label_source == "masks" else records.need(p.runs, "05_pseudo_ground_truth", made)
 stage = records.begin(p.runs, "06_train_segmentation", p.run, p, [source, labels])
 training.seed_everything(p.seed)
-network = DeepLab(p.backbone, p.head, len(folder.classes) + 1, p.weights, p.head_width, p.freeze, p.head_dilation)
+network = DeepLab(
+    p.backbone, p.head, len(folder.classes) + 1, p.weights, p.head_width, p.freeze, p.head_dilation, p.crop
+)
 masks = None if p.label_source == "masks" else labels.folder
 train = [i for i in train if i not in labels.record.get("left_out", ())]
 log = training.train_segmenter(network, p, folder, train, masks, stage.folder)
@@ -84,9 +86,7 @@ charts.curves(log, {"cross-entropy": ["loss"], "learning rate (head)": ["learnin
 inference.on_device(network, p.accelerator)
 shown = figures.spaced(train, 4)
 normalisation = backbones.BACKBONES[p.backbone].normalisation
-inference.predict(
-    network, normalisation, folder.photos(shown), stage.folder / "examples", grid=inference.grid_of(p.backbone, p.crop)
-)
+inference.predict(network, normalisation, folder.photos(shown), stage.folder / "examples")
 trained_on = {} if masks is None else {"trained on": masks}
 figures.mask_gallery(folder, shown, {"learned": stage.folder / "examples", **trained_on}, rows=4)
 

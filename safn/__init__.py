@@ -6,7 +6,7 @@ import warnings
 # progress bars are plain text: they reach logs, executed notebooks and the book alike
 warnings.filterwarnings("ignore", "IProgress not found")
 
-from safn.inference import dense_crf
+from safn.crf import dense_crf
 from safn.metrics import ConfusionMatrix
 from safn.network import SAFN
 from safn.pseudo import pseudo_ground_truth

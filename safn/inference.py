@@ -1,4 +1,4 @@
-"""Multi-scale test (Sec. IV-A), dense CRF, and predictions of a folder of images."""
+"""Maps and predictions of folders of images by trained networks, and the multi-scale test (Sec. IV-A)."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from safn.backbones import BACKBONES
+from safn.crf import dense_crf
 from safn.data import DataError, load_image, save_mask
 from safn.loading import Normalisation, PlainSet, at_most, plain_loader
 from safn.maps import grad_cam, localization_maps, save_maps
@@ -30,14 +31,6 @@ from safn.photos import find_images, unreadable
 from safn.records import RECORD, Input, best_device, write_json
 from safn.segmentation import DeepLab
 
-CRF = {
-    "bi_w": 4,
-    "bi_xy_std": 67,
-    "bi_rgb_std": 3,
-    "pos_w": 3,
-    "pos_xy_std": 1,
-    "iterations": 10,
-}  # Sec. IV-A
 TEST_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5)  # Sec. IV-A
 
 
@@ -47,21 +40,20 @@ def multi_scale_maximum(
     image: Tensor,
     scales: tuple[float, ...],
     flip: bool = False,
-    grid: tuple[int, int] = (1, 0),
 ) -> Tensor:
     """Class probabilities: at each pixel and class the largest softmax value over the scales, summing to 1 again.
 
     Args:
-        network: ``(B, 3, H, W)`` -> logits ``(B, K, h, w)``.
+        network: ``(B, 3, H, W)`` -> logits ``(B, K, h, w)``. If it has a ``grid``, as ``DeepLab`` has, the sides of the
+            copies follow it.
         image: normalised, ``(1, 3, H, W)``.
         scales: the paper's are 0.5, 0.75, 1, 1.25, 1.5.
         flip: also look at the mirrored image (not in the paper).
-        grid: divisor and remainder of the sides of each copy, see ``grid_of``.
 
     Returns:
         float32 ``(K, H, W)``.
     """
-    best = None
+    best, grid = None, getattr(network, "grid", (1, 0))
     for scale in scales:
         scaled = rescale(image, scale, grid)
         views = [scaled, scaled.flip(3)] if flip else [scaled]
@@ -72,58 +64,6 @@ def multi_scale_maximum(
             probability = logits.softmax(1)
             best = probability if best is None else torch.maximum(best, probability)
     return (best / best.sum(1, keepdim=True))[0].cpu()
-
-
-def grid_of(backbone: str, crop: int) -> tuple[int, int]:
-    """Divisor and remainder of the sides of images in which the cells of ``backbone`` lie as they did in training crops.
-
-    Where a cell looks depends on the padding of each layer, and that on the sides: in a photo of 500 x 375 EfficientNet-Lite0
-    would look up to 12 pixels beside the places that it was taught at, at each scale others, and the masks lie beside the objects.
-    """
-    stride = BACKBONES[backbone].stride
-    return stride, crop % stride
-
-
-def dense_crf(image: np.ndarray, probabilities: np.ndarray, floor: float = 1e-4, **parameters: float) -> np.ndarray:
-    """Fully connected CRF with the paper's parameters (``CRF``).
-
-    Classes whose probability stays below ``floor`` at every pixel cannot win and are left out: the time grows with
-    the number of classes.
-
-    Args:
-        image: raw RGB, uint8 ``(H, W, 3)``; not normalised.
-        probabilities: ``(K, H, W)``, summing to 1 over K.
-
-    Returns:
-        refined probabilities, float32 ``(K, H, W)``.
-
-    Raises:
-        ValueError: image and probabilities do not fit.
-        ImportError: pydensecrf is not installed.
-    """
-    try:
-        import pydensecrf.densecrf as dcrf
-    except ImportError as error:
-        raise ImportError(
-            "dense CRF needs pydensecrf: pip install pydensecrf2==1.1 (it needs a C++ compiler)"
-        ) from error
-    image = np.array(image, order="C")  # pydensecrf takes no read-only view
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[:2] != probabilities.shape[1:]:
-        raise ValueError(
-            f"image is {image.dtype} {image.shape}, probabilities are of shape {probabilities.shape}; "
-            "valid: uint8 (H, W, 3) and (K, H, W)"
-        )
-    p = {**CRF, **parameters}
-    kept = np.flatnonzero(probabilities.max((1, 2)) >= floor)
-    height, width = image.shape[:2]
-    field = dcrf.DenseCRF2D(width, height, len(kept))
-    unary = -np.log(probabilities[kept].clip(1e-8, 1)).reshape(len(kept), -1)
-    field.setUnaryEnergy(np.ascontiguousarray(unary, np.float32))
-    field.addPairwiseGaussian(sxy=p["pos_xy_std"], compat=p["pos_w"])
-    field.addPairwiseBilateral(sxy=p["bi_xy_std"], srgb=p["bi_rgb_std"], rgbim=image, compat=p["bi_w"])
-    refined = np.zeros(probabilities.shape, np.float32)
-    refined[kept] = np.array(field.inference(int(p["iterations"]))).reshape(len(kept), height, width)
-    return refined
 
 
 def _crf_prediction(path: Path, probabilities: np.ndarray, largest: int = 0) -> np.ndarray:
@@ -149,7 +89,7 @@ def load_safn(stage: Input, num_classes: int) -> SAFN:
 def load_deeplab(stage: Input, num_outputs: int) -> DeepLab:
     """The segmentation network that stage 06 left, built from its recorded parameters."""
     p = SimpleNamespace(**stage.record["parameters"])
-    network = DeepLab(p.backbone, p.head, num_outputs, "none", p.head_width, head_dilation=p.head_dilation)
+    network = DeepLab(p.backbone, p.head, num_outputs, "none", p.head_width, head_dilation=p.head_dilation, crop=p.crop)
     return load_network(network, stage.folder / "model.ckpt").eval()
 
 
@@ -242,13 +182,12 @@ def predict(
     processes: int = 0,
     pool: concurrent.futures.Executor | None = None,
     largest: int = 0,
-    grid: tuple[int, int] = (1, 0),
 ) -> tuple[float, float]:
     """Predict masks: ``folder/<id>.png``, indexed, at the size of the photo, and with the CRF ``refined/<id>.png``.
     Images that have them are left out.
 
     The CRF runs in ``processes`` of its own (0: one a core) while the network goes on: pydensecrf holds the
-    interpreter's lock. ``pool``: of as many processes, which are running already. ``grid``: of the network, see ``grid_of``.
+    interpreter's lock. ``pool``: of as many processes, which are running already.
 
     Returns:
         seconds of the network alone, and seconds of everything.
@@ -268,7 +207,7 @@ def predict(
             begun = time.time()
             photo = load_image(path)
             shown = normalisation(at_most(photo, largest))[None].to(device)
-            probabilities = multi_scale_maximum(network, shown, scales, flip, grid).numpy()
+            probabilities = multi_scale_maximum(network, shown, scales, flip).numpy()
             save_mask(folder / f"{image_id}.png", _at_size(probabilities.argmax(0), photo.size))
             busy += time.time() - begun
             if refined is not None:
@@ -329,10 +268,9 @@ def predict_folder(
     out.mkdir(parents=True, exist_ok=True)
     write_json(made, network)
     deeplab = on_device(load_deeplab(stage, outputs_of(run / "model.ckpt")), accelerator)
-    p = SimpleNamespace(**stage.record["parameters"])
-    normalisation, refined = BACKBONES[p.backbone].normalisation, out / "crf" if crf else None
-    grid = grid_of(p.backbone, p.crop)
-    predict(deeplab, normalisation, found, out / "multi", scales, refined=refined, largest=largest, grid=grid)
+    normalisation = BACKBONES[stage.record["parameters"]["backbone"]].normalisation
+    refined = out / "crf" if crf else None
+    predict(deeplab, normalisation, found, out / "multi", scales, refined=refined, largest=largest)
     return out / ("crf" if crf else "multi")
 
 

@@ -45,6 +45,10 @@ class DeepLab(nn.Module):
         freeze: number of first backbone stages that keep their weights.
         head_dilation: of fc6 of LargeFOV at stride 8; the paper's 12 reaches 96 pixels to each side, which on small images is
             nearly all padding.
+        crop: side of the training crops. ``grid``, of divisor and remainder, holds for the sides of other images: with them the
+            cells lie as they did in training. Where a cell looks depends on the padding of each layer, and that on the sides:
+            in a photo of 500 x 375 EfficientNet-Lite0 would look up to 12 pixels beside the places that it was taught at, in
+            each copy of the multi-scale test others, and the masks would lie beside the objects.
     """
 
     def __init__(
@@ -56,9 +60,11 @@ class DeepLab(nn.Module):
         head_width: int = 1024,
         freeze: int = 0,
         head_dilation: int = 12,
+        crop: int = 321,
     ) -> None:
         super().__init__()
         kind = backbones.BACKBONES[backbone]
+        self.grid = (kind.stride, crop % kind.stride)
         self.backbone = backbones.create(backbone, weights, "segmentation", freeze)
         if head == "largefov":
             self.head = large_fov(kind.channels, num_outputs, kind.stride, head_width, head_dilation)

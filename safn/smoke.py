@@ -78,7 +78,7 @@ def network_of(stage: str, p: SimpleNamespace) -> nn.Module:
         return PlainClassifier(p.backbone, len(VOC_CLASSES), "none", p.freeze)
     if stage == "03_train_safn":
         return SAFN(p.backbone, len(VOC_CLASSES), p.scales, p.aggregation, "none", p.attention_start, p.freeze)
-    return DeepLab(p.backbone, p.head, len(VOC_CLASSES) + 1, "none", p.head_width, p.freeze, p.head_dilation)
+    return DeepLab(p.backbone, p.head, len(VOC_CLASSES) + 1, "none", p.head_width, p.freeze, p.head_dilation, p.crop)
 
 
 # --- one network, in a process of its own ----------------------------------------------------------------------------
@@ -160,8 +160,7 @@ def _use(network: nn.Module, built: SimpleNamespace, p: SimpleNamespace, data: V
     network, ids = inference.on_device(network, "cpu"), data.ids("val")
     normalisation, begun = backbones.BACKBONES[built.backbone].normalisation, time.perf_counter()
     if hasattr(p, "test_scales"):
-        masks, grid = out / "multi", inference.grid_of(built.backbone, built.crop)
-        busy, _ = inference.predict(network, normalisation, data.photos(ids), masks, p.test_scales, grid=grid)
+        busy, _ = inference.predict(network, normalisation, data.photos(ids), out / "multi", p.test_scales)
         return busy / len(ids)
     inference.write_maps(network, PlainSet(data, ids, normalisation, p.size), out / "maps", flip=p.flip)
     return (time.perf_counter() - begun) / len(ids)
@@ -220,7 +219,9 @@ def operations(parameters: dict[Name, SimpleNamespace], name: Name) -> float:
 
 
 def _text(p: SimpleNamespace) -> str:
-    names = ("backbone", "head", "head_width", "head_dilation", "scales", "aggregation", "attention_start", "freeze")
+    of_safn = ("scales", "aggregation", "attention_start")
+    of_deeplab = ("head", "head_width", "head_dilation", "crop")
+    names = ("backbone", "freeze", *of_safn, *of_deeplab)
     return json.dumps({name: getattr(p, name) for name in names if hasattr(p, name)})
 
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ from torch import nn
 
 from safn import backbones, inference, records
 from safn.data import DataError, VOCFolder, load_mask
-from safn.inference import dense_crf, multi_scale_maximum, predict
+from safn.inference import multi_scale_maximum, predict
 from safn.loading import PlainSet
 from safn.maps import load_maps, maps_prediction
 from safn.network import SAFN, rescale, save_network
@@ -23,11 +22,6 @@ from safn.segmentation import DeepLab
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     monkeypatch.setitem(backbones.BACKBONES, "tiny", tiny.backbone())
-
-
-def softmax(x: np.ndarray) -> np.ndarray:
-    e = np.exp(x - x.max(0))
-    return e / e.sum(0)
 
 
 def enlarge(x: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -74,10 +68,11 @@ def test_copies_of_any_photo_are_seen_where_training_crops_were():
     trained = looks_beside_its_cell(network, 256)
     assert trained == pytest.approx(7.5, abs=0.1)  # half a cell: TensorFlow pads below only
     assert looks_beside_its_cell(network, 375) < 4
+    grid = DeepLab("efficientnet_lite0", weights="none", head_width=8, crop=256).grid
     for scale in (0.75, 1, 1.25, 1.5):
-        copy = rescale(torch.zeros(1, 3, 500, 375), scale, inference.grid_of("efficientnet_lite0", 256))
+        copy = rescale(torch.zeros(1, 3, 500, 375), scale, grid)
         assert looks_beside_its_cell(network, copy.shape[2]) == pytest.approx(trained, abs=0.1)
-    assert inference.grid_of("vgg16", 321) == (8, 1)
+    assert DeepLab("vgg16", weights="none", head_width=8).grid == (8, 1)
 
 
 @pytest.mark.parametrize("flip", [False, True])
@@ -90,81 +85,13 @@ def test_multi_scale_maximum_by_numpy(flip):
     for (_, mirrored), logits in table.items():
         if mirrored and not flip:
             continue
-        views.append(softmax(enlarge(logits[:, :, ::-1] if mirrored else logits, 64, 64)))
+        views.append(tiny.softmax(enlarge(logits[:, :, ::-1] if mirrored else logits, 64, 64)))
     expected = np.max(views, 0)
     expected /= expected.sum(0)
     found = multi_scale_maximum(Lookup(table), ramp, (0.5, 1, 1.5), flip)
     assert found.dtype == torch.float32 and found.shape == (4, 64, 64)
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)
     assert abs(expected - np.mean(views, 0)).max() > 0.1  # the average would be something else
-
-
-@pytest.fixture
-def scene() -> tuple[np.ndarray, np.ndarray]:
-    """A photo of four regions and noisy probabilities of 21 classes, of which four occur."""
-    rng = np.random.default_rng(0)
-    truth = np.zeros((48, 60), int)
-    truth[8:40, 10:30], truth[20:44, 34:54], truth[2:12, 40:58] = 3, 12, 15
-    colours = rng.integers(40, 215, (21, 3))
-    image = np.clip(colours[truth] + rng.normal(0, 6, (48, 60, 3)), 0, 255).astype(np.uint8)
-    logits = np.full((21, 48, 60), -14.0)
-    for c in (0, 3, 12, 15):
-        logits[c] = rng.normal(0, 1, truth.shape) + 1.5 * (truth == c)
-    return image, softmax(logits).astype(np.float32)
-
-
-def full_crf(image: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """All classes, with the parameters of Sec. IV-A written out."""
-    dcrf = pytest.importorskip("pydensecrf.densecrf")
-    k, height, width = probabilities.shape
-    field = dcrf.DenseCRF2D(width, height, k)
-    field.setUnaryEnergy(np.ascontiguousarray(-np.log(probabilities).reshape(k, -1), np.float32))
-    field.addPairwiseGaussian(sxy=1, compat=3)
-    field.addPairwiseBilateral(sxy=67, srgb=3, rgbim=image, compat=4)
-    return np.array(field.inference(10)).reshape(k, height, width)
-
-
-def test_crf_without_the_absent_classes_equals_that_of_all_classes(scene):
-    image, probabilities = scene
-    expected, found = full_crf(image, probabilities), dense_crf(image, probabilities)
-    assert (found.argmax(0) == expected.argmax(0)).mean() >= 0.999
-    assert (found.argmax(0) != probabilities.argmax(0)).mean() > 0.05  # it refined
-    assert found.dtype == np.float32 and found.shape == (21, 48, 60)
-    np.testing.assert_allclose(found.sum(0), 1, atol=1e-3)
-    assert not found[[c for c in range(21) if c not in (0, 3, 12, 15)]].any()
-
-
-def test_crf_parameters_and_read_only_photos_are_taken(scene):
-    image, probabilities = scene
-    image.setflags(write=False)
-    weak = dense_crf(image, probabilities, bi_w=0, pos_w=0)
-    assert (weak.argmax(0) == probabilities.argmax(0)).all()  # nothing pairwise: the input's own maximum
-
-
-@pytest.mark.parametrize(
-    ("change", "text"),
-    [
-        (lambda image: image.astype(np.float32), r"image is float32 \(48, 60, 3\)"),
-        (lambda image: image[..., 0], r"image is uint8 \(48, 60\)"),
-        (
-            lambda image: image.transpose(1, 0, 2),
-            r"image is uint8 \(60, 48, 3\), probabilities are of shape \(21, 48, 60\)",
-        ),
-    ],
-)
-def test_crf_refuses_what_is_no_raw_photo(scene, change, text):
-    pytest.importorskip("pydensecrf.densecrf")
-    image, probabilities = scene
-    with pytest.raises(ValueError, match=text + ".*valid: uint8"):
-        dense_crf(change(image), probabilities)
-
-
-@pytest.mark.fault(16, "the CRF is not installed", "its module hidden from the import")
-def test_without_pydensecrf_the_error_says_what_to_install(scene, monkeypatch, happened):
-    monkeypatch.setitem(sys.modules, "pydensecrf.densecrf", None)
-    with pytest.raises(ImportError, match=r"pip install pydensecrf2==1\.1") as error:
-        dense_crf(*scene)
-    happened(error.value)
 
 
 class Brightest(nn.Module):
@@ -286,9 +213,11 @@ def test_networks_are_rebuilt_from_their_records(tmp_path):
     safn = SAFN("tiny", 3, (1, 0.5), "max").eval()
     loaded = inference.load_safn(stage(tmp_path, safn, scales=[1, 0.5], aggregation="max"), 3)
     assert torch.equal(loaded(images), safn(images)) and not loaded.training
-    deeplab = DeepLab("tiny", "largefov", 4, head_width=8).eval()
-    loaded = inference.load_deeplab(stage(tmp_path, deeplab, head="largefov", head_width=8, head_dilation=12), 4)
-    assert torch.equal(loaded(images), deeplab(images)) and not loaded.training
+    deeplab = DeepLab("tiny", "largefov", 4, head_width=8, crop=64).eval()
+    loaded = inference.load_deeplab(
+        stage(tmp_path, deeplab, head="largefov", head_width=8, head_dilation=12, crop=64), 4
+    )
+    assert torch.equal(loaded(images), deeplab(images)) and loaded.grid == deeplab.grid and not loaded.training
 
 
 def test_maps_are_written_for_present_classes_and_empty_ones_counted(tiny_voc, tmp_path):
@@ -389,9 +318,10 @@ def test_a_trained_run_predicts_a_folder_of_images(trained, photos, tmp_path):
     made = inference.predict_folder(trained, images, out, (0.5, 1.0), accelerator="cpu")
     assert made == out / "multi" and {p.name for p in made.iterdir()} == {f"photo_{k}.png" for k in range(3)}
     network = inference.load_deeplab(Input(trained, {"parameters": {"backbone": "tiny", "head": "aspp",
-                                                                    "head_width": 8, "head_dilation": 12}}), 4)  # fmt: skip
+                                                                    "head_width": 8, "head_dilation": 12, "crop": 33}}), 4)  # fmt: skip
+    assert network.grid == (backbones.BACKBONES["tiny"].stride, 1)
     photo = backbones.IMAGENET(Image.open(images / "photo 0.png").convert("RGB"))[None]
-    expected = multi_scale_maximum(network, photo, (0.5, 1), grid=inference.grid_of("tiny", 33)).numpy().argmax(0)
+    expected = multi_scale_maximum(network, photo, (0.5, 1)).numpy().argmax(0)
     np.testing.assert_array_equal(load_mask(made / "photo_0.png"), expected)
     only = inference.predict_folder(trained, images, tmp_path / "some", (1.0,), only=["photo_1"], accelerator="cpu")
     assert [p.name for p in only.iterdir()] == ["photo_1.png"]

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from safn import inference, plan, training
+from safn import crf, plan, training
 from safn.data import VOCFolder
 from safn.network import SAFN, PlainClassifier
 from safn.segmentation import DeepLab
@@ -60,7 +60,7 @@ def test_test_protocol(stages):
     for run in (MAIN, RESNET):
         said(stages["07_evaluate", run], test_scales=(0.5, 0.75, 1, 1.25, 1.5), crf=True)
     named = {"bi_w": 4, "bi_xy_std": 67, "bi_rgb_std": 3, "pos_w": 3, "pos_xy_std": 1}
-    assert named.items() <= inference.CRF.items() and inference.CRF["iterations"] == 10
+    assert named.items() <= crf.CRF.items() and crf.CRF["iterations"] == 10
 
 
 def test_the_schedules_at_steps_worked_by_hand(stages):
@@ -173,7 +173,10 @@ def test_the_notebooks_hand_their_parameters_to_these_functions():
     """The parameters above reach the networks: the notebooks' own calls, read from their source."""
     wanted = {
         "03_train_safn": ("SAFN", ["backbone", "scales", "aggregation", "weights", "attention_start", "freeze"]),
-        "06_train_segmentation": ("DeepLab", ["backbone", "head", "weights", "head_width", "freeze", "head_dilation"]),
+        "06_train_segmentation": (
+            "DeepLab",
+            ["backbone", "head", "weights", "head_width", "freeze", "head_dilation", "crop"],
+        ),
     }
     for stage, (name, parameters) in wanted.items():
         tree = ast.parse((plan.ROOT / "notebooks" / f"{stage}.py").read_text())

@@ -170,3 +170,8 @@ def train(folder: Path, epochs: int = 3, seed: int = 0, **options):
         **options,
     )
     return log, module.network
+
+
+def softmax(x: np.ndarray) -> np.ndarray:
+    e = np.exp(x - x.max(0))
+    return e / e.sum(0)
