@@ -161,28 +161,44 @@ def seeds(runs: pd.DataFrame, panels: dict[str, str]) -> Figure:
 
 
 def differences(rows: pd.DataFrame) -> Figure:
-    """One panel a measure of ``results.differences``, one row a pair: a dot for the points of mIoU, a thick line for the
-    interval over images, a thin one for that over images and seeds, or over the seeds alone where no image was counted."""
+    """One panel a measure of ``results.differences``, one row a pair: a dot for the points of mIoU, a line for each of its
+    ``intervals``, that over images thick."""
     measures, pairs = list(dict.fromkeys(rows["measure"])), list(dict.fromkeys(rows["difference"]))
-    rows = rows.astype({f"{of} {end}": float for of in ("images", "all") for end in ("from", "to")})  # None: one seed
     figure, axes = plt.subplots(
         1, len(measures), figsize=(10, 1.4 + 0.3 * len(pairs)), sharex=True, sharey=True, squeeze=False
     )
     places = np.arange(len(pairs))[::-1]
-    lines = [("all", 1.2, "95 %, images and seeds"), ("images", 4, "95 %, images")]
-    lines = lines if rows["images from"].notna().any() else [("all", 1.2, "95 %, seeds")]
     for axis, measure in zip(axes[0], measures):
-        shown = rows[rows["measure"] == measure].set_index("difference").reindex(pairs)
+        shown = rows["measure"] == measure
         axis.axvline(0, color="0.5", linestyle="--", linewidth=1)
-        for of, width, label in lines:
-            axis.hlines(places, shown[f"{of} from"], shown[f"{of} to"], color=SERIES[0], linewidth=width, label=label)
-        axis.plot(shown["points"], places, "o", color=SERIES[1], markersize=5)
+        for over, bounds in intervals(rows).items():
+            ends = bounds[shown].set_index(rows["difference"][shown]).reindex(pairs)
+            colour, width = (SERIES[2], 1.2) if over == "seeds" else (SERIES[0], 4 if over == "images" else 1.2)
+            axis.hlines(places, ends["from"], ends["to"], color=colour, linewidth=width, label=f"95 %, {over}")
+        axis.plot(
+            rows[shown].set_index("difference")["points"].reindex(pairs), places, "o", color=SERIES[1], markersize=5
+        )
         axis.set_title(textwrap.fill(measure, 20), fontsize=9)
         axis.set_xlabel("points of mIoU")
     axes[0, 0].set_yticks(places, pairs, fontsize=8)
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), frameon=False, ncols=2, loc="outside upper center")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), frameon=False, ncols=3, loc="outside upper center")
     plt.close(figure)
     return figure
+
+
+def intervals(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The 95 % intervals of ``results.differences`` by what they are over, ``from`` and ``to`` of each row, NaN where it has
+    none; what no row has is left out. Over the seeds alone is that of a row whose runs kept no counts of their images."""
+    found, counted = {}, rows["images from"].notna()
+    for over, of, there in (
+        ("images", "images", counted),
+        ("images and seeds", "all", counted),
+        ("seeds", "all", ~counted),
+    ):
+        bounds = pd.DataFrame({end: rows[f"{of} {end}"].astype(float).where(there) for end in ("from", "to")})
+        if bounds.notna().any(axis=None):
+            found[over] = bounds
+    return found
 
 
 def changes(rows: pd.DataFrame, panels: dict[str, str]) -> Figure:

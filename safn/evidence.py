@@ -95,13 +95,11 @@ def _measured(records: Records) -> pd.DataFrame:
 def _differences(name: str, records: Records) -> Iterator[str]:
     if gaps := _gaps(records):
         yield _frame("What holds and what cannot be told", f"{name}-told", _told(gaps))
-        text = "Differences in points of mIoU, with 95 % intervals over"
-        if counted := any(gap["images from"] is not None for gap in gaps):
-            text += " images, and over images and seeds: dots, thick lines and thin lines"
-        else:
-            text += " the seeds; images were not resampled"
+        kinds = list(charts.intervals(pd.DataFrame(gaps)))
+        text = f"Differences in points of mIoU, with 95 % intervals over {', over '.join(kinds)}"
+        text += " alone, where a run did not keep the counts of its images" * (kinds[-1] == "seeds")
         yield picture(f"differences-{name}", text)
-        yield _frame(text.partition(":")[0], f"{name}-differences", _intervals(gaps, counted))
+        yield _frame(text, f"{name}-differences", _intervals(gaps))
 
 
 def _sizes(name: str, records: Records) -> Iterator[str]:
@@ -177,19 +175,21 @@ def _told(gaps: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{kind: row[kind] or "-" for kind in used} for row in rows]
 
 
-def _intervals(gaps: list[dict[str, Any]], counted: bool) -> list[dict[str, Any]]:
-    """The rows of ``_gaps`` with each interval in one cell; ``counted``: images were resampled."""
-    columns = {"images": "images", "all": "images and seeds"} if counted else {"all": "seeds"}
-
-    def cell(gap: dict[str, Any], of: str) -> str:
-        low, high = gap[f"{of} from"], gap[f"{of} to"]
-        return "-" if low is None else f"{_shown(low, '+')} to {_shown(high, '+')}"
-
-    return [
-        {"measure": g["measure"], "difference": g["difference"], "points": f"{g['points']:+.1f}"}
-        | {"each seed": g["each seed"], **{title: cell(g, of) for of, title in columns.items()}}
+def _intervals(gaps: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of ``_gaps`` with each interval in one cell."""
+    rows = [
+        {
+            "measure": g["measure"],
+            "difference": g["difference"],
+            "points": f"{g['points']:+.1f}",
+            "each seed": g["each seed"],
+        }
         for g in gaps
     ]
+    for over, bounds in charts.intervals(pd.DataFrame(gaps)).items():
+        for row, low, high in zip(rows, bounds["from"], bounds["to"]):
+            row[over] = "-" if pd.isna(low) else f"{_shown(low, '+')} to {_shown(high, '+')}"
+    return rows
 
 
 def plainly(configuration: str) -> str:

@@ -47,6 +47,7 @@ def write(folder: Path) -> None:
     behind = gap | {"difference": "a - 1-0.5", "points": -2.04, "what can be told": "1-0.5 is better"}
     behind |= {"all from": -3.0, "all to": -1.0}
     alone = behind | {"measure": "pseudo", "what can be told": "1-0.5 is better on these images"}
+    alone |= {"images from": None, "images to": None}
     weight = {"run": RUN, "scale": "1", "share": 0.1, "from": 0.6, "median": 0.7, "to": 0.8}
     sizes = {"maps": {"attention": {"small": 20.04, "large": 50.0}}}
     records.append(record("08_aggregation", "default", {}, differences=[gap, behind, alone], by_size=sizes))

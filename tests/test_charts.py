@@ -87,11 +87,15 @@ def test_a_difference_is_a_dot_with_two_intervals_and_one_seed_has_no_wide_one()
     )
     left, right = figure.axes
     assert [text.get_text() for text in left.get_yticklabels()] == ["a", "b"]
-    wide, narrow = left.collections
+    narrow, wide = left.collections
     np.testing.assert_array_equal(wide.get_segments(), [[(-1, 1), (4, 1)], [(-1, 0), (4, 0)]])
     np.testing.assert_array_equal(narrow.get_segments(), [[(1, 1), (2, 1)], [(1, 0), (2, 0)]])
     assert np.isnan(right.lines[-1].get_xdata()[0]) and right.lines[-1].get_xdata()[1] == 1.5
-    assert not right.collections[0].get_segments()[-1].size
-    uncounted = pd.DataFrame([row | {"difference": "a", "images from": None, "images to": None}])
-    (legend,) = charts.differences(uncounted).legends
+    assert not right.collections[1].get_segments()[-1].size
+    uncounted = row | {"difference": "a", "images from": None, "images to": None}
+    (legend,) = charts.differences(pd.DataFrame([uncounted])).legends
     assert [text.get_text() for text in legend.get_texts()] == ["95 %, seeds"]
+    figure = charts.differences(pd.DataFrame([uncounted, alone | {"difference": "a"}]))
+    images, seeds = figure.axes[0].collections
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["95 %, images", "95 %, seeds"]
+    assert seeds.get_segments()[0].tolist() == [[-1, 0], [4, 0]] and not images.get_segments()[0].size

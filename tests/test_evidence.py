@@ -26,8 +26,10 @@ def test_the_evidence_has_means_differences_and_sizes(folder):
     assert "| measure | holds | holds over seeds, images not resampled | fewer than three seeds |" in text
     assert "| maps | 1 / 0.5 better than a by 2.0 | - | a against b (+0.3) |" in text
     assert "| pseudo | - | 1 / 0.5 better than a by 2.0 | - |" in text
-    assert "| maps | a against b | +0.3 | +0.3 | -0.04 to +0.56 | - |" in text
-    assert "| maps | a against 1 / 0.5 | -2.0 | +0.3 | -0.04 to +0.56 | -3.0 to -1.0 |" in text
+    assert "intervals over images, over images and seeds, over seeds alone, where a run did not keep the counts" in text
+    assert "| maps | a against b | +0.3 | +0.3 | -0.04 to +0.56 | - | - |" in text
+    assert "| maps | a against 1 / 0.5 | -2.0 | +0.3 | -0.04 to +0.56 | -3.0 to -1.0 | - |" in text
+    assert "| pseudo | a against 1 / 0.5 | -2.0 | +0.3 | - | - | -3.0 to -1.0 |" in text
     assert (
         "|  | small (< 10 %) | large (> 30 %) |" in text and "| attention, 1 / 0.5 | 22.0 ± 2.0 | 62.0 ± 2.0 |" in text
     )
@@ -43,7 +45,7 @@ def test_differences_without_counts_are_of_the_seeds(folder):
         gap |= {"images from": None, "images to": None}
     path.write_text(json.dumps(records))
     text = evidence.sections("photos", folder)
-    assert "intervals over the seeds; images were not resampled" in text
+    assert "intervals over seeds alone, where a run did not keep the counts of its images" in text
     assert "| measure | difference | points | each seed | seeds |" in text and "images and seeds" not in text
 
 
