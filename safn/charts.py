@@ -155,6 +155,7 @@ def seeds(runs: pd.DataFrame, panels: dict[str, str]) -> Figure:
                 axis.plot([values.mean()] * 2, [place - 0.35, place + 0.35], color=SERIES[1], linewidth=2)
         axis.set_title(title, fontsize=9)
         axis.set_xlabel("%")
+        axis.locator_params(axis="x", nbins=4)  # more would run into those of the next panel
     axes[0, 0].set_yticks(range(len(names)), names[::-1])
     plt.close(figure)
     return figure
@@ -196,6 +197,7 @@ def intervals(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
         ("seeds", "all", ~counted),
     ):
         bounds = pd.DataFrame({end: rows[f"{of} {end}"].astype(float).where(there) for end in ("from", "to")})
+        bounds = bounds.where(np.isfinite(bounds))  # one seed has no end
         if bounds.notna().any(axis=None):
             found[over] = bounds
     return found

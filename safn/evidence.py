@@ -95,9 +95,9 @@ def _measured(records: Records) -> pd.DataFrame:
 def _differences(name: str, records: Records) -> Iterator[str]:
     if gaps := _gaps(records):
         yield _frame("What holds and what cannot be told", f"{name}-told", _told(gaps))
-        kinds = list(charts.intervals(pd.DataFrame(gaps)))
-        text = f"Differences in points of mIoU, with 95 % intervals over {', over '.join(kinds)}"
-        text += " alone, where a run did not keep the counts of its images" * (kinds[-1] == "seeds")
+        kinds = charts.intervals(pd.DataFrame(gaps))
+        text = "Differences in points of mIoU" + f", with 95 % intervals over {', or '.join(kinds)}" * bool(kinds)
+        text += " alone, where a run did not keep the counts of its images" * ("seeds" in kinds)
         yield picture(f"differences-{name}", text)
         yield _frame(text, f"{name}-differences", _intervals(gaps))
 

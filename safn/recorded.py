@@ -13,7 +13,7 @@ from safn import exporting
 from safn.exporting import Records
 from safn.metrics import CONVENTIONS
 from safn.pages import ROOT, table
-from safn.plan import CHAIN, base_run, place
+from safn.plan import CHAIN, TRAINED, base_run, place
 from safn.records import parse_run
 from safn.results import PROTOCOLS
 from safn.settings import AGGREGATIONS
@@ -97,13 +97,13 @@ TAUGHT = {
 def measured_with(records: Records) -> str:
     """What the numbers of a file were measured with."""
     data = records["00_data", "default"]
-    each = lambda of: ", ".join(sorted({str(v) for r in records.values() if (v := of(r))}))  # noqa: E731
+    each = lambda of: "; ".join(sorted({str(v) for r in records.values() if (v := of(r))}))  # noqa: E731
     network = each(lambda r: "head" in r["parameters"] and f"{r['parameters']['backbone']}, {r['parameters']['head']}")
     return (
         f"{data['metrics']['train_images']} training and {data['metrics']['val_images']} validation images "
         f"(fingerprint `{data.get('data', '')}`). Backbone of the classifiers: {each(lambda r: 'scales' in r['parameters'] and r['parameters']['backbone'])}; "
-        f"initial weights: {each(lambda r: r.get('init'))}; saliency: {each(lambda r: r.get('detector'))}; "
-        f"segmentation: {network or 'none yet'}. {each(_computer)}."
+        f"initial weights: {each(lambda r: r.get('init'))}; saliency: {each(lambda r: r.get('detector')) or 'none'}; "
+        f"segmentation: {network or 'none'}. Trained on {each(lambda r: r['stage'] in TRAINED and _computer(r))}."
         + "".join(f" {text}." for name, text in TAUGHT.items() if any(name in run for _, run in records))
     )
 

@@ -99,3 +99,5 @@ def test_a_difference_is_a_dot_with_two_intervals_and_one_seed_has_no_wide_one()
     images, seeds = figure.axes[0].collections
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["95 %, images", "95 %, seeds"]
     assert seeds.get_segments()[0].tolist() == [[-1, 0], [4, 0]] and not images.get_segments()[0].size
+    endless = row | {"difference": "a", "all from": -np.inf, "all to": np.inf}
+    assert list(charts.intervals(pd.DataFrame([endless]))) == ["images"]
