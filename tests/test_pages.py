@@ -24,14 +24,14 @@ def test_paper_to_code_names_a_place_in_each_row():
 def test_names_of_a_module_lead_to_the_section_that_shows_them():
     names = pages.names(pages.ROOT / "safn" / "network.py")
     assert names["SAFN"] == names["SAFN.forward"] == "SAFN" and names["aggregate"] == "aggregate"
-    assert pages.names(pages.ROOT / "safn" / "inference.py")["CRF"] is None
+    assert pages.names(pages.ROOT / "safn" / "crf.py")["CRF"] is None
 
 
 def test_links():
-    text = "`safn/maps.py`, `safn/network.py::SAFN.maps`, `safn/inference.py::CRF`, `safn/maps.py::nothing`, `safn/none.py`"
+    text = "`safn/maps.py`, `safn/network.py::SAFN.maps`, `safn/crf.py::CRF`, `safn/maps.py::nothing`, `safn/none.py`"
     assert pages.linked(text) == (
         "[`safn/maps.py`](#code-safn-maps), [`safn/network.py::SAFN.maps`](#code-safn-network-safn), "
-        "[`safn/inference.py::CRF`](#code-safn-inference), `safn/maps.py::nothing`, `safn/none.py`"
+        "[`safn/crf.py::CRF`](#code-safn-crf), `safn/maps.py::nothing`, `safn/none.py`"
     )
     assert pages.linked(pages.linked(text)) == pages.linked(text)
     assert pages.unknown_names(text) == ["safn/maps.py::nothing", "safn/none.py"]
