@@ -16,11 +16,10 @@ from safn import published
 from safn.data import DataError
 from safn.expected import unlike
 from safn.metrics import bootstrap
-from safn.plan import CHAIN, base_run, place
+from safn.plan import CHAIN, TRAINED, base_run, place
 from safn.records import RECORD, Input, need, parse_run
 from safn.scoring import load_counts
 
-TRAINED = "06_train_segmentation"
 PROTOCOLS = {"single": "single scale", "multi": "multiple scales", "crf": "multiple scales + CRF"}
 COLUMNS = {
     "val_mAP": "mAP, validation images",
@@ -64,7 +63,7 @@ def collect(runs: Path | str, experiments: list[str], segmentation: str = "make"
             kept = (Path(runs) / stage / place(stage, run) / RECORD).exists()
             record = need(runs, stage, place(stage, run), restored=True).record if kept else {}
             row |= {k: float("nan") if v is None else v for k, v in record.get("metrics", {}).items()}
-            if stage == TRAINED and record:
+            if stage == TRAINED[-1] and record:
                 row["network"] = network_of(record)
         rows.append(row)
         ends.append(end)
@@ -144,7 +143,8 @@ def differences(runs: Path | str, table: pd.DataFrame, by: str, draws: int = 100
     Over images: a paired bootstrap of the mean over the seeds; it says what other images would change, and is NaN where a
     run has not kept its counts. Over images and seeds: with the t interval of the seeds' differences added in quadrature,
     ``sqrt(images^2 + seeds^2)``; it says what another training would change as well, and with three seeds it is wide;
-    without counts it is of the seeds alone. A pair of runs shares its seed.
+    without counts it is of the seeds alone. A pair of runs shares its seed. Where it does not share the machine, nothing can
+    be told: the same seed makes another network on another kind of processor.
 
     Args:
         table: of ``collect``.
@@ -175,8 +175,17 @@ def differences(runs: Path | str, table: pd.DataFrame, by: str, draws: int = 100
             row = {"measure": measure, "difference": f"{first} - {second}", "points": each.mean()}
             row["each seed"] = ", ".join(f"{gap:+.1f}" for gap in each)
             bounds = _intervals(each, gaps)
-            rows.append(row | bounds | {"what can be told": _verdict(each, bounds, first, second)})
+            alike = all(_machines(runs, a, stage) == _machines(runs, b, stage) for a, b in pairs)
+            told = _verdict(each, bounds, first, second) if alike else "nothing: trained on unlike machines"
+            rows.append(row | bounds | {"what can be told": told})
     return pd.DataFrame(rows)
+
+
+def _machines(runs: Path | str, run: str, stage: str) -> list[tuple[str, str]]:
+    """Device and processor that trained each network which a stage of a run rests on."""
+    paths = [Path(runs) / trained / place(trained, run) / RECORD for trained in TRAINED if trained <= stage]
+    kept = [json.loads(path.read_text()) for path in paths if path.exists()]
+    return [(record["device"], record["machine"]) for record in kept]
 
 
 def _check_alike(runs: Path | str, names: Iterable[str], by: str) -> None:

@@ -111,6 +111,17 @@ def test_runs_that_differ_in_more_than_what_is_compared_are_refused(tmp_path):
     assert str(error.value).endswith("\n  - 03_train_safn/max_1-0.5_seed0: epochs 6 and 8")
 
 
+def test_nothing_is_told_of_runs_of_unlike_machines(tmp_path):
+    table = of_seeds(tmp_path, [8, 9, 7], [5, 5, 5])
+    for run in table["run"]:
+        records.begin(tmp_path, "03_train_safn", run, {}).finish({})
+    told = lambda: results.differences(tmp_path, table, "aggregation", draws=20)["what can be told"].to_list()  # noqa: E731
+    assert told() == ["attention is better"]
+    path = tmp_path / "03_train_safn" / "max_1-0.5_seed1" / records.RECORD
+    records.write_json(path, json.loads(path.read_text()) | {"machine": "another processor, 2 cores"})
+    assert told() == ["nothing: trained on unlike machines"]
+
+
 def test_a_run_without_segmentation_is_compared_by_its_maps_alone(tmp_path):
     of_seeds(tmp_path, [8, 9, 7], [5, 5, 5])
     for seed in (1, 2):
