@@ -28,8 +28,8 @@
 # | **Reads** | `00_data` |
 # | **Writes** | `03_train_safn/<run>`: `model.ckpt`, `log.csv` |
 # | **Command** | `papermill 03_train_safn.ipynb out.ipynb -p scales "[1,0.75,0.5]"` |
-# | **Expected** | validation mAP 68.1 ± 2.1 (emoji, three seeds), 85.9 (photographs, profile `voc-subset`, seed 0); the check at the end has ranges |
-# | **Time** | 3 minutes on one core (emoji), 40 minutes on two for the photographs of `voc-subset` |
+# | **Expected** | validation mAP 68.1 ± 2.1 (emoji, three seeds), 84.7 ± 0.4 (photographs, profiles `voc-subset` and `evidence`, three seeds); the check at the end has ranges |
+# | **Time** | 3 minutes on one core (emoji), 10 to 40 for the photographs of `voc-subset`, by the processor |
 #
 # `run` is named after aggregation, scales and seed, so that the runs of an ablation lie side by side.
 
