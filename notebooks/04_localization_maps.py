@@ -32,7 +32,7 @@
 # %%
 from IPython.display import display
 
-from safn import backbones, charts, data, expected, figures, inference, loading, metrics, records, scoring, settings
+from safn import backbones, charts, data, expected, figures, inference, loading, records, scoring, settings
 
 # %% tags=["parameters"]
 # parameters
@@ -73,20 +73,19 @@ print(f"maps without a positive value, set to 0: {empty['train']} of the trainin
 
 # %%
 sweep = scoring.sweep_maps(folder, train, stage.folder / "train")
-official = float(metrics.mean_iou(scoring.listed(folder, train, sweep.counts).sum(0)))
+scores = scoring.numbers_of_maps(folder, train, sweep)
 alone = scoring.at_threshold(folder, val, stage.folder / "val", sweep.threshold)
 display(charts.sweep({"training images": sweep.miou}))
 charts.percent(
     {
-        "training images, best threshold": sweep.miou.max(),
-        "those of the official train list, same threshold": official,
+        "training images, best threshold": scores["map_miou"],
+        "those of the official train list, same threshold": scores["map_miou_train_list"],
         "validation images, predicted classes, same threshold": alone.miou(),
     }
 )
 
 # %%
-by_size = metrics.iou_by_size(sweep.counts)
-charts.percent(by_size)
+charts.percent({k.removeprefix("map_iou "): v for k, v in scores.items() if k.startswith("map_iou ")})
 
 # %%
 figures.map_gallery(folder, train, {"localization map": stage.folder / "train"}, rows=5)
@@ -95,14 +94,7 @@ figures.map_gallery(folder, train, {"localization map": stage.folder / "train"},
 # ## Check
 
 # %%
-scores = {
-    "map_miou": sweep.miou.max(),
-    "map_miou_train_list": official,
-    "map_threshold": sweep.threshold,
-    "classifier_only_val_miou": alone.miou(),
-    "empty_maps": empty["train"],
-    **{f"map_iou {k}": v for k, v in by_size.items()},
-}
+scores |= {"classifier_only_val_miou": alone.miou(), "empty_maps": empty["train"]}
 scoring.save_counts(stage.folder / "counts.npz", sweep.counts)
 done = stage.finish(scores, init=model.record["init"])
 expected.compare(done, source)

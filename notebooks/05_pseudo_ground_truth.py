@@ -36,7 +36,7 @@
 import pandas as pd
 from IPython.display import display
 
-from safn import charts, data, expected, figures, metrics, pseudo, records, scoring, settings
+from safn import charts, data, expected, figures, pseudo, records, scoring, settings
 
 # %% tags=["parameters"]
 # parameters
@@ -69,13 +69,13 @@ print(f"{len(train)} masks, {len(left_out)} images left out, {len(train) - len(s
 # becomes of the ignored pixels decides a lot, so all three conventions are given.
 
 # %%
-matrix, counts = scoring.score_masks(folder, train, stage.folder)
-official = scoring.listed(folder, train, counts).sum(0)
+_, counts = scoring.score_masks(folder, train, stage.folder)
+scores = scoring.numbers_of_pseudo(folder, train, counts)
 conventions = {"drop": "ignored pixels dropped", "background": "as background", "wrong": "as wrong"}
 pd.DataFrame(
     {
-        "all training images": {v: matrix.miou(k) for k, v in conventions.items()},
-        "official train list": {v: float(metrics.mean_iou(official, k)) for k, v in conventions.items()},
+        "all training images": {v: scores[f"pseudo_miou_{k}"] for k, v in conventions.items()},
+        "official train list": {v: scores[f"pseudo_miou_{k}_train_list"] for k, v in conventions.items()},
     }
 ).mul(100).round(1)
 
@@ -84,10 +84,8 @@ pd.DataFrame(
 # it. An ignored pixel is no call.
 
 # %%
-print(f"ignored: {100 * matrix.ignored_share():.1f} % of the pixels")
-precision, recall = metrics.precision_recall(matrix.matrix)
-per_class = {"IoU, ignored dropped": matrix.iou("drop"), "precision": precision, "recall": recall}
-per_class = pd.DataFrame(per_class, ["background", *folder.classes])
+print(f"ignored: {100 * scores['ignored_share']:.1f} % of the pixels")
+per_class = pd.DataFrame(scoring.classes_of_pseudo(folder, train, counts))
 per_class.mul(100).round(1).transpose()
 
 # %% [markdown]
@@ -120,9 +118,6 @@ figures.pseudo_gallery(folder, salient, maps.folder / "train", saliency.folder, 
 # ## Check
 
 # %%
-scores = {f"pseudo_miou_{k}": matrix.miou(k) for k in conventions}
-scores |= {f"pseudo_miou_{k}_train_list": float(metrics.mean_iou(official, k)) for k in conventions}
-scores |= {"ignored_share": matrix.ignored_share()}
 scoring.save_counts(stage.folder / "counts.npz", counts)
 done = stage.finish(
     scores,

@@ -121,9 +121,8 @@ figures.mask_gallery(folder, val, {names[q]: stage.folder / q for q in protocols
 # ## Check
 
 # %%
-scores = {f"val_miou_{q}": matrices[q].miou() for q in protocols}
+scores = scoring.numbers_of_evaluation(counts)
 scores |= {f"seconds_{q}": seconds[q] for q in protocols}  # crf: network and CRF side by side
-scores |= {f"val_iou_{protocols[-1]} {k}": v for k, v in by_size.iloc[:, -1].items()}
 done = stage.finish(
     scores,
     init=model.record["init"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,10 +31,17 @@ MEANS = {
         "pseudo_miou_drop_train_list": "pseudo, 255 dropped",
         "pseudo_miou_background_train_list": "255 as background",
         "pseudo_miou_wrong_train_list": "255 as wrong",
+        "ignored_share_train_list": "share of 255",
     },
     "segmentation (mIoU, validation images)": {f"val_miou_{key}": text for key, text in PROTOCOLS.items()},
 }
 LISTED = "_train_list"
+# the tables by class: title -> stage and what its record has of each class
+CLASSES = {
+    "pseudo ground truth, precision / recall, training images": (CHAIN[2], ("precision", "recall")),
+    "the same on the official train list": (CHAIN[2], ("precision, train list", "recall, train list")),
+    "segmentation, IoU, validation images, multiple scales + CRF": (CHAIN[4], ("crf",)),
+}
 PANELS = {
     "map_miou": "maps, training images",
     "pseudo_miou_background": "pseudo ground truth,\n255 as background",
@@ -53,6 +61,7 @@ def sections(name: str, folder: Path = FOLDER) -> str:
     if _drawable(records):
         parts.append(picture(f"seeds-{name}", text))
     parts += [*_means(name, records), *_differences(name, records), *_sizes(name, records), *_weights(name, records)]
+    parts += _classes(name, records)
     if _thresholds(records):
         text = "The thresholds of the pseudo ground truth, one at a time moved, on up to 150 training images; dashed: as set"
         parts.append(picture(f"thresholds-{name}", text))
@@ -103,12 +112,13 @@ def _differences(name: str, records: Records) -> Iterator[str]:
 
 
 def _sizes(name: str, records: Records) -> Iterator[str]:
-    found = _by_size(records)
-    for number, (what, (means, spread)) in enumerate(found.items()):
+    found, rows = _by_size(records), []
+    for what, (means, spread) in found.items():
         cells = means.map("{:.1f}".format) + spread.map(lambda s: "" if pd.isna(s) else f" ± {s:.1f}")
-        seeds = "one seed" if spread.isna().all(axis=None) else "mean ± standard deviation over the seeds"
-        caption = f"Foreground IoU (%) by the share of the image that the class covers, {seeds}: {what}"
-        yield table(caption, f"{name}-sizes-{number}", ["", *cells.index], [[c, *cells[c]] for c in cells])
+        rows += [[what, c, *cells[c]] for c in cells]
+    if found:
+        text = "Foreground IoU (%) by the share of the image that the class covers: means ± standard deviation over the seeds that all have"
+        yield table(text, f"{name}-sizes", ["", "", *cells.index], rows)
     if "maps" in found:
         text = "Maps by object size: means over the seeds, whiskers: their standard deviation"
         yield picture(f"sizes-{name}", text)
@@ -121,6 +131,27 @@ def _by_size(records: Records) -> dict[str, tuple[pd.DataFrame, pd.DataFrame]]:
     runs = runs.assign(configuration=runs["configuration"].map(plainly))
     means, spread = (by_size(runs, "configuration", of) for of in ("mean", "std"))
     return {what: (means[what], spread[what]) for what in means}
+
+
+def _classes(name: str, records: Records) -> Iterator[str]:
+    order = list(dict.fromkeys(runs_of(records)["configuration"]))
+    for number, (what, (stage, measures)) in enumerate(CLASSES.items()):
+        each: dict[str, list[pd.DataFrame]] = {kind: [] for kind in order}
+        for (of, run), record in records.items():
+            if of == stage and set(measures) <= record.get("per_class", {}).keys():
+                each[re.sub(r"_seed\d+", "", run)].append(
+                    pd.DataFrame(record["per_class"], dtype=float)[list(measures)]
+                )
+        means = {plainly(kind): pd.concat(of).groupby(level=0, sort=False).mean() for kind, of in each.items() if of}
+        if means:
+            shown = pd.DataFrame(
+                {
+                    kind: of.map(lambda v: "-" if pd.isna(v) else f"{100 * v:.1f}").agg(" / ".join, axis=1)
+                    for kind, of in means.items()
+                }
+            )
+            rows = [[of, *cells] for of, cells in zip(shown.index, shown.to_numpy())]
+            yield table(f"By class (%), means over the seeds: {what}", f"{name}-classes-{number}", ["", *shown], rows)
 
 
 def _weights(name: str, records: Records) -> Iterator[str]:

@@ -50,8 +50,7 @@ class ConfusionMatrix:
 
     def ignored_share(self) -> float:
         """Share of the counted pixels that were predicted 255; NaN where nothing was counted."""
-        counted = self.matrix.sum()
-        return float(self.matrix[:, -1].sum() / counted) if counted else float("nan")
+        return ignored_share(self.matrix)
 
 
 def iou_of(matrix: np.ndarray, ignored: str = "wrong") -> np.ndarray:
@@ -73,6 +72,11 @@ def mean_iou(matrix: np.ndarray, ignored: str = "wrong") -> np.ndarray:
     there = ~np.isnan(iou)
     return np.divide(np.where(there, iou, 0).sum(-1), there.sum(-1), out=np.full(iou.shape[:-1], np.nan),
                      where=there.any(-1))  # fmt: skip
+
+
+def ignored_share(matrix: np.ndarray) -> float:
+    """Share of the counted pixels of one matrix ``(n, n + 1)`` that were predicted 255; NaN where nothing was counted."""
+    return float(matrix[:, -1].sum() / matrix.sum()) if matrix.any() else float("nan")
 
 
 def precision_recall(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

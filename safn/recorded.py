@@ -77,7 +77,8 @@ def overview(folder: Path = FOLDER) -> str:
         caption = f"Profile {name}, every run: mAP and mIoU in percent; maps and pseudo ground truth on training images"
         head = ["run", *OVERVIEW]
         sections.append(
-            f"## Profile {name}\n\n{measured_with(records)}\n\n{table(caption, f'recorded-{name}', head, rows)}"
+            f"## Profile {name}\n\n{measured_with(records)} Data, saliency and comparing chapters have "
+            f"[their records](#{label(name, 'shared')}), too.\n\n{table(caption, f'recorded-{name}', head, rows)}"
         )
     return "\n".join(sections) or "No run is recorded yet.\n"
 
@@ -128,17 +129,23 @@ def write_pages(out: Path, folder: Path = FOLDER) -> None:
         parts = [f"# Records of {name}\n"]
         for run in runs_of(records)["run"]:
             parts.append(f"({label(name, run)})=\n## {run}\n")
-            for record in chain_of(records, run):
-                settings = ", ".join(f"{k} {v}" for k, v in record["parameters"].items() if k != "run")
-                numbers = ", ".join(f"{k} {'-' if v is None else f'{v:.5g}'}" for k, v in record["metrics"].items())
-                made = f"commit `{record['commit']}`, {record['seconds']:,.0f} s, fingerprint `{record['fingerprint']}`"
-                parts.append(
-                    f"**`{record['stage']}/{record['run']}`**, {made}, {record['finished']}\n"
-                    f"- Settings: {settings}\n- Numbers: {numbers}\n"
-                )
-                if "per_class" in record:
-                    parts[-1] += _by_class(record["per_class"])
+            parts += map(_section, chain_of(records, run))
+        parts.append(f"({label(name, 'shared')})=\n## What the runs share, and the chapters that compare them\n")
+        parts += [_section(record) for (stage, _), record in records.items() if stage not in CHAIN]
         (out / f"{name}.md").write_text("\n".join(parts))
+
+
+def _section(record: dict[str, Any]) -> str:
+    """Settings, cost and numbers of one stage."""
+    settings = ", ".join(f"{k} {v}" for k, v in record["parameters"].items() if k != "run")
+    numbers = ", ".join(f"{k} {'-' if v is None else f'{v:.5g}'}" for k, v in record["metrics"].items())
+    made = f"commit `{record['commit']}`, {record['seconds']:,.0f} s, fingerprint `{record['fingerprint']}`"
+    since = [f"{what} {record[what]}" for what in ("init", "detector") if record.get(what)]
+    return (
+        f"**`{record['stage']}/{record['run']}`**, {made}, {record['finished']}\n"
+        f"- Made with: {', '.join([_computer(record), *since])}\n- Settings: {settings}\n- Numbers: {numbers}\n"
+        + (_by_class(record["per_class"]) if "per_class" in record else "")
+    )
 
 
 def _by_class(measured: dict[str, dict[str, float | None]]) -> str:

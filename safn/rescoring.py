@@ -15,7 +15,6 @@ from safn import inference, scoring
 from safn.backbones import BACKBONES
 from safn.data import DataError, VOCFolder, of_stage
 from safn.loading import PlainSet, plain_loader
-from safn.metrics import CONVENTIONS, iou_by_size, mean_iou
 from safn.plan import place
 from safn.records import RECORD, Input, fingerprint
 from safn.training import mean_average_precision
@@ -88,32 +87,20 @@ def of_maps(stage: Input, folder: VOCFolder, train: list[str], val: list[str]) -
     """Stage 04: its maps against the masks of the training images, and as a segmentation of the validation images."""
     sweep = scoring.sweep_maps(folder, train, stage.folder / "train")
     alone = scoring.at_threshold(folder, val, stage.folder / "val", sweep.threshold)
-    official = float(mean_iou(scoring.listed(folder, train, sweep.counts).sum(0)))
-    found = {"map_miou": float(sweep.miou.max()), "map_miou_train_list": official, "map_threshold": sweep.threshold}
-    found |= {"classifier_only_val_miou": alone.miou()}
-    return found | {f"map_iou {size}": value for size, value in iou_by_size(sweep.counts).items()}
+    return scoring.numbers_of_maps(folder, train, sweep) | {"classifier_only_val_miou": alone.miou()}
 
 
 def of_pseudo(stage: Input, folder: VOCFolder, train: list[str], _: list[str]) -> Scores:
     """Stage 05: its masks against those of the training images."""
     left_out = set(stage.record.get("left_out", ()))
     train = [i for i in train if i not in left_out]
-    matrix, counts = scoring.score_masks(folder, train, stage.folder)
-    official = scoring.listed(folder, train, counts).sum(0)
-    found = {f"pseudo_miou_{convention}": matrix.miou(convention) for convention in CONVENTIONS}
-    found |= {
-        f"pseudo_miou_{convention}_train_list": float(mean_iou(official, convention)) for convention in CONVENTIONS
-    }
-    return found | {"ignored_share": matrix.ignored_share()}
+    return scoring.numbers_of_pseudo(folder, train, scoring.score_masks(folder, train, stage.folder)[1])
 
 
 def of_evaluation(stage: Input, folder: VOCFolder, _: list[str], val: list[str]) -> Scores:
     """Stage 07: its masks of each test protocol against those of the validation images."""
-    found, counts = {}, None
-    for protocol in stage.record["per_class"]:
-        matrix, counts = scoring.score_masks(folder, val, stage.folder / protocol)
-        found[f"val_miou_{protocol}"] = matrix.miou()
-    return found | {f"val_iou_{protocol} {size}": value for size, value in iou_by_size(counts).items()}
+    counts = {q: scoring.score_masks(folder, val, stage.folder / q)[1] for q in stage.record["per_class"]}
+    return scoring.numbers_of_evaluation(counts)
 
 
 SCORED: dict[str, Callable[[Input, VOCFolder, list[str], list[str]], Scores]] = {

@@ -134,7 +134,11 @@ COMPARED = {
         for key, text in PROTOCOLS.items()
     },
 }
-SIZED = {"maps": "map_iou ", **{f"segmentation, {text}": f"val_iou_{key} " for key, text in PROTOCOLS.items()}}
+SIZED = {
+    "maps": "map_iou ",
+    "pseudo ground truth, 255 as wrong": "pseudo_iou ",
+    **{f"segmentation, {text}": f"val_iou_{key} " for key, text in PROTOCOLS.items()},
+}
 
 
 def differences(runs: Path | str, table: pd.DataFrame, by: str, draws: int = 1000) -> pd.DataFrame:

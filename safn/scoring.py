@@ -10,7 +10,16 @@ import numpy as np
 
 from safn.data import VOCFolder, load_mask
 from safn.maps import load_maps, maps_prediction
-from safn.metrics import VOID, ConfusionMatrix, mean_iou
+from safn.metrics import (
+    CONVENTIONS,
+    VOID,
+    ConfusionMatrix,
+    ignored_share,
+    iou_by_size,
+    iou_of,
+    mean_iou,
+    precision_recall,
+)
 from safn.records import write_file
 from safn.saliency import load_saliency
 
@@ -103,6 +112,44 @@ def listed(folder: VOCFolder, ids: list[str], counts: np.ndarray, name: str = "t
         return counts
     chosen, scored = set(folder.ids(name)), [i for i in ids if folder.mask_path(i) is not None]
     return counts[np.array([i in chosen for i in scored], bool)]
+
+
+def numbers_of_maps(folder: VOCFolder, ids: list[str], sweep: Sweep) -> dict[str, float]:
+    """What stage 04 records of the maps of training images, shares in 0..1: the best mIoU with its threshold, mIoU of the
+    official list at the same threshold, foreground IoU by object size."""
+    official = float(mean_iou(listed(folder, ids, sweep.counts).sum(0)))
+    found = {"map_miou": float(sweep.miou.max()), "map_miou_train_list": official, "map_threshold": sweep.threshold}
+    return found | {f"map_iou {size}": value for size, value in iou_by_size(sweep.counts).items()}
+
+
+def numbers_of_pseudo(folder: VOCFolder, ids: list[str], counts: np.ndarray) -> dict[str, float]:
+    """What stage 05 records, shares in 0..1: mIoU by each 255 convention and the share of 255, of all images and of the official
+    list; foreground IoU by object size, 255 as wrong."""
+    found = {}
+    for suffix, matrix in {"": counts.sum(0), "_train_list": listed(folder, ids, counts).sum(0)}.items():
+        found |= {
+            f"pseudo_miou_{convention}{suffix}": float(mean_iou(matrix, convention)) for convention in CONVENTIONS
+        }
+        found[f"ignored_share{suffix}"] = ignored_share(matrix)
+    return found | {f"pseudo_iou {size}": value for size, value in iou_by_size(counts).items()}
+
+
+def classes_of_pseudo(folder: VOCFolder, ids: list[str], counts: np.ndarray) -> dict[str, dict[str, float]]:
+    """IoU (255 dropped), precision and recall of each class in 0..1, of all images and of the official list."""
+    found, classes = {}, ["background", *folder.classes]
+    for suffix, matrix in {"": counts.sum(0), ", train list": listed(folder, ids, counts).sum(0)}.items():
+        precision, recall = precision_recall(matrix)
+        each = {"IoU, ignored dropped": iou_of(matrix, "drop"), "precision": precision, "recall": recall}
+        found |= {f"{name}{suffix}": dict(zip(classes, values.tolist())) for name, values in each.items()}
+    return found
+
+
+def numbers_of_evaluation(counts: dict[str, np.ndarray]) -> dict[str, float]:
+    """What stage 07 records of the counts of each test protocol, shares in 0..1: mIoU, foreground IoU by object size."""
+    found = {f"val_miou_{protocol}": float(mean_iou(of.sum(0))) for protocol, of in counts.items()}
+    for protocol, of in counts.items():
+        found |= {f"val_iou_{protocol} {size}": value for size, value in iou_by_size(of).items()}
+    return found
 
 
 def at_threshold(folder: VOCFolder, ids: list[str], maps: Path, threshold: float) -> ConfusionMatrix:

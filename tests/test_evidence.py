@@ -30,9 +30,8 @@ def test_the_evidence_has_means_differences_and_sizes(folder):
     assert "| maps | a against b | +0.3 | +0.3 | -0.04 to +0.56 | - | - |" in text
     assert "| maps | a against 1 / 0.5 | -2.0 | +0.3 | -0.04 to +0.56 | -3.0 to -1.0 | - |" in text
     assert "| pseudo | a against 1 / 0.5 | -2.0 | +0.3 | - | - | -3.0 to -1.0 |" in text
-    assert (
-        "|  | small (< 10 %) | large (> 30 %) |" in text and "| attention, 1 / 0.5 | 22.0 ± 2.0 | 62.0 ± 2.0 |" in text
-    )
+    assert "|  |  | small (< 10 %) | large (> 30 %) |" in text
+    assert "| maps | attention, 1 / 0.5 | 22.0 ± 2.0 | 62.0 ± 2.0 |" in text
     assert "medians and quartiles, one line a network; 5 of 9 training images, evenly spaced" in text
     assert "Rank correlation" not in text
     assert evidence.sections("none", folder) == "Nothing is recorded yet.\n"
@@ -72,6 +71,19 @@ def test_of_no_run_there_is_no_picture(folder):
     evidence.draw(path)
     assert evidence.pictures(folder) == {} and "{figure}" not in evidence.sections("photos", folder)
     assert not (folder / "photos.svg").exists()
+
+
+def test_classes_are_means_over_the_seeds_in_columns_of_configurations(folder):
+    path = folder / "photos.json"
+    records = json.loads(path.read_text())
+    of = {"attention_1-0.5_seed0": 0.5, "attention_1-0.5_seed1": 0.7, "max_1-0.5_seed0": None}
+    for run, share in of.items():
+        measured = {"precision": {"cat": share, "dog": 1}, "recall": {"cat": 0.25, "dog": share}}
+        records.append(exported.record("05_pseudo_ground_truth", run, {}) | {"per_class": measured})
+    path.write_text(json.dumps(records))
+    text = evidence.sections("photos", folder)
+    assert "|  | attention, 1 / 0.5 | max, 1 / 0.5 |" in text
+    assert "| cat | 60.0 / 25.0 | - / 25.0 |" in text and "| dog | 100.0 / 60.0 | 100.0 / - |" in text
 
 
 def test_data_without_the_official_list_have_no_table_of_it(folder):

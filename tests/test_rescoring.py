@@ -53,7 +53,7 @@ def test_a_changed_mask_is_told_and_the_exit_code_says_so(runs, capsys):
     capsys.readouterr()
     assert main(["rescore", str(runs), RUN, "--within", "0.5"]) == 1
     said = capsys.readouterr().out
-    assert "changed since the record" in said and "1 of 8 differ" in said
+    assert "changed since the record" in said and "1 of 12 differ" in said
 
 
 def test_stages_that_a_run_shares_with_its_base_are_scored_and_those_of_other_runs_are_not(runs):
@@ -78,7 +78,7 @@ def test_a_number_that_can_no_longer_be_measured_differs(runs, tiny_voc, capsys)
     for mask in tiny_voc.rglob("SegmentationClass*/*.png"):
         mask.unlink()
     assert main(["rescore", str(runs), RUN]) == 1
-    assert "3 of 8 differ" in capsys.readouterr().out  # of the four that are scored the record lacks one
+    assert "3 of 12 differ" in capsys.readouterr().out  # of four that are scored the record lacks one
 
 
 def test_a_restored_run_has_no_files_to_score(runs, capsys):

@@ -98,6 +98,25 @@ def test_another_list_picks_its_images_out_of_the_counts(scored):
     assert scoring.listed(folder, ids, counts).shape == (0, 4, 5)
 
 
+def test_numbers_of_pseudo_ground_truth_are_of_all_images_and_of_the_list(scored):
+    folder, *_ = scored
+    counts = np.zeros((2, 4, 5), int)  # of two images with background and class 1, the first on the list
+    counts[0, 0], counts[0, 1] = [70, 0, 0, 0, 10], [0, 15, 0, 0, 5]
+    counts[1, 0], counts[1, 1] = [60, 0, 0, 0, 0], [30, 10, 0, 0, 0]
+    (folder.base / "ImageSets" / "Segmentation" / "train.txt").write_text("a0\n")
+    found = scoring.numbers_of_pseudo(folder, ["a0", "a1"], counts)
+    assert found["pseudo_miou_drop"] == pytest.approx((130 / 160 + 25 / 55) / 2)
+    assert found["pseudo_miou_wrong"] == pytest.approx((130 / 170 + 25 / 60) / 2)
+    assert found["pseudo_miou_drop_train_list"] == 1
+    assert found["pseudo_miou_background_train_list"] == pytest.approx((80 / 85 + 15 / 20) / 2)
+    assert found["ignored_share"] == 15 / 200 and found["ignored_share_train_list"] == 15 / 100
+    assert found["pseudo_iou medium (10-30 %)"] == 15 / 20 and found["pseudo_iou large (> 30 %)"] == 10 / 40
+    classes = scoring.classes_of_pseudo(folder, ["a0", "a1"], counts)
+    assert classes["recall"]["cat"] == 25 / 60 and classes["recall, train list"]["cat"] == 15 / 20
+    assert classes["precision"]["background"] == 130 / 160 and classes["precision, train list"]["background"] == 1
+    assert list(classes["precision"]) == ["background", "cat", "dog", "car"]
+
+
 @pytest.mark.parametrize(
     "mask, text",
     [(np.zeros((40, 32)), r"a2: .*\(40, 32\)"), (np.full((32, 40), 21), r"a2: prediction holds ids \[21\]")],
