@@ -91,8 +91,8 @@ per_class.mul(100).round(1).transpose()
 # %% [markdown]
 # ## Are the thresholds right?
 # The paper's gamma is 0.2; neither ignore threshold is given there. One threshold at a time is moved, the others stay (on
-# up to 150 training images; dashed: this run). For information: the masks of training images must not choose a setting
-# that is then reported as weakly supervised.
+# up to 150 training images; dashed: this run). A setting that the masks of training images have chosen has to be named
+# beside the result.
 
 # %%
 moved = pseudo.sweep(folder, salient, maps.folder / "train", saliency.folder, rules)

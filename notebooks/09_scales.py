@@ -17,7 +17,8 @@
 # %% [markdown]
 # # Sets of scales (Table 6)
 #
-# One scale, two, three: does looking at smaller copies of the image help, and which objects?
+# One scale, two, three: does looking at smaller copies of the image help, and which objects? Recorded runs with several
+# seeds, on photographs too: [what the attention does](../book/evidence.md).
 #
 # | | |
 # |---|---|

@@ -74,10 +74,10 @@ def overview(folder: Path = FOLDER) -> str:
             [f"[{r['run']}](#{label(name, r['run'])})", *(_cell(r, metrics) for metrics in OVERVIEW.values())]
             for r in runs.to_dict("records")
         ]
-        caption = f"Profile {name}, every run: mAP and mIoU in percent; maps and pseudo ground truth on training images"
+        caption = f"{name}, every run: mAP and mIoU in percent; maps and pseudo ground truth on training images"
         head = ["run", *OVERVIEW]
         sections.append(
-            f"## Profile {name}\n\n{measured_with(records)} Data, saliency and comparing chapters have "
+            f"## {name}\n\n{measured_with(records)} Data, saliency and comparing chapters have "
             f"[their records](#{label(name, 'shared')}), too.\n\n{table(caption, f'recorded-{name}', head, rows)}"
         )
     return "\n".join(sections) or "No run is recorded yet.\n"

@@ -105,10 +105,12 @@ def _commit() -> str | None:
 
 
 def _processor() -> str:
+    """Name, family and model of the processor: of virtual machines the name alone hides the generation."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
+        said = dict(map(str.strip, line.split(":", 1)) for line in reversed(lines) if ":" in line)
+        return f"{said['model name']} (family {said['cpu family']}, model {said['model']})"
+    except (OSError, KeyError):
         return platform.processor() or platform.machine()
 
 
