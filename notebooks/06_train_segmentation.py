@@ -25,7 +25,7 @@
 # | **Writes** | `06_train_segmentation/<run>`: `model.ckpt`, `log.csv` |
 # | **Command** | `papermill 06_train_segmentation.ipynb out.ipynb -p runs ../runs/mine -p head aspp` |
 # | **Expected** | a falling loss; the measure is in the next notebook |
-# | **Time** | 2 minutes on one core (emoji), 10 to 20 minutes on two for `voc-subset` |
+# | **Time** | 2 minutes on one core (emoji), 15 to 25 minutes on two for `voc-subset` |
 #
 # `-p label_source masks -p run masks_seed0` trains on the true masks instead: the **fully supervised upper bound**.
 # A run `<run>@<backbone>-<head>` is another network on the same pseudo ground truth (Table 2).

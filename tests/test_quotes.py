@@ -11,6 +11,7 @@ from exported import RUN
 from safn import quotes
 from safn.pages import ROOT
 
+MAIN = "attention_1-0.75-0.5_seed0"
 VAL, ALONE = "val_miou", "classifier_only_val_miou"
 
 
@@ -61,6 +62,7 @@ QUOTES = [  # what cannot be glued, for it is read where no book is built
     ("05_pseudo_ground_truth", f"{{{FIRST}:pseudo_miou_drop}} / {{{FIRST}:pseudo_miou_background}} (photographs, profiles `voc-subset` and `evidence`, three seeds)"),
     ("07_evaluate", f"{{{EMOJI}:{VAL}_single}} / {{{EMOJI}:{VAL}_multi}} / {{{EMOJI}:{VAL}_crf}} (emoji, three seeds)"),
     ("07_evaluate", f"{{{FIRST}:{VAL}_single}} / {{{FIRST}:{VAL}_multi}} / {{{FIRST}:{VAL}_crf}} (photographs, profile `evidence`, three seeds)"),
+    ("07_evaluate", f"{{=voc-subset:{MAIN}:{VAL}_single}} / {{=voc-subset:{MAIN}:{VAL}_multi}} / {{=voc-subset:{MAIN}:{VAL}_crf}} (`voc-subset`, seed 0)"),
     ("07_evaluate", f"has {{=evidence-emoji:masks_seed0:{VAL}_single}} / {{=evidence-emoji:masks_seed0:{VAL}_multi}} / {{=evidence-emoji:masks_seed0:{VAL}_crf}} "
                     f"instead of {{{EMOJI}_seed0:{VAL}_single}} / {{{EMOJI}_seed0:{VAL}_multi}} / {{{EMOJI}_seed0:{VAL}_crf}}:"),
     ("11_comparison", f"{{{EMOJI}:{VAL}_multi}} (multi-scale) against {{{EMOJI}:{ALONE}}} on emoji, three seeds"),
@@ -68,9 +70,10 @@ QUOTES = [  # what cannot be glued, for it is read where no book is built
                   "{=evidence-amd:avg_1-0.75-0.5:map_miou} for the average, and {=evidence-amd:attention_1:map_miou} for one scale."),
     ("README.md", f"**{{{FIRST}:{VAL}_crf}} val mIoU** with multi-scale test and CRF ({{{FIRST}:{VAL}_multi}} multi-scale, {{{FIRST}:{VAL}_single}}"),
     ("README.md", f"has {{{FIRST}:pseudo_miou_drop}} mIoU (255, {{{FIRST}:ignored_share}} % of the pixels, dropped; {{{FIRST}:pseudo_miou_background}} as"),
-    ("README.md", f"Of seed 0, multi-scale and CRF: attention {{{FIRST}_seed0:{VAL}_crf}}, one scale {{=evidence:attention_1_seed0:{VAL}_crf}}, "
+    ("README.md", f"Of seed 0, multi-scale and CRF: attention {{{FIRST}_seed0:{VAL}_crf}}, two scales {{=evidence:attention_1-0.75_seed0:{VAL}_crf}}, one scale {{=evidence:attention_1_seed0:{VAL}_crf}}, "
                   f"maximum {{=evidence:max_1-0.75-0.5_seed0:{VAL}_crf}}, average {{=evidence:avg_1-0.75-0.5_seed0:{VAL}_crf}}, "
-                  f"true masks instead of labels {{=evidence:masks_seed0:{VAL}_crf}}."),
+                  f"the saliency's foreground without that of the maps {{{FIRST}_seed0+saliency:{VAL}_crf}}, true masks instead of labels {{=evidence:masks_seed0:{VAL}_crf}}; "
+                  f"the attention with larger crops and one more pass (profile `voc-subset`) {{=voc-subset:{MAIN}:{VAL}_crf}}."),
 ]  # fmt: skip
 
 

@@ -29,7 +29,10 @@ NOTEBOOKS = (
     "10_figures",
     "11_comparison",
 )
-LARGE = {"book/_static/mathjax/tex-svg-full.js"}  # MathJax: the book opens without internet
+LARGE = {
+    "book/_static/mathjax/tex-svg-full.js",  # MathJax: the book opens without internet
+    "results/evidence.npz",  # counts of each image of all runs: the intervals follow from them
+}
 THIRD_PARTY = "book/_static/mathjax/"
 
 
