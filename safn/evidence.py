@@ -212,7 +212,7 @@ def _intervals(gaps: list[dict[str, Any]]) -> list[dict[str, Any]]:
         {
             "measure": g["measure"],
             "difference": g["difference"],
-            "points": f"{g['points']:+.1f}",
+            "points": _shown(g["points"], "+"),
             "each seed": g["each seed"],
         }
         for g in gaps
