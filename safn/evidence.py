@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from safn import charts, drawings, exporting
 from safn.pages import picture, table
 from safn.plan import CHAIN, COMPARING
-from safn.recorded import FOLDER, Records, exported, measured_with, runs_of
+from safn.recorded import FOLDER, Records, exported, measured_with, percent, runs_of
 from safn.results import PROTOCOLS, by_size, over_seeds
 
 # the tables of means: title -> metric -> column
@@ -134,24 +134,23 @@ def _by_size(records: Records) -> dict[str, tuple[pd.DataFrame, pd.DataFrame]]:
 
 
 def _classes(name: str, records: Records) -> Iterator[str]:
-    order = list(dict.fromkeys(runs_of(records)["configuration"]))
+    kinds = dict.fromkeys(runs_of(records)["configuration"])
     for number, (what, (stage, measures)) in enumerate(CLASSES.items()):
-        each: dict[str, list[pd.DataFrame]] = {kind: [] for kind in order}
-        for (of, run), record in records.items():
-            if of == stage and set(measures) <= record.get("per_class", {}).keys():
-                each[re.sub(r"_seed\d+", "", run)].append(
-                    pd.DataFrame(record["per_class"], dtype=float)[list(measures)]
-                )
-        means = {plainly(kind): pd.concat(of).groupby(level=0, sort=False).mean() for kind, of in each.items() if of}
-        if means:
-            shown = pd.DataFrame(
-                {
-                    kind: of.map(lambda v: "-" if pd.isna(v) else f"{100 * v:.1f}").agg(" / ".join, axis=1)
-                    for kind, of in means.items()
-                }
-            )
-            rows = [[of, *cells] for of, cells in zip(shown.index, shown.to_numpy())]
+        columns = {plainly(kind): _of_classes(records, stage, kind, list(measures)) for kind in kinds}
+        shown = pd.DataFrame({kind: cells for kind, cells in columns.items() if len(cells)})
+        if len(shown):
+            rows = [[label, *cells] for label, cells in zip(shown.index, shown.to_numpy())]
             yield table(f"By class (%), means over the seeds: {what}", f"{name}-classes-{number}", ["", *shown], rows)
+
+
+def _of_classes(records: Records, stage: str, kind: str, measures: list[str]) -> pd.Series:
+    """One text a class: the means over the seeds of a configuration; empty where none has recorded the measures."""
+    each = [r for (of, run), r in records.items() if of == stage and re.sub(r"_seed\d+", "", run) == kind]
+    found = [r["per_class"] for r in each if set(measures) <= r.get("per_class", {}).keys()]
+    if not found:
+        return pd.Series(dtype=object)
+    means = pd.concat([pd.DataFrame(of, dtype=float)[measures] for of in found]).groupby(level=0, sort=False).mean()
+    return means.map(percent).agg(" / ".join, axis=1)
 
 
 def _weights(name: str, records: Records) -> Iterator[str]:

@@ -115,10 +115,11 @@ def _computer(record: dict[str, Any]) -> str:
 
 
 def _cell(row: dict[str, Any], metrics: list[str]) -> str:
-    return " / ".join(_percent(row.get(metric)) for metric in metrics)
+    return " / ".join(percent(row.get(metric)) for metric in metrics)
 
 
-def _percent(share: float | None) -> str:
+def percent(share: float | None) -> str:
+    """A share in 0..1 as percent with one digit, ``-`` where there is none."""
     return "-" if pd.isna(share) else f"{100 * share:.1f}"
 
 
@@ -151,7 +152,7 @@ def _section(record: dict[str, Any]) -> str:
 def _by_class(measured: dict[str, dict[str, float | None]]) -> str:
     """What a stage has measured for each class, as one item of a list."""
     classes = list(next(iter(measured.values())))
-    cells = (f"{c} {' / '.join(_percent(values[c]) for values in measured.values())}" for c in classes)
+    cells = (f"{c} {' / '.join(percent(values[c]) for values in measured.values())}" for c in classes)
     return f"- By class (%), {' / '.join(measured)}: {', '.join(cells)}\n"
 
 
