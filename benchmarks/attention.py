@@ -1,7 +1,7 @@
 """Is the scale attention alive? One setting at a time away from the default, on emoji scenes and on photographs.
 
     python -m benchmarks.attention runs/emoji                       the emoji scenes of `make book`
-    python -m benchmarks.attention runs/voc-subset --limit 400      photographs, so many of them
+    python -m benchmarks.attention runs/voc-subset --limit 200      photographs, so many of them
 
 Writes one row a setting into results/attention.csv; a second call makes only the rows that are missing.
 """
@@ -17,38 +17,38 @@ from typing import Any
 
 import pandas as pd
 
-from safn import SAFN, backbones, data, expected, inference, loading, records, scoring, training
+from safn import SAFN, backbones, charts, data, expected, inference, loading, records, scoring, training
 
 RESULTS = Path(__file__).resolve().parent.parent / "results" / "attention.csv"
 DEFAULT = {
     "backbone": "efficientnet_lite0", "scales": (1, 0.75, 0.5), "aggregation": "attention", "attention_start": "zero",
     "attention_factor": 0.1, "input_scaling": False, "optimizer": "adamw", "momentum": 0.9, "learning_rate": 2e-4,
     "new_layer_factor": 2, "weight_decay": 5e-4, "schedule": "poly", "power": 0.9, "epochs": 6, "iterations": 0,
-    "batch_size": 8, "crop": 128, "freeze": 3, "precision": "32-true", "accelerator": "cpu", "workers": 0, "seed": 0,
+    "batch_size": 8, "freeze": 3, "precision": "32-true", "accelerator": "cpu", "workers": 0, "seed": 0,
 }  # fmt: skip
-SWEEP: list[dict[str, Any]] = [
-    {},
-    {"attention_factor": 0.3},
-    {"attention_factor": 1},
-    {"attention_start": "random"},
-    {"attention_factor": 1, "attention_start": "random"},
-    {"momentum": 0.0},
-    {"input_scaling": True},
-    {"optimizer": "sgd", "learning_rate": 0.005, "new_layer_factor": 10, "batch_size": 4},
-    {"optimizer": "sgd", "learning_rate": 0.005, "new_layer_factor": 10, "batch_size": 4, "attention_factor": 10},
-    {"optimizer": "sgd", "learning_rate": 0.005, "new_layer_factor": 10, "batch_size": 4, "momentum": 0.0},
-    {"epochs": 3},
-    {"epochs": 12},
-    {"crop": 96},
-    {"crop": 192},
-    {"aggregation": "avg"},
-    {"scales": (1,)},
-]
+CROPS = {"emoji": (128, 96, 192), "photographs": (224, 160, 320)}  # the default and the others, pixels
+SGD = {"optimizer": "sgd", "learning_rate": 0.005, "new_layer_factor": 10, "batch_size": 4}
 
 
-def measure(stage: records.Input, folder: data.VOCFolder, train: list[str], val: list[str], change: dict) -> dict:
+def changes(crops: tuple[int, ...]) -> list[dict[str, Any]]:
+    """What differs from the default, row by row: those of one setting alone are drawn, the others are in the table."""
+    alone = {"attention_factor": (0.3, 1), "attention_start": ("random",), "momentum": (0.0,), "epochs": (3, 12)}
+    return [
+        {},
+        *({name: value} for name, values in (alone | {"crop": crops}).items() for value in values),
+        {"attention_factor": 1, "attention_start": "random"},
+        {"input_scaling": True},
+        SGD,
+        {**SGD, "attention_factor": 10},
+        {**SGD, "momentum": 0.0},
+        {"aggregation": "avg"},
+        {"scales": (1,)},
+    ]
+
+
+def measure(folder: data.VOCFolder, train: list[str], val: list[str], settings: dict[str, Any]) -> dict[str, Any]:
     """Train one network and measure its weights, its mAP and its maps; one row of the table."""
-    p = SimpleNamespace(**{**DEFAULT, **change})
+    p = SimpleNamespace(**settings)
     p.resize, p.size = (round(0.875 * p.crop), round(1.375 * p.crop)), p.crop
     training.seed_everything(p.seed)
     network = SAFN(p.backbone, len(folder.classes), p.scales, p.aggregation, "imagenet", p.attention_start, p.freeze)
@@ -63,7 +63,7 @@ def measure(stage: records.Input, folder: data.VOCFolder, train: list[str], val:
         maps = scoring.sweep_maps(folder, train, Path(out) / "maps").miou.max()
     samples.ids = val
     statistics = inference.attention_statistics(network, samples)
-    row = {"data": expected.data_name(stage), "images": len(train), "change": _text(change), "seed": p.seed}
+    row = {name: settings[name] for name in ("seed", *charts.SWEPT)}
     row |= {"val mAP (%)": 100 * log.val_mAP.iloc[-1], "map mIoU (%)": 100 * maps}
     for scale, values in statistics.iterrows():
         row |= {f"weight {scale}": values["mean"], f"spread {scale}": values["spread between pixels"]}
@@ -78,15 +78,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.attention", description=__doc__)
     parser.add_argument("runs", help="runs/<profile>; its stage 00 names the data")
     parser.add_argument("--limit", type=int, default=0, help="so many training and validation images (0: all)")
-    parser.add_argument("--crops", type=int, nargs="*", help="only these crops, with everything else at its default")
+    parser.add_argument("--only", nargs="*", help="the default and what changes nothing but these, such as momentum")
     given = parser.parse_args()
     stage, folder, *lists = data.of_stage(given.runs)
     train, val = (ids[:: max(1, len(ids) // given.limit)][: given.limit] if given.limit else ids for ids in lists)
+    name = expected.data_name(stage)
+    crop, *others = CROPS["photographs" if name.startswith("photographs") else "emoji"]
     table = pd.read_csv(RESULTS, dtype={"seed": int}) if RESULTS.exists() else pd.DataFrame()
-    for change in [{"crop": crop} for crop in given.crops] if given.crops else SWEEP:
-        done = len(table) and ((table["data"] == expected.data_name(stage)) & (table["change"] == _text(change))).any()
-        if not done:
-            row = pd.DataFrame([measure(stage, folder, train, val, change)])
+    for change in changes(others):
+        key = {"data": name, "images": len(train), "change": _text(change)}
+        done = len(table) and (table[list(key)] == pd.Series(key)).all(axis=1).any()
+        if not done and set(change) <= set(given.only or change):
+            row = pd.DataFrame([key | measure(folder, train, val, {**DEFAULT, "crop": crop, **change})])
             table = pd.concat([table, row], ignore_index=True)
             RESULTS.parent.mkdir(exist_ok=True)
             table.round(4).to_csv(RESULTS, index=False)

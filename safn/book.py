@@ -185,12 +185,9 @@ def _generate(out: Path, runs: Path, chapters: dict[str, Path], jobs: Iterable[t
     }
     for name, text in texts.items():
         (out / f"{name}.md").write_text(text)
-    measured = {
-        "weight 1": "mean weight of scale 1",
-        "map mIoU (%)": "mIoU of the maps (%)",
-        "val mAP (%)": "val mAP (%)",
-    }
-    drawn = evidence.pictures() | {k: charts.changes(rows, measured) for k, rows in pages.attention_rows().items()}
+    drawn = evidence.pictures()
+    if len(rows := pages.swept()):
+        drawn["attention-swept"] = charts.swept(rows)
     if curves := pages.growth():
         drawn["growth"] = charts.growth(curves)
     for name, figure in drawn.items():

@@ -203,16 +203,39 @@ def intervals(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return found
 
 
-def changes(rows: pd.DataFrame, panels: dict[str, str]) -> Figure:
-    """One row a setting that was changed, one panel a measure (column -> title); the line is the first row, the default."""
-    figure, axes = plt.subplots(1, len(panels), figsize=(9, 0.8 + 0.3 * len(rows)), sharey=True, squeeze=False)
-    places = range(len(rows))[::-1]
-    for axis, (column, title) in zip(axes[0], panels.items()):
-        axis.axvline(rows[column].iloc[0], color="0.5", linestyle="--", linewidth=1)
-        axis.plot(rows[column], places, "o", markersize=6)
-        axis.set_title(title, fontsize=9)
-    short = rows["change"].str.replace(r"optimizer = sgd.*?batch_size = 4", "SGD", regex=True)
-    axes[0, 0].set_yticks(places, short.str.replace("_", " "), fontsize=8)
+# settings of benchmarks.attention of which one alone is changed -> label of its axis
+SWEPT = {
+    "attention_factor": "attention's rate\n/ backbone's",
+    "attention_start": "attention's start",
+    "momentum": "momentum\n(first beta of AdamW)",
+    "epochs": "epochs",
+    "crop": "crop (pixels)",
+}
+
+
+def swept(rows: pd.DataFrame) -> Figure:
+    """Weight of scale 1, mAP and maps of ``benchmarks.attention``: one column a setting of ``SWEPT``, one line a data set.
+
+    A ring marks the default; whiskers are the spread of the weight between the pixels of an image.
+    """
+    measures = {"weight 1": "weight of scale 1", "val mAP (%)": "val mAP (%)", "map mIoU (%)": "mIoU of the maps (%)"}
+    figure, axes = plt.subplots(len(measures), len(SWEPT), figsize=(10, 6.3), sharex="col", sharey="row")
+    for column, (setting, label) in zip(axes.T, SWEPT.items()):
+        alone = rows[rows["change"].str.fullmatch(f"default|{setting} = [^,]*")].sort_values(setting)
+        places = {value: place for place, value in enumerate(alone[setting].unique())}
+        for data, shown in alone.groupby("data", sort=False):
+            x, base = shown[setting].map(places), shown["change"] == "default"
+            for axis, measure in zip(column, measures):
+                spread = shown["spread 1"] if measure == "weight 1" else None
+                colour = SERIES[list(rows["data"].unique()).index(data)]  # the same in each column
+                axis.errorbar(x, shown[measure], spread, marker="o", capsize=3, color=colour, label=data)
+                axis.plot(x[base], shown[measure][base], "o", color="white", markersize=3, zorder=3)
+        ticks = [value if isinstance(value, str) else f"{value:g}" for value in places]
+        column[-1].set_xticks(list(places.values()), ticks, fontsize=8)
+        column[-1].set_xlabel(label, fontsize=9)
+    for axis, label in zip(axes[:, 0], measures.values()):
+        axis.set_ylabel(label)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), frameon=False, ncols=2, loc="outside upper center")
     plt.close(figure)
     return figure
 

@@ -140,27 +140,26 @@ def growth(path: Path = ROOT / "results" / "bench.json") -> list[dict[str, Any]]
 
 
 def attention(path: Path = ROOT / "results" / "attention.csv") -> str:
-    """A figure and a table in MyST of ``benchmarks.attention`` for each data set: weights, mAP and maps, one setting changed
-    at a time."""
-    sections = []
-    for name, rows in attention_rows(path).items():
-        text = f"EfficientNet-Lite0, ImageNet start, {rows['images'].iloc[0]} training images, seed {rows['seed'].iloc[0]}. Data: {rows['data'].iloc[0]}"
+    """A figure of the settings that were changed alone, and a table in MyST for each data set of ``benchmarks.attention``."""
+    rows = swept(path)
+    if rows.empty:
+        return "Nothing is measured yet: `python -m benchmarks.attention runs/emoji` does.\n"
+    seeds = ", ".join(str(seed) for seed in rows["seed"].unique())
+    start = f"EfficientNet-Lite0, ImageNet start, seed {seeds}"
+    text = f"One setting at a time away from the default, which has a ring. {start}. Whiskers: spread between pixels"
+    sections = [picture("attention-swept", text)]
+    for number, ((data, images), group) in enumerate(rows.groupby(["data", "images"], sort=False), 1):
         cells = [
-            [f"`{r['change']}`", *(_rounded(r[c], d) for c, d in ATTENTION.items())] for r in rows.to_dict("records")
+            [f"`{r['change']}`", *(_rounded(r[c], d) for c, d in ATTENTION.items())] for r in group.to_dict("records")
         ]
-        sections += [
-            picture(name, f"{text}. Dashed: the first row"),
-            table(text, f"{name}-table", ["changed", *ATTENTION], cells),
-        ]
-    return "\n".join(sections) or "Nothing is measured yet: `python -m benchmarks.attention runs/emoji` does.\n"
+        text = f"{start}, {images} training images. Data: {data}"
+        sections.append(table(text, f"attention-{number}-table", ["changed", *ATTENTION], cells))
+    return "\n".join(sections)
 
 
-def attention_rows(path: Path = ROOT / "results" / "attention.csv") -> dict[str, pd.DataFrame]:
-    """``attention-1``, ``attention-2`` ... -> the rows of one data set; none where nothing was measured."""
-    if not path.exists():
-        return {}
-    groups = pd.read_csv(path).groupby(["data", "images"], sort=False)
-    return {f"attention-{number}": rows for number, (_, rows) in enumerate(groups, 1)}
+def swept(path: Path = ROOT / "results" / "attention.csv") -> pd.DataFrame:
+    """The rows of ``benchmarks.attention``; none where nothing was measured."""
+    return pd.read_csv(path) if path.exists() else pd.DataFrame()
 
 
 # columns of results/attention.csv and their decimals; weight: mean over validation images, spread: standard deviation

@@ -59,14 +59,30 @@ def test_each_run_is_a_dot_and_each_mean_a_line():
     assert dots == {(), (50.0,), (30.0, 40.0)} and means == pytest.approx([50, 35])
 
 
-def test_changes_stand_beside_the_default():
-    rows = pd.DataFrame({"change": ["default", "optimizer = sgd, a = 1, batch_size = 4, b = 2"], "w": [0.7, 0.2]})
-    axis = charts.changes(rows, {"w": "weight"}).axes[0]
-    assert [label.get_text() for label in axis.get_yticklabels()] == ["default", "SGD, b = 2"]
-    line, dots = axis.lines
-    assert (
-        line.get_xdata() == [0.7, 0.7] and dots.get_xdata().tolist() == [0.7, 0.2] and list(dots.get_ydata()) == [1, 0]
+def test_each_setting_is_swept_in_a_column_with_a_line_a_data_set():
+    head = ["data", "change", "attention_factor", "attention_start", "momentum", "epochs", "crop"]
+    rows = [
+        ["emoji", "epochs = 3", 0.1, "zero", 0.9, 3, 128],
+        ["emoji", "default", 0.1, "zero", 0.9, 6, 128],
+        ["emoji", "optimizer = sgd, epochs = 12", 0.1, "zero", 0.9, 12, 128],  # not the epochs alone
+        ["photos", "default", 0.1, "zero", 0.9, 6, 224],
+        ["photos", "attention_factor = 1", 1, "zero", 0.9, 6, 224],
+    ]
+    table = pd.DataFrame(rows, columns=head)
+    table["weight 1"], table["spread 1"], table["val mAP (%)"], table["map mIoU (%)"] = (
+        range(5),
+        0.1,
+        50,
+        [1, 2, 3, 4, 5],
     )
+    figure = charts.swept(table)
+    maps = figure.axes[10:]
+    ticks = [[tick.get_text() for tick in axis.get_xticklabels()] for axis in maps]
+    assert ticks == [["0.1", "1"], ["zero"], ["0.9"], ["3", "6"], ["128", "224"]]
+    drawn = lambda axis: [[list(c[0].get_xdata()), list(c[0].get_ydata())] for c in axis.containers]  # noqa: E731
+    assert drawn(maps[3]) == [[[0, 1], [1, 2]], [[1], [4]]]
+    assert drawn(maps[0]) == [[[0], [2]], [[0, 1], [4, 5]]]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["emoji", "photos"]
 
 
 def test_the_sensitivity_has_a_panel_a_threshold_and_marks_what_was_set():
