@@ -24,7 +24,7 @@ def glued(text: str, folder: Path = FOLDER) -> str:
     - ``<file>``: of ``recorded.exported``. ``<run>``: of ``runs_of``, and ``<number>`` a metric, in percent with one decimal;
       a run without its seed gives the mean ± standard deviation over the seeds. Or a stage: then a metric of its record
       ``default``, or a path into what that record holds beside its metrics, ``correlations/<run>/weight 1/to``, bare.
-    - ``bench``: a row of ``make bench`` and one of its numbers, with two decimals.
+    - ``bench``, ``choices``: a row of ``make bench`` or ``benchmarks.choices`` and one of its numbers, with two decimals.
     - ``attention``: a row of ``benchmarks.attention``, as ``<images> <change>``, and a column, as in its table.
 
     Raises:
@@ -35,8 +35,8 @@ def glued(text: str, folder: Path = FOLDER) -> str:
     def number(match: re.Match) -> str:
         name, row, metric, form = match.groups()
         try:
-            if name == "bench":
-                rows = json.loads((folder / "bench.json").read_text())["rows"]
+            if name in ("bench", "choices"):
+                rows = json.loads((folder / f"{name}.json").read_text())["rows"]
                 return format({r["what"]: r for r in rows}[row][metric], form or ".2f")
             if name == "attention":
                 return _finite(_swept(folder / "attention.csv", row)[metric], form or f".{ATTENTION[metric]}f")
