@@ -172,8 +172,6 @@ def _generate(out: Path, runs: Path, chapters: dict[str, Path], jobs: Iterable[t
         "provenance": pages.provenance(runs, jobs),
         "recorded": recorded.overview(),
         "evidence": evidence.sections("evidence"),
-        "evidence_amd": evidence.sections("evidence-amd"),
-        "evidence_again": evidence.sections("evidence-again"),
         "evidence_emoji": evidence.sections("evidence-emoji"),
         "faults": pages.faults(),
         "kills": pages.kills(),

@@ -66,8 +66,8 @@ QUOTES = [  # what cannot be glued, for it is read where no book is built
     ("07_evaluate", f"has {{=evidence-emoji:masks_seed0:{VAL}_single}} / {{=evidence-emoji:masks_seed0:{VAL}_multi}} / {{=evidence-emoji:masks_seed0:{VAL}_crf}} "
                     f"instead of {{{EMOJI}_seed0:{VAL}_single}} / {{{EMOJI}_seed0:{VAL}_multi}} / {{{EMOJI}_seed0:{VAL}_crf}}:"),
     ("11_comparison", f"{{{EMOJI}:{VAL}_multi}} (multi-scale) against {{{EMOJI}:{ALONE}}} on emoji, three seeds"),
-    ("README.md", "mIoU of the maps {=evidence-amd:attention_1-0.75-0.5:map_miou}, against {=evidence-amd:max_1-0.75-0.5:map_miou} for the maximum, "
-                  "{=evidence-amd:avg_1-0.75-0.5:map_miou} for the average, and {=evidence-amd:attention_1:map_miou} for one scale."),
+    ("README.md", "mIoU of the maps {=evidence:attention_1-0.75-0.5:map_miou}, against {=evidence:max_1-0.75-0.5:map_miou} for the maximum, "
+                  "{=evidence:avg_1-0.75-0.5:map_miou} for the average, and {=evidence:attention_1:map_miou} for one scale."),
     ("README.md", f"**{{{FIRST}:{VAL}_crf}} val mIoU** with multi-scale test and CRF ({{{FIRST}:{VAL}_multi}} multi-scale, {{{FIRST}:{VAL}_single}}"),
     ("README.md", f"has {{{FIRST}:pseudo_miou_drop}} mIoU (255, {{{FIRST}:ignored_share}} % of the pixels, dropped; {{{FIRST}:pseudo_miou_background}} as"),
     ("README.md", f"Of seed 0, multi-scale and CRF: attention {{{FIRST}_seed0:{VAL}_crf}}, two scales {{=evidence:attention_1-0.75_seed0:{VAL}_crf}}, one scale {{=evidence:attention_1_seed0:{VAL}_crf}}, "
