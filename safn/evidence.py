@@ -196,10 +196,12 @@ def _told(gaps: list[dict[str, Any]]) -> list[dict[str, Any]]:
             better, other = gap["difference"].split(" against ")[:: 1 if gap["points"] > 0 else -1]
             told = gap["what can be told"]
             if told.startswith("nothing"):
-                said[few if few in told else "cannot be told"].append(f"{gap['difference']} ({gap['points']:+.1f})")
+                said[few if few in told else "cannot be told"].append(
+                    f"{gap['difference']} ({_shown(gap['points'], '+')})"
+                )
             else:
                 kind = seeds_alone if told.endswith("on these images") else "holds"
-                said[kind].append(f"{better} better than {other} by {abs(gap['points']):.1f}")
+                said[kind].append(f"{better} better than {other} by {_shown(abs(gap['points']))}")
         rows.append({"measure": measure, **{kind: "; ".join(words) for kind, words in said.items()}})
     used = [kind for kind in rows[0] if any(row[kind] for row in rows)]
     return [{kind: row[kind] or "-" for kind in used} for row in rows]
