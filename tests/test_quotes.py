@@ -53,6 +53,7 @@ def test_every_number_that_a_page_quotes_is_recorded(page):
 
 
 FIRST = "=evidence:attention_1-0.75-0.5"  # the number that the README begins with
+AHEAD = "=evidence:08_aggregation:differences"
 EMOJI = "=evidence-emoji:attention_1-0.75-0.5"
 QUOTES = [  # what cannot be glued, for it is read where no book is built
     ("02_baseline", f"emoji, seed 0: validation mAP {{=evidence-emoji:02_baseline:val_mAP}}, alone {{=evidence-emoji:02_baseline:{ALONE}}} val mIoU"),
@@ -65,7 +66,9 @@ QUOTES = [  # what cannot be glued, for it is read where no book is built
     ("07_evaluate", f"{{=voc-subset:{MAIN}:{VAL}_single}} / {{=voc-subset:{MAIN}:{VAL}_multi}} / {{=voc-subset:{MAIN}:{VAL}_crf}} (`voc-subset`, seed 0)"),
     ("07_evaluate", f"has {{=evidence-emoji:masks_seed0:{VAL}_single}} / {{=evidence-emoji:masks_seed0:{VAL}_multi}} / {{=evidence-emoji:masks_seed0:{VAL}_crf}} "
                     f"instead of {{{EMOJI}_seed0:{VAL}_single}} / {{{EMOJI}_seed0:{VAL}_multi}} / {{{EMOJI}_seed0:{VAL}_crf}}:"),
-    ("11_comparison", f"{{{EMOJI}:{VAL}_multi}} (multi-scale) against {{{EMOJI}:{ALONE}}} on emoji, three seeds"),
+    ("08_aggregation", f"above the maximum by {{{AHEAD}/maps/attention - max/points:.1f}} points, above the average by {{{AHEAD}/maps/attention - avg/points:.1f}} (three seeds); "
+                       f"segmentations, multi-scale: by {{{AHEAD}/segmentation, multiple scales/attention - max/points:.1f}} and {{{AHEAD}/segmentation, multiple scales/attention - avg/points:.1f}} (one seed;"),
+    ("11_comparison", f"{{{EMOJI}:{VAL}_multi}} (multi-scale) against {{{EMOJI}:{ALONE}}} on emoji, {{{FIRST}:{VAL}_multi}} against {{{FIRST}:{ALONE}}} on photographs"),
     ("README.md", "mIoU of the maps {=evidence:attention_1-0.75-0.5:map_miou}, against {=evidence:max_1-0.75-0.5:map_miou} for the maximum, "
                   "{=evidence:avg_1-0.75-0.5:map_miou} for the average, and {=evidence:attention_1:map_miou} for one scale."),
     ("README.md", f"**{{{FIRST}:{VAL}_crf}} val mIoU** with multi-scale test and CRF ({{{FIRST}:{VAL}_multi}} multi-scale, {{{FIRST}:{VAL}_single}}"),
