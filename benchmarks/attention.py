@@ -21,10 +21,10 @@ from safn import SAFN, backbones, charts, data, expected, inference, loading, re
 
 RESULTS = Path(__file__).resolve().parent.parent / "results" / "attention.csv"
 DEFAULT = {
-    "backbone": "efficientnet_lite0", "scales": (1, 0.75, 0.5), "aggregation": "attention", "attention_start": "zero",
-    "attention_factor": 0.1, "input_scaling": False, "optimizer": "adamw", "momentum": 0.9, "learning_rate": 2e-4,
-    "new_layer_factor": 2, "weight_decay": 5e-4, "schedule": "poly", "power": 0.9, "epochs": 6, "iterations": 0,
-    "batch_size": 8, "freeze": 3, "precision": "32-true", "accelerator": "cpu", "workers": 0, "seed": 0,
+    "backbone": "efficientnet_lite0", "weights": "imagenet", "scales": (1, 0.75, 0.5), "aggregation": "attention",
+    "attention_start": "zero", "attention_factor": 0.1, "input_scaling": False, "optimizer": "adamw", "momentum": 0.9,
+    "learning_rate": 2e-4, "new_layer_factor": 2, "weight_decay": 5e-4, "schedule": "poly", "power": 0.9, "epochs": 6,
+    "iterations": 0, "batch_size": 8, "freeze": 3, "precision": "32-true", "accelerator": "cpu", "workers": 0, "seed": 0,
 }  # fmt: skip
 CROPS = {"emoji": (128, 96, 192), "photographs": (224, 160, 320)}  # the default and the others, pixels
 SGD = {"optimizer": "sgd", "learning_rate": 0.005, "new_layer_factor": 10, "batch_size": 4}
@@ -51,7 +51,7 @@ def measure(folder: data.VOCFolder, train: list[str], val: list[str], settings: 
     p = SimpleNamespace(**settings)
     p.resize, p.size = (round(0.875 * p.crop), round(1.375 * p.crop)), p.crop
     training.seed_everything(p.seed)
-    network = SAFN(p.backbone, len(folder.classes), p.scales, p.aggregation, "imagenet", p.attention_start, p.freeze)
+    network = SAFN(p.backbone, len(folder.classes), p.scales, p.aggregation, p.weights, p.attention_start, p.freeze)
     if p.input_scaling:
         network.attention.register_forward_pre_hook(lambda _, given: (given[0] / given[0].std(),))
     started = time.time()
@@ -63,11 +63,12 @@ def measure(folder: data.VOCFolder, train: list[str], val: list[str], settings: 
         maps = scoring.sweep_maps(folder, train, Path(out) / "maps").miou.max()
     samples.ids = val
     statistics = inference.attention_statistics(network, samples)
-    row = {name: settings[name] for name in ("seed", *charts.SWEPT)}
+    row = {name: settings[name] for name in ("seed", "backbone", "weights", *charts.SWEPT)}
     row |= {"val mAP (%)": 100 * log.val_mAP.iloc[-1], "map mIoU (%)": 100 * maps}
     for scale, values in statistics.iterrows():
         row |= {f"weight {scale}": values["mean"], f"spread {scale}": values["spread between pixels"]}
-    return {**row, "seconds": round(time.time() - started), "commit": records.environment()["commit"]}
+    where = {name: records.environment()[name] for name in ("commit", "machine")}
+    return {**row, "seconds": round(time.time() - started), **where}
 
 
 def _text(change: dict[str, Any]) -> str:
