@@ -175,7 +175,7 @@ def _generate(out: Path, runs: Path, chapters: dict[str, Path], jobs: Iterable[t
         "evidence_emoji": evidence.sections("evidence-emoji"),
         "faults": pages.faults(),
         "kills": pages.kills(),
-        "attention": f"{recorded.weights()}\n{pages.attention()}",
+        "attention": f"{pages.attention()}\n{recorded.weights()}",
         "smoke": pages.smoke(),
         "speed": pages.speed(),
         "missed": pages.missed(),

@@ -67,3 +67,13 @@ def test_the_main_experiment_comes_first_and_controls_and_the_upper_bound_last()
         "masks_seed0",
         f"{runs[1]}+maps",
     ]
+
+
+def test_a_run_from_a_fresh_clone_repeated_what_was_recorded():
+    files = recorded.exported()
+    again = {key: r for key, r in files["evidence-rerun"].items() if key[1] == "attention_1_seed0"}
+    assert [stage for stage, _ in sorted(again)] == list(recorded.CHAIN[:3])
+    for key, record in again.items():
+        first = files["evidence"][key]
+        assert record["metrics"] == first["metrics"] and record["fingerprint"] == first["fingerprint"]
+        assert record["parameters"] == first["parameters"] and record["commit"] != first["commit"]
