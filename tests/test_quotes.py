@@ -73,7 +73,7 @@ QUOTES = [  # what cannot be glued, for it is read where no book is built
                   "{=evidence:avg_1-0.75-0.5:map_miou} for the average, and {=evidence:attention_1:map_miou} for one scale."),
     ("README.md", f"**{{{FIRST}:{VAL}_crf}} val mIoU** with multi-scale test and CRF ({{{FIRST}:{VAL}_multi}} multi-scale, {{{FIRST}:{VAL}_single}}"),
     ("README.md", f"has {{{FIRST}:pseudo_miou_drop}} mIoU (255, {{{FIRST}:ignored_share}} % of the pixels, dropped; {{{FIRST}:pseudo_miou_background}} as"),
-    ("README.md", "six views (120 images; {=choices:six views, drop:points:+.1f} points of pseudo ground truth, 255 dropped), the sides of the test's copies (120; {=choices:whole cells, several scales:points:+.1f} points of segmentation, multi-scale),"),
+    ("README.md", "six views (120 images; {=choices:six views, drop:points:.1f} points of pseudo ground truth, 255 dropped), the sides of the test's copies (120; {=choices:whole cells, several scales:points:.1f} points of segmentation, multi-scale),"),
     ("README.md", f"Of seed 0, multi-scale and CRF: attention {{{FIRST}_seed0:{VAL}_crf}}, two scales {{=evidence:attention_1-0.75_seed0:{VAL}_crf}}, one scale {{=evidence:attention_1_seed0:{VAL}_crf}}, "
                   f"maximum {{=evidence:max_1-0.75-0.5_seed0:{VAL}_crf}}, average {{=evidence:avg_1-0.75-0.5_seed0:{VAL}_crf}}, "
                   f"the saliency's foreground without that of the maps {{{FIRST}_seed0+saliency:{VAL}_crf}}, true masks instead of labels {{=evidence:masks_seed0:{VAL}_crf}}; "
