@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -45,12 +46,21 @@ def make(tmp_path):
             process.kill()
 
 
+def running(tree, word):
+    """The process that has ``word`` in its command line; others may end while they are asked."""
+    for process in tree:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if word in process.cmdline():
+                return process
+    return None
+
+
 def test_killed_run_continues_with_the_same_command(make, tmp_path):
     killed = make()
     try:
         for _ in range(300):
             tree = psutil.Process(killed.pid).children(recursive=True)
-            if sleeping := next((p for p in tree if p.name() == "sleep"), None):
+            if sleeping := running(tree, "sleep"):
                 break
             time.sleep(0.1)
 
@@ -58,11 +68,12 @@ def test_killed_run_continues_with_the_same_command(make, tmp_path):
         assert "another `make book` is at work" in second
         assert sleeping.is_running()
 
-        next(p for p in tree if "snakemake" in p.cmdline()).kill()
+        running(tree, "snakemake").kill()
         killed.wait(timeout=60)
         assert sleeping.is_running(), "the toy job outlives snakemake, as a notebook does"
     finally:
         killed.kill()
+        killed.wait()
         killed.stdout.close()
 
     again = make()
