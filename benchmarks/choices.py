@@ -77,7 +77,13 @@ def main() -> None:
                 of_sides(folder, ids, network, w, scales, Path(out) / f"{name} {w}") for w in (False, True)
             )
             rows.append(compared(f"whole cells, {name}", before, after))
-    about = {"data": expected.data_name(stage), "images": len(ids), "run": given.run, **records.environment()}
+    about = {
+        "data": expected.data_name(stage),
+        "images": len(ids),
+        "run": given.run,
+        "backbone": network.record["parameters"]["backbone"],
+    }
+    about |= {"init": network.record["init"], "detector": network.record["detector"], **records.environment()}
     records.write_json(RESULTS, {"rows": rows, **about})
     print(pd.DataFrame(rows).to_string(index=False))
 

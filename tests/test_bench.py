@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from benchmarks import __main__ as bench
-from benchmarks import cases, growth, profiles
+from benchmarks import cases, choices, growth, profiles
 from safn import backbones, dense_crf, inference
 from safn.data import load_image, load_mask
 
@@ -154,3 +154,11 @@ def test_maps_of_a_batch_are_those_of_its_images():
         together = network.features(images)
         alone = torch.cat([network.features(image) for image in images.split(1)])
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
+
+
+def test_a_choice_is_measured_on_the_same_images_with_and_without_it():
+    right, half = np.array([[4, 0, 0], [0, 4, 0]]), np.array([[4, 0, 0], [2, 2, 0]])
+    row = choices.compared("six views", np.stack([half] * 3), np.stack([right] * 3))
+    without = round(100 * (4 / 6 + 2 / 4) / 2, 2)
+    assert row["without"] == without and row["with"] == 100
+    assert row["points"] == row["from"] == row["to"] == pytest.approx(100 - without)
