@@ -1,16 +1,16 @@
-# The jobs of a profile as rules around papermill. `make book` calls this; see safn/plan.py for what runs after what.
+# The jobs of a profile as rules around papermill. `make book` calls this; see safn_book/workflow.py for what runs after what.
 import json
 import sys
 from pathlib import Path
 
-from safn import plan
+from safn_book import workflow
 
-HERE = plan.ROOT
+HERE = workflow.ROOT
 
 PROFILE = config.get("profile", "emoji")
 RUNS = Path(config.get("runs", f"runs/{Path(PROFILE).stem}")).resolve()
-profile = plan.load(PROFILE, str(config.get("data") or ""))
-JOBS = plan.jobs(profile)
+profile = workflow.load(PROFILE, str(config.get("data") or ""))
+JOBS = workflow.jobs(profile)
 BOOK = RUNS / "book.built"
 DATA = []  # what a change of makes everything anew; a photograph or a mask in the place of another is not noticed
 if profile["data_folder"]:
@@ -73,15 +73,15 @@ rule book:
     input:
         [record(*job.name) for job in JOBS],
         [HERE / "_toc.yml", HERE / "_config.yml", *sorted(path for path in (HERE / "book").rglob("*") if path.is_file())],
-        [path for folder in ("results", "profiles", "safn") for path in sorted((HERE / folder).glob("*.*"))],
+        [path for folder in ("results", "profiles", "safn", "safn_book") for path in sorted((HERE / folder).rglob("*.*"))],
     output:
         touch(BOOK),
     run:
-        from safn import book
+        from safn_book import build
 
         records = {job.name: json.loads(record(*job.name).read_text()) for job in JOBS}
         here = [job for job in JOBS if not records[job.name].get("restored")]  # the others ran elsewhere
         chapters = {}  # of each stage the first run, the main experiment's
         for job in here:
             chapters.setdefault(job.stage, executed(job))
-        print(f"The book: {book.build(RUNS, chapters, RUNS / 'book', [job.name for job in here])}")
+        print(f"The book: {build.build(RUNS, chapters, RUNS / 'book', [job.name for job in here])}")

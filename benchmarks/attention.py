@@ -17,7 +17,8 @@ from typing import Any
 
 import pandas as pd
 
-from safn import SAFN, backbones, charts, data, expected, inference, loading, records, scoring, training
+from safn import SAFN, backbones, data, evaluation, inference, loading, training
+from safn_book import charts, checks, stages, studies
 
 RESULTS = Path(__file__).resolve().parent.parent / "results" / "attention.csv"
 DEFAULT = {
@@ -60,14 +61,14 @@ def measure(folder: data.VOCFolder, train: list[str], val: list[str], settings: 
         samples = loading.PlainSet(folder, train, backbones.BACKBONES[p.backbone].normalisation, p.size)
         inference.on_device(network, "cpu")
         inference.write_maps(network, samples, Path(out) / "maps", flip=False)
-        maps = scoring.sweep_maps(folder, train, Path(out) / "maps").miou.max()
+        maps = evaluation.sweep_maps(folder, train, Path(out) / "maps").miou.max()
     samples.ids = val
-    statistics = inference.attention_statistics(network, samples)
+    statistics = studies.attention_statistics(network, samples)
     row = {name: settings[name] for name in ("seed", "backbone", "weights", *charts.SWEPT)}
     row |= {"val mAP (%)": 100 * log.val_mAP.iloc[-1], "map mIoU (%)": 100 * maps}
     for scale, values in statistics.iterrows():
         row |= {f"weight {scale}": values["mean"], f"spread {scale}": values["spread between pixels"]}
-    where = {name: records.environment()[name] for name in ("commit", "machine")}
+    where = {name: stages.environment()[name] for name in ("commit", "machine")}
     return {**row, "seconds": round(time.time() - started), **where}
 
 
@@ -81,9 +82,9 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=0, help="so many training and validation images (0: all)")
     parser.add_argument("--only", nargs="*", help="the default and what changes nothing but these, such as momentum")
     given = parser.parse_args()
-    stage, folder, *lists = data.of_stage(given.runs)
+    stage, folder, *lists = stages.of_stage(given.runs)
     train, val = (ids[:: max(1, len(ids) // given.limit)][: given.limit] if given.limit else ids for ids in lists)
-    name = expected.data_name(stage)
+    name = checks.data_name(stage)
     crop, *others = CROPS["photographs" if name.startswith("photographs") else "emoji"]
     table = pd.read_csv(RESULTS, dtype={"seed": int}) if RESULTS.exists() else pd.DataFrame()
     for change in changes(others):

@@ -27,13 +27,16 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import nn
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from safn import SAFN, ConfusionMatrix, DeepLab, backbones, cost, dense_crf, emoji, inference, scoring, smoke
+from benchmarks import paper_networks
+from safn import SAFN, ConfusionMatrix, DeepLab, backbones, dense_crf, evaluation, inference
 from safn.backbones import FixedBatchNorm, PhasedConv, PointwiseConv, lite0_stages
-from safn.cost import seconds
 from safn.data import VOCFolder, load_image
+from safn.datasets import emoji
 from safn.loading import PlainSet
 from safn.network import classification_loss
-from safn.records import peak_megabytes
+from safn_book import cost
+from safn_book.cost import seconds
+from safn_book.stages import peak_megabytes
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 PHOTO = (375, 500)  # height and width in pixels of most photos of VOC 2012
@@ -207,7 +210,7 @@ def vgg16_share(pairs: int) -> list[Row]:
     """Share of the matrix-multiply peak of the same run and type that a training step of VGG16 reaches."""
     p = {"backbone": "vgg16", "scales": SCALES, "aggregation": "attention", "attention_start": "zero", "freeze": 0}
     crop = (VGG_CROP, VGG_CROP)
-    done, rows = VGG_BATCH * smoke.flops("03_train_safn", json.dumps(p), crop, True), []
+    done, rows = VGG_BATCH * paper_networks.flops("03_train_safn", json.dumps(p), crop, True), []
     for name, kind in {"float32": torch.float32, "bf16": torch.bfloat16}.items():
         call = step(safn("vgg16"), VGG_BATCH, VGG_CROP, channels_last=True, bf16=kind == torch.bfloat16)
         products = [measure((call, product), pairs) for product in peak_product(kind)]
@@ -249,7 +252,7 @@ def map_folder(pairs: int, images: int = 16) -> list[Row]:
     """Localization maps of a folder of photos, read and written, four of a shape at once; the other: one by one."""
     network, rows = safn("efficientnet_lite0").eval(), []
     with tempfile.TemporaryDirectory() as name:
-        folder = smoke.random_photos(Path(name) / "data", images)
+        folder = paper_networks.random_photos(Path(name) / "data", images)
         samples = PlainSet(folder, folder.ids("train_aug"), backbones.HALF, 320)
 
         def write(batch_size: int, workers: int = 0) -> None:
@@ -349,7 +352,7 @@ def memory_of(images: int) -> float:
         network = DeepLab("efficientnet_lite0", num_outputs=21, weights="none", head_width=32).eval()
         sys.stdout = sys.stderr  # progress
         inference.predict(network, kind.normalisation, folder.photos(ids), Path(name) / "masks")
-        scoring.score_masks(folder, ids, Path(name) / "masks")
+        evaluation.score_masks(folder, ids, Path(name) / "masks")
         sys.stdout = sys.__stdout__
     return peak_megabytes()
 

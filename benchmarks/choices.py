@@ -18,13 +18,14 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from safn import backbones, data, expected, inference, metrics, pseudo, records, saliency, scoring
-from safn.plan import CHAIN
+from safn import backbones, data, evaluation, files, inference, metrics, pseudo, saliency
+from safn_book import checks, stages
+from safn_book.workflow import CHAIN
 
 RESULTS = Path(__file__).resolve().parent.parent / "results" / "choices.json"
 
 
-def of_views(folder: data.VOCFolder, ids: list[str], stage: records.Input, views: int, out: Path) -> np.ndarray:
+def of_views(folder: data.VOCFolder, ids: list[str], stage: stages.Input, views: int, out: Path) -> np.ndarray:
     """Counts of the pseudo ground truth of a run (its stage 05), if the detector had had so many views."""
     p, detector = stage.record["parameters"], saliency.U2NetP()
     for name in ("saliency", "masks"):
@@ -35,18 +36,18 @@ def of_views(folder: data.VOCFolder, ids: list[str], stage: records.Input, views
     maps = stage.folder.parent.parent / "04_localization_maps" / stage.record["run"] / "train"
     rules = {name: p[name] for name in ("gamma", "ignore_saliency", "ignore_confidence", "combine")}
     pseudo.write_folder(folder, ids, maps, out / "saliency", out / "masks", **rules)
-    return scoring.score_masks(folder, ids, out / "masks")[1]
+    return evaluation.score_masks(folder, ids, out / "masks")[1]
 
 
 def of_sides(
-    folder: data.VOCFolder, ids: list[str], stage: records.Input, whole: bool, scales: list, out: Path
+    folder: data.VOCFolder, ids: list[str], stage: stages.Input, whole: bool, scales: list, out: Path
 ) -> np.ndarray:
     """Counts of the masks that a segmentation network (stage 06) predicts, sides of copies in whole cells or as they come."""
-    network = inference.on_device(inference.load_deeplab(stage, len(folder.classes) + 1), "cpu")
+    network = inference.on_device(stages.load_deeplab(stage, len(folder.classes) + 1), "cpu")
     network.grid = network.grid if whole else (1, 0)
     normalisation = backbones.BACKBONES[stage.record["parameters"]["backbone"]].normalisation
     inference.predict(network, normalisation, folder.photos(ids), out, scales)
-    return scoring.score_masks(folder, ids, out)[1]
+    return evaluation.score_masks(folder, ids, out)[1]
 
 
 def compared(what: str, before: np.ndarray, after: np.ndarray, ignored: str = "wrong") -> dict[str, Any]:
@@ -64,9 +65,9 @@ def main() -> None:
     parser.add_argument("--run", default="attention_1-0.75-0.5_seed0")
     parser.add_argument("--images", type=int, default=120, help="so many training images")
     given = parser.parse_args()
-    stage, folder, train, _ = data.of_stage(given.runs)
+    stage, folder, train, _ = stages.of_stage(given.runs)
     ids = train[:: max(1, len(train) // given.images)][: given.images]
-    masks, network, test = (records.need(given.runs, stage, given.run) for stage in CHAIN[2:])
+    masks, network, test = (stages.need(given.runs, stage, given.run) for stage in CHAIN[2:])
     rows = []
     with tempfile.TemporaryDirectory() as out:
         before, after = (of_views(folder, ids, masks, n, Path(out) / str(n)) for n in (1, 6))
@@ -78,13 +79,13 @@ def main() -> None:
             )
             rows.append(compared(f"whole cells, {name}", before, after))
     about = {
-        "data": expected.data_name(stage),
+        "data": checks.data_name(stage),
         "images": len(ids),
         "run": given.run,
         "backbone": network.record["parameters"]["backbone"],
     }
-    about |= {"init": network.record["init"], "detector": network.record["detector"], **records.environment()}
-    records.write_json(RESULTS, {"rows": rows, **about})
+    about |= {"init": network.record["init"], "detector": network.record["detector"], **stages.environment()}
+    files.write_json(RESULTS, {"rows": rows, **about})
     print(pd.DataFrame(rows).to_string(index=False))
 
 

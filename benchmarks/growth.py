@@ -15,7 +15,7 @@ from PIL import Image
 
 from benchmarks.cases import DEVICE
 from safn import SAFN, DeepLab, backbones, dense_crf, inference
-from safn.cost import seconds
+from safn_book.cost import seconds
 
 REPEATS = 5  # rounds over all sizes; the first, a warm-up, does not count
 

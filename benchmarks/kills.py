@@ -22,7 +22,8 @@ from typing import Any
 
 import pandas as pd
 
-from safn.records import RECORD, environment, write_json
+from safn.files import write_json
+from safn_book.stages import RECORD, environment
 
 ROOT = Path(__file__).resolve().parent.parent
 MEASURED = ("seconds", "peak_megabytes")  # what no run repeats

@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks import cases, growth
-from safn import backbones, dense_crf, inference, smoke
-from safn.cost import seconds
+from benchmarks import cases, growth, paper_networks
+from safn import backbones, dense_crf, inference
 from safn.loading import PlainSet, plain_loader
+from safn_book.cost import seconds
 
 STEPS = 5
 KINDS = {  # what an operation of PyTorch's profile is called in the table: the first whose name occurs in its name
@@ -81,7 +81,7 @@ def maps(images: int = 16) -> list[dict[str, Any]]:
     """Milliseconds a photo of the parts of the maps of a folder, one image at a time and four at once."""
     network, table = cases.safn("efficientnet_lite0").eval(), {}
     with tempfile.TemporaryDirectory() as name:
-        folder = smoke.random_photos(Path(name) / "data", images)
+        folder = paper_networks.random_photos(Path(name) / "data", images)
         samples = PlainSet(folder, folder.ids("train_aug"), backbones.HALF, 320)
         for size in (1, 4):
             read = lambda size=size: list(plain_loader(samples, 0, size))  # noqa: E731

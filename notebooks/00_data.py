@@ -38,7 +38,9 @@ import numpy as np
 import pandas as pd
 from IPython.display import display
 
-from safn import charts, data, emoji, expected, figures, records, settings
+from safn import data
+from safn.datasets import emoji
+from safn_book import charts, checks, galleries, settings, stages
 
 # %% tags=["parameters"]
 # parameters
@@ -54,7 +56,7 @@ limit = 0  # use only so many training and so many validation images (0: all)
 p = settings.read(globals())
 
 # %%
-stage = records.begin(p.runs, "00_data", "default", p)
+stage = stages.begin(p.runs, "00_data", "default", p)
 if p.data_folder:
     root = Path(p.data_folder).resolve()
 else:
@@ -89,7 +91,7 @@ pd.DataFrame(
 # %%
 shown = [i for i in lists["train"] if folder.mask_path(i)][:6]
 rows = [{"image": np.asarray(folder.image(i)), "true mask": folder.mask(i)} for i in shown]
-figures.gallery([{f"{k} {n + 1}": v for n, row in enumerate(rows) for k, v in row.items()}], folder.classes, 11)
+galleries.gallery([{f"{k} {n + 1}": v for n, row in enumerate(rows) for k, v in row.items()}], folder.classes, 11)
 
 # %% [markdown]
 # ## Check
@@ -102,4 +104,4 @@ metrics = {
     "labels_an_image": float(labels["train"].sum(1).mean()),
 }
 done = stage.finish(metrics, root="." if root == stage.folder else str(root), data=content)
-expected.compare(done, done)
+checks.compare(done, done)

@@ -36,7 +36,8 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from safn import data, expected, figures, records, saliency, scoring, settings
+from safn import evaluation, saliency
+from safn_book import checks, galleries, settings, stages
 
 # %% tags=["parameters"]
 # parameters
@@ -50,8 +51,8 @@ threads = 0  # processor threads of the detector (0: all)
 p = settings.read(globals())
 
 # %%
-source, folder, train, _ = data.of_stage(p.runs)
-stage = records.begin(p.runs, "01_saliency", "default", p, [source])
+source, folder, train, _ = stages.of_stage(p.runs)
+stage = stages.begin(p.runs, "01_saliency", "default", p, [source])
 if p.saliency_folder:
     without = saliency.copy_maps(Path(p.saliency_folder), train, stage.folder, p.missing_saliency)
 else:
@@ -69,16 +70,16 @@ print(f"{len(made)} maps, {len(without)} images without one")
 # of the classes is salient without being foreground, so neither can be perfect.
 
 # %%
-scores = scoring.score_saliency(folder, made, stage.folder)
+scores = evaluation.score_saliency(folder, made, stage.folder)
 pd.Series(scores).round(3).to_frame("value")
 
 # %%
 shown = [i for i in made if folder.mask_path(i)][:4]
-figures.gallery(
+galleries.gallery(
     [
         {
             "image": np.asarray(folder.image(i)),
-            "saliency": figures.grey((255 * saliency.load_saliency(stage.folder / f"{i}.png")).astype(np.uint8)),
+            "saliency": galleries.grey((255 * saliency.load_saliency(stage.folder / f"{i}.png")).astype(np.uint8)),
             "true mask": folder.mask(i),
         }
         for i in shown
@@ -93,4 +94,4 @@ figures.gallery(
 # %%
 looked = "U2-Net-p" if p.views == 1 else f"U2-Net-p, {p.views} views"
 done = stage.finish(scores, detector=Path(p.saliency_folder).name or looked)
-expected.compare(done, source)
+checks.compare(done, source)

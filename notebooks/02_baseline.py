@@ -32,21 +32,8 @@
 # %%
 from IPython.display import display
 
-from safn import (
-    backbones,
-    charts,
-    data,
-    expected,
-    figures,
-    inference,
-    loading,
-    metrics,
-    network,
-    records,
-    scoring,
-    settings,
-    training,
-)
+from safn import backbones, evaluation, inference, loading, metrics, network, training
+from safn_book import charts, checks, galleries, settings, stages
 
 # %% tags=["parameters"]
 # parameters
@@ -76,8 +63,8 @@ seed = 0  # of initialisation, order and augmentation
 p = settings.read(globals())
 
 # %%
-source, folder, train, val = data.of_stage(p.runs)
-stage = records.begin(p.runs, "02_baseline", "default", p, [source])
+source, folder, train, val = stages.of_stage(p.runs)
+stage = stages.begin(p.runs, "02_baseline", "default", p, [source])
 training.seed_everything(p.seed)
 plain = network.PlainClassifier(p.backbone, len(folder.classes), p.weights, p.freeze)
 log = training.train_classifier(plain, p, folder, train, val, stage.folder)
@@ -94,8 +81,8 @@ normalisation = backbones.BACKBONES[p.backbone].normalisation
 for split, ids in {"train": train, "val": val}.items():
     samples = loading.PlainSet(folder, ids, normalisation, p.size)
     inference.write_grad_cam(plain, samples, stage.folder / split, predicted=split == "val")
-sweep = scoring.sweep_maps(folder, train, stage.folder / "train")
-alone = scoring.at_threshold(folder, val, stage.folder / "val", sweep.threshold)
+sweep = evaluation.sweep_maps(folder, train, stage.folder / "train")
+alone = evaluation.at_threshold(folder, val, stage.folder / "val", sweep.threshold)
 display(charts.sweep({"Grad-CAM, training images": sweep.miou}))
 charts.percent(
     {
@@ -105,7 +92,7 @@ charts.percent(
 )
 
 # %%
-figures.map_gallery(folder, train, {"Grad-CAM": stage.folder / "train"}, rows=4)
+galleries.map_gallery(folder, train, {"Grad-CAM": stage.folder / "train"}, rows=4)
 
 # %% [markdown]
 # ## Check
@@ -119,4 +106,4 @@ scores = {
     **{f"map_iou {k}": v for k, v in metrics.iou_by_size(sweep.counts).items()},
 }
 done = stage.finish(scores, init=p.weights)
-expected.compare(done, source)
+checks.compare(done, source)

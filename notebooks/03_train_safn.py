@@ -34,7 +34,8 @@
 # `run` is named after aggregation, scales and seed, so that the runs of an ablation lie side by side.
 
 # %%
-from safn import SAFN, backbones, charts, data, expected, figures, inference, loading, records, settings, training
+from safn import SAFN, backbones, inference, loading, training
+from safn_book import charts, checks, galleries, settings, stages, studies
 
 # %% tags=["parameters"]
 # parameters
@@ -66,11 +67,11 @@ seed = 0  # of initialisation, order and augmentation
 
 # %%
 p = settings.read(globals())
-run = records.run_name(p.aggregation, p.scales, p.seed)
+run = stages.run_name(p.aggregation, p.scales, p.seed)
 
 # %%
-source, folder, train, val = data.of_stage(p.runs)
-stage = records.begin(p.runs, "03_train_safn", run, p, [source])
+source, folder, train, val = stages.of_stage(p.runs)
+stage = stages.begin(p.runs, "03_train_safn", run, p, [source])
 training.seed_everything(p.seed)
 network = SAFN(p.backbone, len(folder.classes), p.scales, p.aggregation, p.weights, p.attention_start, p.freeze)
 log = training.train_classifier(network, p, folder, train, val, stage.folder)
@@ -85,7 +86,7 @@ charts.curves(log, {"loss (Eq. 3)": ["loss"], "validation mAP": ["val_mAP"], "me
 # %%
 inference.on_device(network, p.accelerator)
 samples = loading.PlainSet(folder, val, backbones.BACKBONES[p.backbone].normalisation, p.size)
-attention = inference.attention_statistics(network, samples)
+attention = studies.attention_statistics(network, samples)
 attention.round(4) if len(attention) else print("one scale, or no attention: nothing is weighed")
 
 # %% [markdown]
@@ -94,7 +95,7 @@ attention.round(4) if len(attention) else print("one scale, or no attention: not
 # colour is empty: the network sees no evidence for the class.
 
 # %%
-figures.attention_gallery(network, samples, rows=5)
+galleries.attention_gallery(network, samples, rows=5)
 
 # %% [markdown]
 # ## Check
@@ -104,4 +105,4 @@ scores = {"val_mAP": log.val_mAP.iloc[-1], "loss": log.loss.iloc[-1]}
 scores |= {f"weight {s}": row["mean"] for s, row in attention.iterrows()}
 scores |= {f"weight spread {s}": row["spread between pixels"] for s, row in attention.iterrows()}
 done = stage.finish(scores, init=p.weights)
-expected.compare(done, source)
+checks.compare(done, source)

@@ -32,7 +32,8 @@
 # %%
 from IPython.display import display
 
-from safn import backbones, charts, data, expected, figures, inference, loading, records, scoring, settings
+from safn import backbones, evaluation, inference, loading
+from safn_book import charts, checks, galleries, settings, stages
 
 # %% tags=["parameters"]
 # parameters
@@ -47,10 +48,10 @@ workers = 0  # processes that load images
 p = settings.read(globals())
 
 # %%
-source, folder, train, val = data.of_stage(p.runs)
-model = records.need(p.runs, "03_train_safn", p.run)
-stage = records.begin(p.runs, "04_localization_maps", p.run, p, [source, model])
-network = inference.on_device(inference.load_safn(model, len(folder.classes)), p.accelerator)
+source, folder, train, val = stages.of_stage(p.runs)
+model = stages.need(p.runs, "03_train_safn", p.run)
+stage = stages.begin(p.runs, "04_localization_maps", p.run, p, [source, model])
+network = inference.on_device(stages.load_safn(model, len(folder.classes)), p.accelerator)
 normalisation = backbones.BACKBONES[model.record["parameters"]["backbone"]].normalisation
 empty = {
     split: inference.write_maps(
@@ -72,9 +73,9 @@ print(f"maps without a positive value, set to 0: {empty['train']} of the trainin
 # images.
 
 # %%
-sweep = scoring.sweep_maps(folder, train, stage.folder / "train")
-scores = scoring.numbers_of_maps(folder, train, sweep)
-alone = scoring.at_threshold(folder, val, stage.folder / "val", sweep.threshold)
+sweep = evaluation.sweep_maps(folder, train, stage.folder / "train")
+scores = evaluation.numbers_of_maps(folder, train, sweep)
+alone = evaluation.at_threshold(folder, val, stage.folder / "val", sweep.threshold)
 display(charts.sweep({"training images": sweep.miou}))
 charts.percent(
     {
@@ -88,13 +89,13 @@ charts.percent(
 charts.percent({k.removeprefix("map_iou "): v for k, v in scores.items() if k.startswith("map_iou ")})
 
 # %%
-figures.map_gallery(folder, train, {"localization map": stage.folder / "train"}, rows=5)
+galleries.map_gallery(folder, train, {"localization map": stage.folder / "train"}, rows=5)
 
 # %% [markdown]
 # ## Check
 
 # %%
 scores |= {"classifier_only_val_miou": alone.miou(), "empty_maps": empty["train"]}
-scoring.save_counts(stage.folder / "counts.npz", sweep.counts)
+evaluation.save_counts(stage.folder / "counts.npz", sweep.counts)
 done = stage.finish(scores, init=model.record["init"])
-expected.compare(done, source)
+checks.compare(done, source)

@@ -36,7 +36,8 @@
 import pandas as pd
 from IPython.display import display
 
-from safn import charts, data, expected, figures, pseudo, records, scoring, settings
+from safn import evaluation, pseudo
+from safn_book import charts, checks, galleries, settings, stages, studies
 
 # %% tags=["parameters"]
 # parameters
@@ -52,10 +53,10 @@ p = settings.read(globals())
 name = p.run if p.combine == "harmonic" else f"{p.run}+{p.combine}"
 
 # %%
-source, folder, train, _ = data.of_stage(p.runs)
-saliency = records.need(p.runs, "01_saliency")
-maps = records.need(p.runs, "04_localization_maps", p.run)
-stage = records.begin(p.runs, "05_pseudo_ground_truth", name, p, [source, saliency, maps])
+source, folder, train, _ = stages.of_stage(p.runs)
+saliency = stages.need(p.runs, "01_saliency")
+maps = stages.need(p.runs, "04_localization_maps", p.run)
+stage = stages.begin(p.runs, "05_pseudo_ground_truth", name, p, [source, saliency, maps])
 rules = {k: getattr(p, k) for k in ("gamma", "ignore_saliency", "ignore_confidence", "combine")}
 absent = saliency.record["parameters"].get("missing_saliency", "error")  # what becomes of images without saliency
 left_out = pseudo.write_folder(folder, train, maps.folder / "train", saliency.folder, stage.folder, absent, **rules)
@@ -69,8 +70,8 @@ print(f"{len(train)} masks, {len(left_out)} images left out, {len(train) - len(s
 # becomes of the ignored pixels decides a lot, so all three conventions are given.
 
 # %%
-_, counts = scoring.score_masks(folder, train, stage.folder)
-scores = scoring.numbers_of_pseudo(folder, train, counts)
+_, counts = evaluation.score_masks(folder, train, stage.folder)
+scores = evaluation.numbers_of_pseudo(folder, train, counts)
 conventions = {"drop": "ignored pixels dropped", "background": "as background", "wrong": "as wrong"}
 pd.DataFrame(
     {
@@ -85,7 +86,7 @@ pd.DataFrame(
 
 # %%
 print(f"ignored: {100 * scores['ignored_share']:.1f} % of the pixels")
-per_class = pd.DataFrame(scoring.classes_of_pseudo(folder, train, counts))
+per_class = pd.DataFrame(evaluation.classes_of_pseudo(folder, train, counts))
 per_class.mul(100).round(1).transpose()
 
 # %% [markdown]
@@ -95,7 +96,7 @@ per_class.mul(100).round(1).transpose()
 # beside the result.
 
 # %%
-moved = pseudo.sweep(folder, salient, maps.folder / "train", saliency.folder, rules)
+moved = studies.sweep(folder, salient, maps.folder / "train", saliency.folder, rules)
 moved.to_csv(stage.folder / "thresholds.csv", index=False)
 charts.sensitivity(moved, rules) if len(salient) else print("nothing to score")
 
@@ -108,17 +109,17 @@ charts.sensitivity(moved, rules) if len(salient) else print("nothing to score")
 # %%
 threshold, limits = saliency.record["metrics"]["saliency_threshold"], {}
 if salient and threshold is not None:
-    limits = pseudo.limits(folder, salient, maps.folder / "train", saliency.folder, threshold, p.gamma, p.combine)
+    limits = studies.limits(folder, salient, maps.folder / "train", saliency.folder, threshold, p.gamma, p.combine)
     display(charts.percent(limits))
 
 # %%
-figures.pseudo_gallery(folder, salient, maps.folder / "train", saliency.folder, stage.folder, rows=5)
+galleries.pseudo_gallery(folder, salient, maps.folder / "train", saliency.folder, stage.folder, rows=5)
 
 # %% [markdown]
 # ## Check
 
 # %%
-scoring.save_counts(stage.folder / "counts.npz", counts)
+evaluation.save_counts(stage.folder / "counts.npz", counts)
 done = stage.finish(
     scores,
     init=maps.record["init"],
@@ -128,4 +129,4 @@ done = stage.finish(
     thresholds=moved.to_dict("records"),
     limits=limits,
 )
-expected.compare(done, source)
+checks.compare(done, source)

@@ -31,7 +31,8 @@
 # A run `<run>@<backbone>-<head>` is another network on the same pseudo ground truth (Table 2).
 
 # %%
-from safn import DeepLab, backbones, charts, data, expected, figures, inference, plan, records, settings, training
+from safn import DeepLab, backbones, inference, training
+from safn_book import charts, checks, galleries, settings, stages, workflow
 
 # %% tags=["parameters"]
 # parameters
@@ -66,10 +67,10 @@ seed = 0  # of initialisation, order and augmentation
 p = settings.read(globals())
 
 # %%
-source, folder, train, _ = data.of_stage(p.runs)
-made = plan.pseudo_run(p.run, p.backbone, p.head, p.label_source, p.seed)
-labels = source if p.label_source == "masks" else records.need(p.runs, "05_pseudo_ground_truth", made)
-stage = records.begin(p.runs, "06_train_segmentation", p.run, p, [source, labels])
+source, folder, train, _ = stages.of_stage(p.runs)
+made = workflow.pseudo_run(p.run, p.backbone, p.head, p.label_source, p.seed)
+labels = source if p.label_source == "masks" else stages.need(p.runs, "05_pseudo_ground_truth", made)
+stage = stages.begin(p.runs, "06_train_segmentation", p.run, p, [source, labels])
 training.seed_everything(p.seed)
 network = DeepLab(
     p.backbone, p.head, len(folder.classes) + 1, p.weights, p.head_width, p.freeze, p.head_dilation, p.crop
@@ -84,11 +85,11 @@ charts.curves(log, {"cross-entropy": ["loss"], "learning rate (head)": ["learnin
 
 # %%
 inference.on_device(network, p.accelerator)
-shown = figures.spaced(train, 4)
+shown = galleries.spaced(train, 4)
 normalisation = backbones.BACKBONES[p.backbone].normalisation
 inference.predict(network, normalisation, folder.photos(shown), stage.folder / "examples")
 trained_on = {} if masks is None else {"trained on": masks}
-figures.mask_gallery(folder, shown, {"learned": stage.folder / "examples", **trained_on}, rows=4)
+galleries.mask_gallery(folder, shown, {"learned": stage.folder / "examples", **trained_on}, rows=4)
 
 # %% [markdown]
 # ## Check
@@ -96,4 +97,4 @@ figures.mask_gallery(folder, shown, {"learned": stage.folder / "examples", **tra
 # %%
 scores = {"loss": log.loss.iloc[-1]}
 done = stage.finish(scores, init=p.weights, detector=labels.record.get("detector"), supervision=p.label_source)
-expected.compare(done, source)
+checks.compare(done, source)

@@ -42,7 +42,8 @@ from types import SimpleNamespace
 import pandas as pd
 from IPython.display import display
 
-from safn import backbones, charts, data, expected, figures, inference, metrics, records, scoring, settings
+from safn import backbones, evaluation, inference, metrics
+from safn_book import charts, checks, galleries, settings, stages
 
 # %% tags=["parameters"]
 # parameters
@@ -59,10 +60,10 @@ accelerator = "auto"  # cpu, gpu, mps or auto
 p = settings.read(globals())
 
 # %%
-source, folder, _, val = data.of_stage(p.runs)
-model = records.need(p.runs, "06_train_segmentation", p.run)
-stage = records.begin(p.runs, "07_evaluate", p.run, p, [source, model])
-network = inference.on_device(inference.load_deeplab(model, len(folder.classes) + 1), p.accelerator)
+source, folder, _, val = stages.of_stage(p.runs)
+model = stages.need(p.runs, "06_train_segmentation", p.run)
+stage = stages.begin(p.runs, "07_evaluate", p.run, p, [source, model])
+network = inference.on_device(stages.load_deeplab(model, len(folder.classes) + 1), p.accelerator)
 trained = SimpleNamespace(**model.record["parameters"])
 normalisation = backbones.BACKBONES[trained.backbone].normalisation
 protocols = ["single", "multi", *(["crf"] if p.crf else [])]
@@ -76,8 +77,8 @@ seconds["multi"], seconds["crf"] = inference.predict(
 )
 matrices, counts = {}, {}
 for protocol in protocols:
-    matrices[protocol], counts[protocol] = scoring.score_masks(folder, val, stage.folder / protocol)
-    scoring.save_counts(stage.folder / f"counts_{protocol}.npz", counts[protocol])
+    matrices[protocol], counts[protocol] = evaluation.score_masks(folder, val, stage.folder / protocol)
+    evaluation.save_counts(stage.folder / f"counts_{protocol}.npz", counts[protocol])
 
 # %%
 names = {"single": "single scale", "multi": "multi-scale", "crf": "multi-scale + CRF"}
@@ -115,13 +116,13 @@ display(charts.bars(100 * by_size, "foreground IoU (%)"))
 # Evenly spaced over the validation list, not chosen.
 
 # %%
-figures.mask_gallery(folder, val, {names[q]: stage.folder / q for q in protocols}, rows=5)
+galleries.mask_gallery(folder, val, {names[q]: stage.folder / q for q in protocols}, rows=5)
 
 # %% [markdown]
 # ## Check
 
 # %%
-scores = scoring.numbers_of_evaluation(counts)
+scores = evaluation.numbers_of_evaluation(counts)
 scores |= {f"seconds_{q}": seconds[q] for q in protocols}  # crf: network and CRF side by side
 done = stage.finish(
     scores,
@@ -130,4 +131,4 @@ done = stage.finish(
     supervision=model.record["supervision"],
     per_class={q: dict(zip(classes, matrices[q].iou())) for q in protocols},
 )
-expected.compare(done, source)
+checks.compare(done, source)

@@ -34,7 +34,7 @@ from types import SimpleNamespace
 import pandas as pd
 from IPython.display import display
 
-from safn import charts, cost, data, expected, records, results, settings
+from safn_book import charts, checks, cost, results, settings, stages
 
 # %% tags=["parameters"]
 # parameters
@@ -48,9 +48,9 @@ cost_steps = 24  # training steps and maps timed for each aggregation, Table 5 (
 p = settings.read(globals())
 
 # %%
-source, folder, *_ = data.of_stage(p.runs)
+source, folder, *_ = stages.of_stage(p.runs)
 table, ends = results.collect(p.runs, p.experiments, p.missing_segmentation)
-stage = records.begin(p.runs, "08_aggregation", "default", p, [source, *ends])
+stage = stages.begin(p.runs, "08_aggregation", "default", p, [source, *ends])
 print(results.seeds_sentence(table))
 ours = results.overview(table, "aggregation")
 ours
@@ -97,7 +97,7 @@ for measure, sizes in by_size.items():
 # GPU that is not named, its memory as the system showed it: **compare the ratios** to average pooling.
 
 # %%
-model = records.need(p.runs, "03_train_safn", p.experiments[0], restored=True)
+model = stages.need(p.runs, "03_train_safn", p.experiments[0], restored=True)
 trained = SimpleNamespace(**model.record["parameters"])
 measured = cost.measure(trained, len(folder.classes), p.cost_steps) if p.cost_steps else ()
 table5 = cost.beside(*measured) if measured else pd.DataFrame()
@@ -114,4 +114,4 @@ done = stage.finish(
     differences=gaps.to_dict("records"),
     by_size={what: table.to_dict() for what, table in by_size.items()},
 )
-expected.compare(done, source)
+checks.compare(done, source)

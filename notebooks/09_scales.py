@@ -31,7 +31,8 @@
 # %%
 from IPython.display import display
 
-from safn import charts, data, expected, figures, records, results, scales, settings
+from safn_book import charts, stages, checks, galleries, results, studies, settings
+from safn import data
 
 # %% tags=["parameters"]
 # parameters
@@ -45,9 +46,9 @@ study_images = 500  # training images on which the learned weights are studied (
 p = settings.read(globals())
 
 # %%
-source, folder, train, _ = data.of_stage(p.runs)
+source, folder, train, _ = stages.of_stage(p.runs)
 table, ends = results.collect(p.runs, p.experiments, p.missing_segmentation)
-stage = records.begin(p.runs, "09_scales", "default", p, [source, *ends])
+stage = stages.begin(p.runs, "09_scales", "default", p, [source, *ends])
 print(results.seeds_sentence(table))
 ours = results.overview(table, "scales")
 ours
@@ -88,10 +89,10 @@ for measure, sizes in by_size.items():
 
 # %%
 shown = [i for i in train if folder.mask_path(i)]
-shown = figures.spaced(shown, p.study_images or len(shown))
+shown = galleries.spaced(shown, p.study_images or len(shown))
 main = list(results.of_main(table)["run"])
-studied = scales.study_runs(p.runs, folder, shown, main)
-grouped, correlations, replaced = (of(studied) for of in (scales.by_share, scales.correlations, scales.scores))
+studied = studies.study_runs(p.runs, folder, shown, main)
+grouped, correlations, replaced = (of(studied) for of in (studies.by_share, studies.correlations, studies.scores))
 if studied:
     for run, (objects, _) in studied.items():
         objects.to_csv(stage.folder / f"objects_{run}.csv", index=False)
@@ -109,7 +110,7 @@ if left := [run for run in main if run not in studied]:
 
 # %%
 replaced.to_csv(stage.folder / "replaced.csv", index=False)
-means = replaced.drop(columns=[scales.FROM, scales.TO], errors="ignore")
+means = replaced.drop(columns=[studies.FROM, studies.TO], errors="ignore")
 means = means.groupby("weights", sort=False).mean(numeric_only=True)
 display(replaced)
 means.round(2)
@@ -128,4 +129,4 @@ done = stage.finish(
     correlations=correlations.to_dict("records"),
     replaced=replaced.to_dict("records"),
 )
-expected.compare(done, source)
+checks.compare(done, source)

@@ -30,7 +30,8 @@
 # | **Time** | half a minute |
 
 # %%
-from safn import data, expected, figures, records, scoring, settings
+from safn import evaluation
+from safn_book import checks, galleries, settings, stages
 
 # %% tags=["parameters"]
 # parameters
@@ -44,13 +45,13 @@ examples = 6  # rows of each figure
 p = settings.read(globals())
 
 # %%
-source, folder, train, val = data.of_stage(p.runs)
-plain = records.need(p.runs, "02_baseline")
+source, folder, train, val = stages.of_stage(p.runs)
+plain = stages.need(p.runs, "02_baseline")
 shown = [*p.experiments, *([p.baseline] if p.baseline else [])]
-maps = {run: records.need(p.runs, "04_localization_maps", run) for run in shown}
+maps = {run: stages.need(p.runs, "04_localization_maps", run) for run in shown}
 main = p.experiments[0]
-ends = [records.need(p.runs, "07_evaluate", run) for run in (main, p.second) if run]
-stage = records.begin(p.runs, "10_figures", "default", p, [source, plain, *ends, *maps.values()])
+ends = [stages.need(p.runs, "07_evaluate", run) for run in (main, p.second) if run]
+stage = stages.begin(p.runs, "10_figures", "default", p, [source, plain, *ends, *maps.values()])
 
 # %% [markdown]
 # ## Figure 4: segmentation of validation images
@@ -59,15 +60,15 @@ stage = records.begin(p.runs, "10_figures", "default", p, [source, plain, *ends,
 
 # %%
 predictions = [end.folder / list(end.record["per_class"])[-1] for end in ends]  # of the last test protocol
-figures.figure4(folder, val, predictions[0], p.examples, *predictions[1:])
+galleries.figure4(folder, val, predictions[0], p.examples, *predictions[1:])
 
 # %% [markdown]
 # ### Where it succeeds and where it fails
 # Validation images from the best and from the worst tenth by their own mIoU, which stands beside the row.
 
 # %%
-counts = scoring.load_counts(ends[0].folder / f"counts_{predictions[0].name}.npz")
-figures.best_and_worst(folder, val, counts, predictions[0], p.examples)
+counts = evaluation.load_counts(ends[0].folder / f"counts_{predictions[0].name}.npz")
+galleries.best_and_worst(folder, val, counts, predictions[0], p.examples)
 
 # %% [markdown]
 # ## Figure 5: maps of small and of large objects
@@ -76,7 +77,7 @@ figures.best_and_worst(folder, val, counts, predictions[0], p.examples)
 
 # %%
 aggregated = {run.split("_")[0]: maps[run].folder / "train" for run in p.experiments}
-figures.figure5(folder, train, records.need(p.runs, "03_train_safn", main), maps[main], aggregated, p.examples)
+galleries.figure5(folder, train, stages.need(p.runs, "03_train_safn", main), maps[main], aggregated, p.examples)
 
 # %% [markdown]
 # ## Figure 6: from the plain classifier to SAFN
@@ -88,8 +89,8 @@ columns = {
     **({"(c) baseline": maps[p.baseline].folder / "train"} if p.baseline else {}),
     "(d) SAFN": maps[main].folder / "train",
 }
-figures.map_gallery(folder, train, columns, rows=p.examples)
+galleries.map_gallery(folder, train, columns, rows=p.examples)
 
 # %%
 done = stage.finish({})
-expected.compare(done, source)
+checks.compare(done, source)

@@ -33,7 +33,8 @@
 import pandas as pd
 from IPython.display import display
 
-from safn import charts, data, expected, published, records, results, settings
+from safn import data
+from safn_book import charts, checks, published, results, settings, stages
 
 # %% tags=["parameters"]
 # parameters
@@ -44,10 +45,10 @@ experiments = ["attention_1-0.75-0.5_seed0"]  # the first is the main experiment
 p = settings.read(globals())
 
 # %%
-source, folder, train, val = data.of_stage(p.runs)
-plain = records.need(p.runs, "02_baseline")
+source, folder, train, val = stages.of_stage(p.runs)
+plain = stages.need(p.runs, "02_baseline")
 table, ends = results.collect(p.runs, p.experiments)
-stage = records.begin(p.runs, "11_comparison", "default", p, [source, plain, *ends])
+stage = stages.begin(p.runs, "11_comparison", "default", p, [source, plain, *ends])
 main = table.iloc[0]
 print(f"{len(train)} training images, {len(val)} validation images; one row a run")
 
@@ -110,4 +111,4 @@ beside
 scores = {f"val_miou_{k}": main[f"val_miou_{k}"] for k in ends[0].record["per_class"]}
 scores["gain_over_classifier_alone"] = main["val_miou_multi"] - main["classifier_only_val_miou"]
 done = stage.finish(scores)
-expected.compare(done, source)
+checks.compare(done, source)

@@ -9,12 +9,30 @@ from importlib.metadata import PackageNotFoundError, files
 
 import timm
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision import models
+from torchvision.transforms.v2 import functional as TF
 
-from safn.loading import Normalisation
+
+@dataclass(frozen=True)
+class Normalisation:
+    """What the pretrained weights expect of an RGB image in 0..1: mean and standard deviation a channel."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def __call__(self, image: Image.Image) -> torch.Tensor:
+        """float32 ``(3, H, W)``."""
+        return TF.normalize(TF.to_dtype(TF.pil_to_tensor(image), torch.float32, scale=True), self.mean, self.std)
+
+    @property
+    def fill(self) -> tuple[int, int, int]:
+        """The colour that becomes zero."""
+        return tuple(round(255 * m) for m in self.mean)
+
 
 IMAGENET = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALF = Normalisation((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))  # EfficientNet-Lite: (x - 0.5) / 0.5

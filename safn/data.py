@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
-from safn.records import Input, need, write_file
+from safn.files import write_file
 
 VOID = 255
 VOC_CLASSES = [
@@ -216,10 +216,3 @@ def content_fingerprint(folder: VOCFolder, ids: list[str]) -> str:
         digest.update(image_id.encode() + folder.label(image_id).tobytes())
         digest.update((folder.base / "JPEGImages" / f"{image_id}.jpg").read_bytes())
     return digest.hexdigest()[:16]
-
-
-def of_stage(runs: Path | str) -> tuple[Input, VOCFolder, list[str], list[str]]:
-    """Stage 00, its data folder, the training ids and the validation ids that all later stages use."""
-    stage = need(runs, "00_data")
-    lists = [(stage.folder / f"{split}.txt").read_text().split() for split in ("train", "val")]
-    return stage, VOCFolder(stage.folder / stage.record["root"]), *lists

@@ -4,32 +4,26 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
-import json
 import multiprocessing
 import os
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
-import pandas as pd
 import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from safn.backbones import BACKBONES
+from safn.backbones import Normalisation
 from safn.crf import dense_crf
 from safn.data import DataError, load_image, save_mask
-from safn.loading import Normalisation, PlainSet, at_most, plain_loader
+from safn.loading import PlainSet, at_most, plain_loader
 from safn.maps import grad_cam, localization_maps, save_maps
-from safn.network import SAFN, PlainClassifier, load_network, load_tensors, rescale
-from safn.photos import find_images, unreadable
-from safn.records import RECORD, Input, best_device, write_json
-from safn.segmentation import DeepLab
+from safn.network import SAFN, PlainClassifier, rescale
 
 TEST_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5)  # Sec. IV-A
 
@@ -77,20 +71,6 @@ def _at_size(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """A mask ``(h, w)`` at the width and height of ``size``, by nearest neighbour."""
     mask = Image.fromarray(mask.astype(np.uint8))
     return np.asarray(mask if mask.size == size else mask.resize(size, Image.Resampling.NEAREST))
-
-
-def load_safn(stage: Input, num_classes: int) -> SAFN:
-    """The classifier that stage 03 left, built from its recorded parameters."""
-    p = SimpleNamespace(**stage.record["parameters"])
-    network = SAFN(p.backbone, num_classes, tuple(p.scales), p.aggregation, weights="none")
-    return load_network(network, stage.folder / "model.ckpt").eval()
-
-
-def load_deeplab(stage: Input, num_outputs: int) -> DeepLab:
-    """The segmentation network that stage 06 left, built from its recorded parameters."""
-    p = SimpleNamespace(**stage.record["parameters"])
-    network = DeepLab(p.backbone, p.head, num_outputs, "none", p.head_width, head_dilation=p.head_dilation, crop=p.crop)
-    return load_network(network, stage.folder / "model.ckpt").eval()
 
 
 def on_device(network: torch.nn.Module, accelerator: str) -> torch.nn.Module:
@@ -151,26 +131,6 @@ def write_grad_cam(network: PlainClassifier, samples: PlainSet, out: Path, predi
         save_maps(out / f"{sample['id'][0]}.npz", maps[0].numpy(), labels[0].numpy())
 
 
-@torch.inference_mode()
-def attention_statistics(network: SAFN, samples: PlainSet) -> pd.DataFrame:
-    """For each scale: mean weight, its standard deviation between the pixels of an image (mean over images), and
-    between the means of the images. Empty where nothing is weighed."""
-    if network.attention is None:
-        return pd.DataFrame()
-    means, spreads = [], []
-    for sample in plain_loader(samples, 0):
-        network(sample["image"].to(next(network.parameters()).device))
-        weights = network.scale_weights[0].flatten(1).cpu()
-        means.append(weights.mean(1).numpy())
-        spreads.append(weights.std(1).numpy())
-    columns = {
-        "mean": np.mean(means, 0),
-        "spread between pixels": np.mean(spreads, 0),
-        "spread between images": np.std(means, 0),
-    }
-    return pd.DataFrame(columns, index=[f"{s:g}" for s in network.scales])
-
-
 def predict(
     network: torch.nn.Module,
     normalisation: Normalisation,
@@ -223,62 +183,6 @@ def predict(
     return busy, time.time() - started
 
 
-def predict_folder(
-    run: Path | str,
-    images: Path | str,
-    out: Path | str,
-    scales: tuple[float, ...] = TEST_SCALES,
-    crf: bool = False,
-    only: list[str] | None = None,
-    accelerator: str = "auto",
-    largest: int | None = None,
-) -> Path:
-    """Masks of a folder of images by a trained run: ``out/multi/<id>.png``, and with the CRF ``out/crf/<id>.png``.
-
-    Masks that are there are kept, so a killed call goes on. ``out/network.json`` names the network they are of.
-
-    Args:
-        run: a complete folder of stage 06, such as ``runs/paper/06_train_segmentation/<run>``.
-        only: ids of the images that count; ``None``: all.
-        largest: long side in pixels to which larger photos are shrunk for the network (0: never); ``None``: the largest that
-            it was trained on.
-
-    Returns:
-        the folder of the final masks.
-
-    Raises:
-        DataError: no trained run; every image that is missing or cannot be read; masks of another network in ``out``.
-    """
-    run, images, out = Path(run), Path(images), Path(out)
-    if not (run / RECORD).is_file():
-        raise DataError(f"{run} is no complete run: give a folder runs/<profile>/06_train_segmentation/<run>")
-    stage = Input(run, json.loads((run / RECORD).read_text()))
-    found, problems = find_images(images)
-    if only is not None:
-        problems = [f"{i}: no such image" for i in only if i not in found]
-        found = {i: found[i] for i in only if i in found}
-    problems += [f"{i}: {text}" for i, path in found.items() if (text := unreadable(path))]
-    largest = max(stage.record["parameters"].get("resize", (0,))) if largest is None else largest
-    network = {"run": run.name, "fingerprint": stage.record["fingerprint"], "scales": list(scales), "largest": largest}
-    made = out / "network.json"
-    if made.exists() and (before := json.loads(made.read_text())) != network:
-        problems.append(f"{out} holds masks of {before}, these would be of {network}: give another folder")
-    if problems:
-        raise DataError("\n  - ".join([f"{images}: {len(problems)} problems, nothing was predicted:", *problems]))
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(made, network)
-    deeplab = on_device(load_deeplab(stage, outputs_of(run / "model.ckpt")), accelerator)
-    normalisation = BACKBONES[stage.record["parameters"]["backbone"]].normalisation
-    refined = out / "crf" if crf else None
-    predict(deeplab, normalisation, found, out / "multi", scales, refined=refined, largest=largest)
-    return out / ("crf" if crf else "multi")
-
-
-def outputs_of(checkpoint: Path) -> int:
-    """How many classes, background included, a segmentation network tells apart: its last tensor is their bias."""
-    return len(list(load_tensors(checkpoint).values())[-1])
-
-
 def _collect(pending: dict, folder: Path, when: str) -> None:
     done = concurrent.futures.wait(pending, return_when=when).done
     for future in [f for f in pending if f in done]:  # in the order of the images
@@ -287,3 +191,9 @@ def _collect(pending: dict, folder: Path, when: str) -> None:
             save_mask(folder / f"{image_id}.png", future.result())
         except Exception as error:
             raise DataError(f"CRF of image {image_id} failed: {error!r}") from error
+
+
+def best_device() -> str:
+    """What lightning takes for ``auto``: ``cuda``, ``mps`` or another, and ``cpu`` where there is none."""
+    found = torch.accelerator.current_accelerator(check_available=True)
+    return found.type if found else "cpu"

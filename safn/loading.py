@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision.transforms.v2 import functional as F
 
+from safn.backbones import Normalisation
 from safn.data import VOID, VOCFolder, load_mask
 
 
@@ -56,23 +57,6 @@ class Augmentation:
             if self.jitter[k]:
                 image = adjust[k](image, amount if k == 3 else 1 + amount)
         return image
-
-
-@dataclass(frozen=True)
-class Normalisation:
-    """What the pretrained weights expect of an RGB image in 0..1: mean and standard deviation a channel."""
-
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-
-    def __call__(self, image: Image.Image) -> torch.Tensor:
-        """float32 ``(3, H, W)``."""
-        return F.normalize(F.to_dtype(F.pil_to_tensor(image), torch.float32, scale=True), self.mean, self.std)
-
-    @property
-    def fill(self) -> tuple[int, int, int]:
-        """The colour that becomes zero."""
-        return tuple(round(255 * m) for m in self.mean)
 
 
 class TrainingSet(Dataset):

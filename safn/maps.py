@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from safn.records import write_file
+from safn.files import write_file
 
 
 def localization_maps(features: Tensor, labels: Tensor) -> Tensor:

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import io
-import pickle
-from pathlib import Path
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from safn import backbones, maps
-from safn.records import write_file
 
 
 class ScaleAttention(nn.Module):
@@ -151,48 +145,3 @@ class PlainClassifier(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """``(B, 3, H, W)`` -> class scores ``(B, N)``."""
         return self.head(self.backbone(images)).mean((2, 3))
-
-
-def save_network(network: nn.Module, path: Path) -> None:
-    """Write the state dict; the file appears only when complete."""
-    save_tensors(network.state_dict(), path)
-
-
-def save_tensors(value: Any, path: Path) -> None:
-    """``torch.save`` to a file that appears only when complete."""
-    buffer = io.BytesIO()
-    torch.save(value, buffer)
-    write_file(path, buffer.getvalue())
-
-
-def load_tensors(path: Path) -> Any:
-    """``torch.load`` of tensors, numbers and texts alone.
-
-    Raises:
-        ValueError: the file holds something else, which could run code.
-    """
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:  # whose own message says how to load it all the same
-        raise ValueError(f"{path} holds more than tensors, which could run code: it is not loaded") from None
-
-
-def load_network(network: nn.Module, path: Path) -> nn.Module:
-    """Load a state dict strictly.
-
-    Raises:
-        ValueError: names each tensor that is missing, unexpected or of another shape, with both shapes.
-    """
-    state = load_tensors(path)
-    own = network.state_dict()
-    problems = [f"{k}: missing in the file" for k in own if k not in state]
-    problems += [f"{k}: not in the network" for k in state if k not in own]
-    problems += [
-        f"{k}: {tuple(state[k].shape)} in the file, {tuple(own[k].shape)} in the network"
-        for k in own
-        if k in state and state[k].shape != own[k].shape
-    ]
-    if problems:
-        raise ValueError("\n  - ".join([f"{path} does not fit the network:", *problems]))
-    network.load_state_dict(state)
-    return network

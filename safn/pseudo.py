@@ -6,12 +6,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from tqdm import tqdm
 
 from safn.data import VOID, VOCFolder, save_mask
-from safn.maps import load_maps, load_present_maps
-from safn.metrics import CONVENTIONS, ConfusionMatrix
+from safn.maps import load_present_maps
 from safn.saliency import load_saliency, without_map
 
 
@@ -115,77 +113,3 @@ def of_image(folder: VOCFolder, image_id: str, maps: Path, saliency: Path | None
     ids = np.arange(256, dtype=np.uint8)
     ids[1 : len(classes) + 1] = classes + 1
     return ids[pseudo_ground_truth(values, shown, folder.label(image_id)[classes], **rules)]
-
-
-SWEPT = {
-    "gamma": (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5),
-    "ignore_saliency": (0.03, 0.06, 0.1, 0.2, 0.3, 0.5, 1),
-    "ignore_confidence": (0.5, 0.6, 0.7, 0.8, 0.9, 1),
-}
-
-
-def sweep(
-    folder: VOCFolder, ids: list[str], maps: Path, saliency: Path, rules: dict[str, float | str], limit: int = 150
-) -> pd.DataFrame:
-    """mIoU (in percent) of the three 255 conventions and the ignored share when one threshold of ``rules`` at a time takes
-    the values of ``SWEPT``, on up to ``limit`` of the images with a mask, evenly spaced.
-
-    Returns:
-        one row a value: threshold, value, drop, background, wrong, ignored (%).
-    """
-    ids = _masked(folder, ids, limit)
-    grid = [(name, value) for name, values in SWEPT.items() for value in sorted({*values, rules[name]})]
-    matrices = [ConfusionMatrix(len(folder.classes) + 1) for _ in grid]
-    for image_id in ids:
-        target = folder.mask(image_id)
-        values = load_maps(maps / f"{image_id}.npz", len(folder.classes), target.shape)
-        shown, labels = load_saliency(saliency / f"{image_id}.png", target.shape), folder.label(image_id)
-        for (name, value), matrix in zip(grid, matrices):
-            matrix.update(pseudo_ground_truth(values, shown, labels, **{**rules, name: value}), target)
-    rows = [
-        {"threshold": name, "value": value, **{c: 100 * m.miou(c) for c in CONVENTIONS}}
-        | {"ignored (%)": 100 * m.ignored_share()}
-        for (name, value), m in zip(grid, matrices)
-    ]
-    return pd.DataFrame(rows).round(3)
-
-
-def limits(
-    folder: VOCFolder,
-    ids: list[str],
-    maps: Path,
-    saliency: Path,
-    threshold: float,
-    gamma: float,
-    combine: str = "harmonic",
-    limit: int = 150,
-) -> dict[str, float]:
-    """Which of the two holds the pseudo ground truth back? mIoU (0..1) with nothing ignored, on up to ``limit`` of the images
-    with a mask: as it is, and with the answer of the true masks in the place of either.
-
-    Args:
-        threshold: of the saliency's foreground, such as the best one that stage 01 has found.
-    """
-    names = ("as it is", "true foreground, classes of the maps",
-             "foreground of the saliency, true classes")  # fmt: skip
-    matrices = {name: ConfusionMatrix(len(folder.classes) + 1) for name in names}
-    for image_id in _masked(folder, ids, limit):
-        target, labels = folder.mask(image_id), folder.label(image_id)
-        values = load_maps(maps / f"{image_id}.npz", len(folder.classes), target.shape)
-        shown = load_saliency(saliency / f"{image_id}.png", target.shape)
-        true, present = (target > 0) & (target != VOID), np.flatnonzero(labels)
-        of_maps = present[values[present].argmax(0)] + 1 if len(present) else np.zeros_like(target)
-        made = (
-            pseudo_ground_truth(values, shown, labels, gamma, 1, 1, combine),
-            np.where(true, of_maps, 0),
-            np.where(shown >= threshold, np.where(true, target, of_maps), 0),
-        )
-        for name, prediction in zip(names, made, strict=True):
-            matrices[name].update(prediction, target)
-    return {name: matrix.miou() for name, matrix in matrices.items()}
-
-
-def _masked(folder: VOCFolder, ids: list[str], limit: int) -> list[str]:
-    """Up to ``limit`` of the ids that have a mask, evenly spaced."""
-    ids = [i for i in ids if folder.mask_path(i) is not None]
-    return [ids[int(k)] for k in np.linspace(0, len(ids) - 1, min(limit, len(ids)))]

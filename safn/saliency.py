@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from safn.data import DataError
-from safn.records import write_file
+from safn.files import write_file
 
 SHA256 = "309c8469258dda742793dce0ebea8e6dd393174f89934733ecc8b14c76f4ddd8"
 INPUT = 320

@@ -21,9 +21,9 @@ from torchmetrics.functional.classification import binary_average_precision
 
 from safn import backbones
 from safn.data import DataError, VOCFolder
+from safn.files import load_network, load_tensors, save_network, save_tensors, write_file
 from safn.loading import Augmentation, PlainSet, TrainingSet, plain_loader, training_loader
-from safn.network import SAFN, classification_loss, load_network, load_tensors, save_network, save_tensors
-from safn.records import write_file
+from safn.network import SAFN, classification_loss
 from safn.segmentation import DeepLab
 
 VOID = 255

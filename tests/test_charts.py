@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from safn import charts
+from safn_book import charts
 
 
 def test_growth_has_a_panel_for_each_thing_that_grows():

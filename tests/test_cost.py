@@ -8,7 +8,8 @@ import tiny
 import torch
 from torch import nn
 
-from safn import backbones, cost
+from safn import backbones
+from safn_book import cost
 
 
 @pytest.fixture(autouse=True)

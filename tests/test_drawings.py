@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from safn import drawings
+from safn_book import drawings
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from safn import emoji
 from safn.data import VOC_CLASSES, VOCFolder
+from safn.datasets import emoji
 
 
 def installed() -> bool:

@@ -7,7 +7,7 @@ import json
 import exported
 import pytest
 
-from safn import evidence, recorded
+from safn_book import evidence, recorded
 
 
 @pytest.fixture

@@ -19,9 +19,12 @@ import tiny
 import torch
 from PIL import Image, ImageDraw
 
-from safn import backbones, book, data, inference, loading, pages, plan, pseudo, records, saliency, scoring, submission
+from safn import backbones, data, evaluation, files, inference, loading, pseudo, saliency
 from safn.data import VOCFolder, load_mask
-from safn.network import SAFN, save_network
+from safn.datasets import voc_server
+from safn.files import save_network
+from safn.network import SAFN
+from safn_book import build, pages, stages, workflow
 
 ROOT = Path(__file__).resolve().parent.parent
 CASES = {
@@ -141,11 +144,11 @@ def test_odd_photos_are_read_upright_in_rgb_and_predicted_at_their_size(tmp_path
 
 
 WRITERS = {
-    "record.json": lambda path, k: records.write_json(path, {"value": [k] * 999}),
+    "record.json": lambda path, k: files.write_json(path, {"value": [k] * 999}),
     "mask.png": lambda path, k: data.save_mask(path, np.full((40, 40), k)),
     "saliency.png": lambda path, k: saliency.save_saliency(path, np.full((40, 40), k / 9)),
     "maps.npz": lambda path, k: inference.save_maps(path, np.full((1, 9, 9), k / 9), np.ones(1)),
-    "counts.npz": lambda path, k: scoring.save_counts(path, np.full((1, 9, 10), k)),
+    "counts.npz": lambda path, k: evaluation.save_counts(path, np.full((1, 9, 10), k)),
     "model.ckpt": lambda path, k: save_network(torch.nn.Linear(k, k), path),
 }
 
@@ -171,7 +174,8 @@ STAGE = """
 import sys
 from pathlib import Path
 import disk, torch
-from safn import backbones, inference, records
+from safn import backbones, inference, files
+from safn_book import stages
 
 class Noise(torch.nn.Module):
     def __init__(self):
@@ -183,7 +187,7 @@ class Noise(torch.nn.Module):
         return self.scale * torch.rand(1, 21, *images.shape[-2:])
 
 runs, photos, network = Path(sys.argv[1]), Path(sys.argv[2]), Noise()
-stage = records.begin(runs, "07_evaluate", "a", {})
+stage = stages.begin(runs, "07_evaluate", "a", {})
 if sys.argv[3] == "full":
     disk.fill(runs, 5 * 4096)
 inference.predict(network, backbones.IMAGENET, {p.stem: p for p in sorted(photos.glob("*"))}, stage.folder / "single")
@@ -238,7 +242,7 @@ def test_a_malicious_profile_is_not_executed(tmp_path, happened):
         f"seeds: !!python/object/apply:pathlib.Path.touch [!!python/object/apply:pathlib.Path ['{trace}']]\n"
     )
     with pytest.raises(Exception, match="could not determine a constructor") as error:
-        plan.load(profile)
+        workflow.load(profile)
     assert not trace.exists()
     happened(str(error.value).splitlines()[0], "nothing: the payload left no trace")
 
@@ -279,7 +283,7 @@ def test_a_wrong_submission_is_not_written(tmp_path, happened):
     data.save_mask(predictions / "a.png", np.full((3, 4), 255))
     data.save_mask(predictions / "b.png", np.zeros((4, 3)))
     with pytest.raises(data.DataError, match="3 problems, no archive was written") as error:
-        submission.write_archive(predictions, list("abc"), out, dict.fromkeys("abc", (4, 3)))
+        voc_server.write_archive(predictions, list("abc"), out, dict.fromkeys("abc", (4, 3)))
     for text in ("c: no prediction", "a: ", "b: 3x4 pixels, the photo has 4x3"):
         assert f"\n  - {text}" in str(error.value)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["predictions"]
@@ -300,8 +304,8 @@ def write_notebook(folder: Path, *cells: str) -> None:
 
 STAGE_OF_A_NOTEBOOK = (
     'runs = ""',
-    f"import sys\nsys.path.insert(0, {str(ROOT)!r})\nfrom safn import records\n"
-    'stage = records.begin(runs, "00_data", "default", {})',
+    f"import sys\nsys.path.insert(0, {str(ROOT)!r})\nfrom safn_book import stages\n"
+    'stage = stages.begin(runs, "00_data", "default", {})',
     'import time\nfrom pathlib import Path\nif not Path("quick").exists():\n    time.sleep(600)',
     "stage.finish()",
 )
@@ -312,8 +316,9 @@ STAGE_OF_A_NOTEBOOK = (
 )
 def test_a_killed_papermill_leaves_no_notebook_under_the_final_name(tmp_path, happened):
     write_notebook(tmp_path, *STAGE_OF_A_NOTEBOOK)
-    code = "import sys; from pathlib import Path; from safn import records; records.NOTEBOOKS = Path(sys.argv[1]);" + (
-        " records.need(Path(sys.argv[1], 'runs'), '00_data')"
+    code = (
+        "import sys; from pathlib import Path; from safn_book import stages; stages.NOTEBOOKS = Path(sys.argv[1]);"
+        + (" stages.need(Path(sys.argv[1], 'runs'), '00_data')")
     )
     command = [sys.executable, "-c", code, tmp_path]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -332,8 +337,8 @@ def test_a_killed_papermill_leaves_no_notebook_under_the_final_name(tmp_path, ha
     (tmp_path / "quick").touch()
     assert subprocess.run(command, env=environment, **quiet).returncode == 0
     assert [p.name for p in executed.iterdir()] == ["default.ipynb"]
-    assert book.notebook_problems(executed / "default.ipynb") == []
-    assert records.need(runs, "00_data").record["resumed"] == 1
+    assert build.notebook_problems(executed / "default.ipynb") == []
+    assert stages.need(runs, "00_data").record["resumed"] == 1
     happened("no notebook under its name, no record; the same command runs it again", "that notebook's run")
 
 
@@ -342,10 +347,10 @@ def test_a_killed_papermill_leaves_no_notebook_under_the_final_name(tmp_path, ha
 )
 def test_a_notebook_that_ends_itself_is_no_success(tmp_path, monkeypatch, happened):
     write_notebook(tmp_path, *STAGE_OF_A_NOTEBOOK[:2], "sys.exit(0)", "stage.finish()")
-    monkeypatch.setattr(records, "NOTEBOOKS", tmp_path)
-    with pytest.raises(records.StageError, match="missing, and the defaults of 00_data do not make it") as error:
-        records.need(tmp_path / "runs", "00_data")
-    lines = book.notebook_problems(tmp_path / "runs" / "executed" / "00_data" / "default.ipynb")
+    monkeypatch.setattr(stages, "NOTEBOOKS", tmp_path)
+    with pytest.raises(stages.StageError, match="missing, and the defaults of 00_data do not make it") as error:
+        stages.need(tmp_path / "runs", "00_data")
+    lines = build.notebook_problems(tmp_path / "runs" / "executed" / "00_data" / "default.ipynb")
     assert lines[-1].endswith("00_data/default.ipynb, cell 5: not executed")
     happened(f"{error.value}; the book is not built: cell 5: not executed", "what that notebook had to do")
 
@@ -355,11 +360,11 @@ def test_a_notebook_that_ends_itself_is_no_success(tmp_path, monkeypatch, happen
 )
 def test_a_dead_kernel_is_an_error_and_no_result(tmp_path, monkeypatch, happened):
     write_notebook(tmp_path, *STAGE_OF_A_NOTEBOOK[:2], "import os\nos.kill(os.getpid(), 9)", "stage.finish()")
-    monkeypatch.setattr(records, "NOTEBOOKS", tmp_path)
+    monkeypatch.setattr(stages, "NOTEBOOKS", tmp_path)
     with pytest.raises(RuntimeError, match="Kernel died") as error:
-        records.need(tmp_path / "runs", "00_data")
+        stages.need(tmp_path / "runs", "00_data")
     assert not (tmp_path / "runs" / "00_data" / "default").exists()
-    assert book.notebook_problems(tmp_path / "runs" / "executed" / "00_data" / "default.ipynb")
+    assert build.notebook_problems(tmp_path / "runs" / "executed" / "00_data" / "default.ipynb")
     happened(error.value, "that notebook's run")
 
 

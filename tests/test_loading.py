@@ -7,17 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from safn.backbones import Normalisation
 from safn.data import VOCFolder, save_mask
-from safn.loading import (
-    Augmentation,
-    EpochSampler,
-    Normalisation,
-    PlainSet,
-    TrainingSet,
-    plain_loader,
-    resize_long,
-    training_loader,
-)
+from safn.loading import Augmentation, EpochSampler, PlainSet, TrainingSet, plain_loader, resize_long, training_loader
 
 UNIT = Normalisation((0, 0, 0), (1, 1, 1))
 

@@ -12,16 +12,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from torch import nn
 
 from safn import backbones
-from safn.network import (
-    SAFN,
-    PlainClassifier,
-    ScaleAttention,
-    aggregate,
-    classification_loss,
-    load_network,
-    rescale,
-    save_network,
-)
+from safn.files import load_network, save_network
+from safn.network import SAFN, PlainClassifier, ScaleAttention, aggregate, classification_loss, rescale
 
 SCALES = (1, 0.75, 0.5)
 

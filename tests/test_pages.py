@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from safn import pages
+from safn_book import pages
 
 
 @pytest.mark.parametrize("page", sorted((pages.ROOT / "book").glob("*.md")), ids=lambda page: page.name)

@@ -11,10 +11,11 @@ import pytest
 import torch
 from torch import nn
 
-from safn import crf, plan, training
+from safn import crf, training
 from safn.data import VOCFolder
 from safn.network import SAFN, PlainClassifier
 from safn.segmentation import DeepLab
+from safn_book import workflow
 
 MAIN = "attention_1-0.75-0.5_seed0"
 RESNET = f"{MAIN}@resnet101-aspp"
@@ -23,7 +24,7 @@ RESNET = f"{MAIN}@resnet101-aspp"
 @pytest.fixture(scope="module")
 def stages() -> dict[tuple[str, str], SimpleNamespace]:
     """All parameters of each job, notebook defaults included."""
-    return {job.name: plan.parameters(job) for job in plan.jobs(plan.load("paper", "somewhere"))}
+    return {job.name: workflow.parameters(job) for job in workflow.jobs(workflow.load("paper", "somewhere"))}
 
 
 def said(p: SimpleNamespace, **paper) -> None:
@@ -179,7 +180,7 @@ def test_the_notebooks_hand_their_parameters_to_these_functions():
         ),
     }
     for stage, (name, parameters) in wanted.items():
-        tree = ast.parse((plan.ROOT / "notebooks" / f"{stage}.py").read_text())
+        tree = ast.parse((workflow.ROOT / "notebooks" / f"{stage}.py").read_text())
         calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and getattr(n.func, "id", "") == name]
         given = [a.attr for a in calls[0].args if isinstance(a, ast.Attribute)]
         assert len(calls) == 1 and given == parameters

@@ -13,8 +13,9 @@ from hypothesis.extra.numpy import arrays
 from safn.data import DataError, VOCFolder, load_mask
 from safn.maps import load_maps, maps_prediction, save_maps
 from safn.metrics import CONVENTIONS, ConfusionMatrix
-from safn.pseudo import harmonic_mean, limits, of_image, pseudo_ground_truth, sweep, write_folder
+from safn.pseudo import harmonic_mean, of_image, pseudo_ground_truth, write_folder
 from safn.saliency import load_saliency, save_saliency
+from safn_book.studies import limits, sweep
 
 quick = settings(max_examples=60, deadline=None, derandomize=True)
 SHARES = st.integers(0, 20).map(lambda k: k / 20)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from safn import published
 from safn.data import VOC_CLASSES
+from safn_book import published
 
 
 def test_each_mean_of_table_3_is_the_mean_of_its_21_classes():

@@ -8,8 +8,8 @@ import exported
 import pytest
 from exported import RUN
 
-from safn import quotes
-from safn.pages import ROOT
+from safn_book import quotes
+from safn_book.pages import ROOT
 
 MAIN = "attention_1-0.75-0.5_seed0"
 VAL, ALONE = "val_miou", "classifier_only_val_miou"

@@ -6,7 +6,7 @@ import exported
 import pytest
 from exported import RUN
 
-from safn import recorded
+from safn_book import recorded
 
 
 @pytest.fixture

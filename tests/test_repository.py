@@ -53,7 +53,9 @@ def _committed() -> list[str]:
 
 COMMITTED = _committed()
 SOURCES = [
-    n for n in COMMITTED if n.endswith(".py") and n.split("/")[0] in ("safn", "tests", "notebooks", "benchmarks")
+    n
+    for n in COMMITTED
+    if n.endswith(".py") and n.split("/")[0] in ("safn", "safn_book", "tests", "notebooks", "benchmarks")
 ]
 
 
@@ -123,7 +125,7 @@ def test_notebook_holds_calls_and_no_machinery(name):
 # Code
 
 
-@pytest.mark.parametrize("module", [n for n in SOURCES if n.startswith("safn/") and "__" not in n])
+@pytest.mark.parametrize("module", [n for n in SOURCES if n.startswith(("safn/", "safn_book/")) and "__" not in n])
 def test_module_has_its_tests(module):
     assert f"tests/test_{Path(module).name}" in COMMITTED
 

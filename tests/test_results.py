@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from safn import published, records, results
+from safn import files
 from safn.data import DataError
+from safn.evaluation import save_counts
 from safn.metrics import mean_iou
-from safn.scoring import save_counts
+from safn_book import published, results, stages
 
 
 def counts(diagonal: list[int], images: int = 6) -> np.ndarray:
@@ -29,7 +30,7 @@ def runs(tmp_path):
             ("03_train_safn", {"val_mAP": 0.5}),
             ("07_evaluate", {"val_miou_multi": diagonal[1] / 10}),
         ):
-            work = records.begin(tmp_path, stage, run, {"seed": 0, "runs": str(tmp_path)})
+            work = stages.begin(tmp_path, stage, run, {"seed": 0, "runs": str(tmp_path)})
             if stage == "07_evaluate":
                 save_counts(work.folder / "counts_multi.npz", counts(diagonal))
             work.finish(metrics, supervision="pseudo")
@@ -54,14 +55,14 @@ def of_seeds(runs, attention: list[int], maximum: list[int], images: int = 6):
     for name, seeds in (("attention_1-0.5", attention), ("max_1-0.5", maximum)):
         for seed, right in enumerate(seeds):
             names.append(f"{name}_seed{seed}")
-            work = records.begin(runs, "07_evaluate", names[-1], {"seed": seed})
+            work = stages.begin(runs, "07_evaluate", names[-1], {"seed": seed})
             save_counts(work.folder / "counts_multi.npz", counts([10, right, right], images))
             sizes = {"val_iou_multi small (< 10 %)": None, "val_iou_multi large (> 30 %)": right / 10}
             work.finish({"val_miou_multi": miou(right) / 100, **sizes}, supervision="pseudo")
-            work = records.begin(runs, "04_localization_maps", names[-1], {"seed": seed})
+            work = stages.begin(runs, "04_localization_maps", names[-1], {"seed": seed})
             save_counts(work.folder / "counts.npz", counts([10, right, right], 0))  # no masks: nothing to compare
             work.finish({})
-            records.begin(runs, "05_pseudo_ground_truth", names[-1], {"seed": seed}).finish({})
+            stages.begin(runs, "05_pseudo_ground_truth", names[-1], {"seed": seed}).finish({})
     return results.collect(runs, names)[0]
 
 
@@ -105,7 +106,7 @@ def test_runs_that_differ_in_more_than_what_is_compared_are_refused(tmp_path):
     table = of_seeds(tmp_path, [8], [5])
     for run, aggregation, epochs in (("attention_1-0.5_seed0", "attention", 6), ("max_1-0.5_seed0", "max", 8)):
         given = {"aggregation": aggregation, "seed": 0, "epochs": epochs, "workers": epochs}
-        records.begin(tmp_path, "03_train_safn", run, given).finish({})
+        stages.begin(tmp_path, "03_train_safn", run, given).finish({})
     with pytest.raises(DataError) as error:
         results.differences(tmp_path, table, "aggregation", draws=20)
     assert str(error.value).endswith("\n  - 03_train_safn/max_1-0.5_seed0: epochs 6 and 8")
@@ -114,11 +115,11 @@ def test_runs_that_differ_in_more_than_what_is_compared_are_refused(tmp_path):
 def test_nothing_is_told_of_runs_of_unlike_machines(tmp_path):
     table = of_seeds(tmp_path, [8, 9, 7], [5, 5, 5])
     for run in table["run"]:
-        records.begin(tmp_path, "03_train_safn", run, {}).finish({})
+        stages.begin(tmp_path, "03_train_safn", run, {}).finish({})
     told = lambda: results.differences(tmp_path, table, "aggregation", draws=20)["what can be told"].to_list()  # noqa: E731
     assert told() == ["attention is better"]
-    path = tmp_path / "03_train_safn" / "max_1-0.5_seed1" / records.RECORD
-    records.write_json(path, json.loads(path.read_text()) | {"machine": "another processor, 2 cores"})
+    path = tmp_path / "03_train_safn" / "max_1-0.5_seed1" / stages.RECORD
+    files.write_json(path, json.loads(path.read_text()) | {"machine": "another processor, 2 cores"})
     assert told() == ["nothing: trained on unlike machines"]
 
 
@@ -130,8 +131,8 @@ def test_a_run_without_segmentation_is_compared_by_its_maps_alone(tmp_path):
     for run in names:
         folder = tmp_path / "04_localization_maps" / run
         save_counts(folder / "counts.npz", counts([10, 8, 8]))
-        record = json.loads((folder / records.RECORD).read_text())
-        records.write_json(folder / records.RECORD, record | {"metrics": {"map_miou": 0.8}})
+        record = json.loads((folder / stages.RECORD).read_text())
+        files.write_json(folder / stages.RECORD, record | {"metrics": {"map_miou": 0.8}})
     table, ends = results.collect(tmp_path, names, "leave")
     assert [end.folder.parent.name[:2] for end in ends] == ["07", "07", "07", "07", "05", "05"]
     assert table["val_miou_multi"].isna().to_list() == [False] * 4 + [True] * 2
@@ -189,7 +190,7 @@ def test_each_column_of_the_overview_is_of_the_seeds_that_its_rows_share():
 
 
 def finished(runs, stage, run, metrics, parameters=None, **more):
-    return records.begin(runs, stage, run, parameters or {"seed": 0}).finish(metrics, supervision="pseudo", **more)
+    return stages.begin(runs, stage, run, parameters or {"seed": 0}).finish(metrics, supervision="pseudo", **more)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from safn.data import VOC_CLASSES
-from safn.scene import AEROPLANE, BOAT, HEIGHT, WIDTH, Scene
+from safn_book.scene import AEROPLANE, BOAT, HEIGHT, WIDTH, Scene
 
 
 def test_weights_sum_to_one_and_prefer_scale_1_on_the_small_object():

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from papermill.translators import PythonTranslator
 
-from safn.settings import CHECKS, SettingsError, assigned_names, check, parse_scales, read
+from safn_book.settings import CHECKS, SettingsError, assigned_names, check, parse_scales, read
 
 quick = settings(max_examples=60, deadline=None, derandomize=True)
 SCALES = st.lists(st.floats(0.0625, 2), min_size=1, max_size=6, unique=True)

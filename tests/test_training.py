@@ -19,9 +19,10 @@ from torch import nn
 
 from safn import backbones, training
 from safn.data import DataError, VOCFolder, save_mask
+from safn.files import load_network
 from safn.inference import multi_scale_maximum
 from safn.loading import Augmentation, TrainingSet, training_loader
-from safn.network import SAFN, load_network
+from safn.network import SAFN
 from safn.segmentation import DeepLab
 from safn.training import Classifier, Segmenter, learning_rate, parameter_groups
 

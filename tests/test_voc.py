@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from safn import voc
 from safn.data import VOC_CLASSES, DataError, VOCFolder, load_mask
+from safn.datasets import voc
 
 
 def annotation(path, *names):

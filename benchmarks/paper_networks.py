@@ -1,0 +1,246 @@
+"""Two real steps of the paper's networks on a processor, with random weights and photos: do they run, how much memory
+do they take, and what would the whole profile take on one GPU?"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
+from torch.utils.flop_counter import FlopCounterMode
+
+from safn import backbones, inference, training
+from safn.data import VOC_CLASSES, VOCFolder, save_mask
+from safn.datasets.voc import COUNTS
+from safn.files import write_json
+from safn.loading import PlainSet
+from safn.network import SAFN, PlainClassifier
+from safn.segmentation import DeepLab
+from safn_book import published, workflow
+from safn_book.stages import environment, peak_megabytes
+
+PATH = workflow.ROOT / "results" / "smoke.json"
+PHOTO = (375, 500)  # height and width in pixels of most photos of VOC 2012
+LABELS = 1.5  # classes a photo
+SUSTAINED_TFLOPS = 20.0  # assumed of one GPU in mixed precision with batches of 4, loading included; not measured
+CRF_SECONDS = 0.55  # of one core a photo: 21 classes, 10 iterations, 375x500
+RESERVE = 4 << 30  # bytes of memory that are left to others
+SOURCES = {"04_localization_maps": "03_train_safn", "07_evaluate": "06_train_segmentation"}  # whose network it uses
+WORKING = ("02_baseline", "03_train_safn", *SOURCES, "06_train_segmentation")
+Name = tuple[str, str]
+
+
+def run(profile: str = "paper", out: Path = PATH, steps: int = 2) -> None:
+    """Measure the main experiment of ``profile`` with each of its networks, one process each, and write all to ``out``.
+
+    Raises:
+        SettingsError: the profile is wrong.
+        RuntimeError: a network failed, for want of memory also with one image a step.
+    """
+    parameters, main = working(profile)
+    load, estimated, measured = os.getloadavg()[0], estimate(parameters), []
+    head = {
+        "what": "the profile's crops and batches, random weights and photos, float32 on a processor",
+        "profile": profile,
+        "threads": torch.get_num_threads(),
+        "load_before": round(load, 1),
+        "shared": load > 0.5,  # other programs were at work: the seconds are too long
+        **environment(),
+    }
+    for name in parameters:
+        if name[1] in ("default", main) or name[1].startswith(f"{main}@"):
+            measured.append(measure(profile, name, steps, getattr(parameters[name], "batch_size", 1)))
+            print(json.dumps(measured[-1]), flush=True)
+            write_json(out, {**head, "estimate": estimated, "measured": measured})
+
+
+def working(profile: str) -> tuple[dict[Name, SimpleNamespace], str]:
+    """All parameters of every job that needs a network, and the name of the main experiment's first run."""
+    loaded = workflow.load(profile, "nowhere")
+    jobs = [job for job in workflow.jobs(loaded) if job.stage in WORKING]
+    return {job.name: workflow.parameters(job) for job in jobs}, workflow.runs_of(loaded)[0]
+
+
+def network_of(stage: str, p: SimpleNamespace) -> nn.Module:
+    """The network that a stage trains, with random weights."""
+    if stage == "02_baseline":
+        return PlainClassifier(p.backbone, len(VOC_CLASSES), "none", p.freeze)
+    if stage == "03_train_safn":
+        return SAFN(p.backbone, len(VOC_CLASSES), p.scales, p.aggregation, "none", p.attention_start, p.freeze)
+    return DeepLab(p.backbone, p.head, len(VOC_CLASSES) + 1, "none", p.head_width, p.freeze, p.head_dilation, p.crop)
+
+
+# --- one network, in a process of its own ----------------------------------------------------------------------------
+
+
+def measure(profile: str, name: Name, steps: int, batch: int) -> dict[str, Any]:
+    """Steps of one job in a process of its own; where memory does not suffice, with half the batch."""
+    command = [sys.executable, "-m", "benchmarks.paper_networks", profile, *name, str(steps), str(batch)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode == 0:
+        return json.loads(done.stdout.splitlines()[-1])
+    short = any(text in done.stderr for text in ("MemoryError", "not enough memory", "allocate memory", "bad_alloc"))
+    if not short or batch == 1:
+        raise RuntimeError(f"{'/'.join(name)}, {batch} images a step: {done.stderr[-2000:]}")
+    return measure(profile, name, steps, batch // 2)
+
+
+def steps_of(profile: str, name: Name, steps: int, batch: int) -> dict[str, Any]:
+    """What ``measure`` reports of one job: image, batch, seconds (the first step, a warm-up, left out), memory."""
+    parameters, _ = working(profile)
+    p, stage = parameters[name], name[0]
+    source = SOURCES.get(stage, stage)
+    built = parameters[source, name[1]]
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        data = random_photos(root / "data", steps * batch if stage not in SOURCES else 1)
+        before, network = peak_megabytes(), network_of(source, built)
+        if stage in SOURCES:
+            seconds = _use(network, built, p, data, root)
+        else:
+            seconds = _train(network, stage, p, data, root, steps, batch)
+    return {
+        "stage": stage,
+        "run": name[1],
+        "network": f"{built.backbone}-{getattr(built, 'head', 'plain' if stage == '02_baseline' else 'safn')}",
+        "image": [p.crop, p.crop] if stage not in SOURCES else list(PHOTO),
+        "batch": batch,
+        "profile_batch": getattr(p, "batch_size", 1),
+        "seconds_a_step": round(seconds, 2),
+        "peak_megabytes": round(peak_megabytes()),
+        "of_that_before_the_network": round(before),
+        "parameters": sum(tensor.numel() for tensor in network.parameters()),
+    }
+
+
+def random_photos(root: Path, train: int, val: int = 2) -> VOCFolder:
+    """A data folder of noise: photos with two labels and with masks of all classes."""
+    base, rng = root / "VOCdevkit" / "VOC2012", np.random.default_rng(0)
+    for name in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+        (base / name).mkdir(parents=True)
+    ids = [f"{k}" for k in range(train + val)]
+    for image_id in ids:
+        Image.fromarray(rng.integers(0, 256, (*PHOTO, 3), np.uint8)).save(base / "JPEGImages" / f"{image_id}.jpg")
+        save_mask(base / "SegmentationClass" / f"{image_id}.png", rng.integers(0, len(VOC_CLASSES) + 1, PHOTO))
+    rows = [[i, *(int(c in (k % 20, (k + 7) % 20)) for c in range(len(VOC_CLASSES)))] for k, i in enumerate(ids)]
+    lines = [",".join(map(str, row)) for row in (["id", *VOC_CLASSES], *rows)]
+    (root / "image_labels.csv").write_text("\n".join(lines) + "\n")
+    for split, part in (("train_aug", ids[:train]), ("val", ids[train:])):
+        (base / "ImageSets" / "Segmentation" / f"{split}.txt").write_text("\n".join(part) + "\n")
+    return VOCFolder(root)
+
+
+def _train(
+    network: nn.Module, stage: str, p: SimpleNamespace, data: VOCFolder, out: Path, steps: int, batch: int
+) -> float:
+    here = {"precision": "32-true", "accelerator": "cpu", "workers": 0}
+    p = SimpleNamespace(**{**vars(p), **here, "iterations": steps, "batch_size": batch})
+    ends = [time.perf_counter()]
+    hook = register_optimizer_step_post_hook(lambda *_: ends.append(time.perf_counter()))
+    if stage == "06_train_segmentation":
+        training.train_segmenter(network, p, data, data.ids("train_aug"), None, out)
+    else:
+        training.train_classifier(network, p, data, data.ids("train_aug"), data.ids("val"), out)
+    hook.remove()
+    return float(np.mean(np.diff(ends)[1:] if steps > 1 else np.diff(ends)))
+
+
+def _use(network: nn.Module, built: SimpleNamespace, p: SimpleNamespace, data: VOCFolder, out: Path) -> float:
+    network, ids = inference.on_device(network, "cpu"), data.ids("val")
+    normalisation, begun = backbones.BACKBONES[built.backbone].normalisation, time.perf_counter()
+    if hasattr(p, "test_scales"):
+        busy, _ = inference.predict(network, normalisation, data.photos(ids), out / "multi", p.test_scales)
+        return busy / len(ids)
+    inference.write_maps(network, PlainSet(data, ids, normalisation, p.size), out / "maps", flip=p.flip)
+    return (time.perf_counter() - begun) / len(ids)
+
+
+def limit_memory() -> None:
+    """An error instead of the system's killer, which might take another program; where the system says what is free."""
+    told = Path("/proc/meminfo")
+    lines = told.read_text().splitlines() if told.exists() else []
+    for kilobytes in (int(line.split()[1]) for line in lines if line.startswith("MemAvailable")):
+        limit = max(RESERVE, (kilobytes << 10) - RESERVE)
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+
+
+# --- the whole profile -----------------------------------------------------------------------------------------------
+
+
+def estimate(parameters: dict[Name, SimpleNamespace]) -> dict[str, Any]:
+    """Hours of the whole profile on one GPU, from counted operations and the assumed ``SUSTAINED_TFLOPS``."""
+    petaflops = dict.fromkeys(WORKING, 0.0)
+    for name in parameters:
+        petaflops[name[0]] += operations(parameters, name) / 1e15
+    hours = {stage: round(p * 1000 / SUSTAINED_TFLOPS / 3600, 1) for stage, p in petaflops.items()}
+    jobs = [name for name in parameters if name[0] == "07_evaluate"]
+    main = next(p for (stage, _), p in parameters.items() if stage == "03_train_safn")
+    each = flops("03_train_safn", _text(main), (main.crop, main.crop), True)
+    table5 = float(published.table(5).set_index("aggregation").loc["attention", "training ms/img"])
+    return {
+        "assumed_sustained_tflops": SUSTAINED_TFLOPS,
+        "petaflops": {stage: round(p, 1) for stage, p in petaflops.items()},
+        "gpu_hours_of_stage": hours,
+        "gpu_hours": round(sum(hours.values()), 1),
+        "crf_core_hours": round(len(jobs) * COUNTS["val"] * CRF_SECONDS / 3600, 1),
+        "training_teraflops_an_image_of_the_main_classifier": round(each / 1e12, 2),
+        "sustained_tflops_that_table_5_implies": round(each / 1e9 / table5, 1),
+        "not_counted": "saliency maps, scores and figures, which run on processors",
+    }
+
+
+def operations(parameters: dict[Name, SimpleNamespace], name: Name) -> float:
+    """Floating-point operations of a job on the official lists, a multiplication and an addition counted as two."""
+    stage, p = name[0], parameters[name]
+    source = SOURCES.get(stage, stage)
+    text, train, val = _text(parameters[source, name[1]]), COUNTS["train_aug"], COUNTS["val"]
+    once = flops(source, text, PHOTO, False)
+    if stage == "04_localization_maps":
+        return (train + val) * once * (1 + p.flip)
+    if stage == "07_evaluate":
+        scaled = [flops(source, text, tuple(round(s * side) for side in PHOTO), False) for s in p.test_scales]
+        return val * (once + sum(scaled)) * (1 + p.flip)
+    trained = flops(source, text, (p.crop, p.crop), True) * p.batch_size
+    if stage == "06_train_segmentation":
+        return trained * (p.iterations * p.accumulate or p.epochs * (train // p.batch_size))
+    explained = (train + val) * LABELS * 3 * once if stage == "02_baseline" else 0  # Grad-CAM: forward and backward
+    return p.epochs * (train // p.batch_size * trained + val * once) + explained
+
+
+def _text(p: SimpleNamespace) -> str:
+    of_safn = ("scales", "aggregation", "attention_start")
+    of_deeplab = ("head", "head_width", "head_dilation", "crop")
+    names = ("backbone", "freeze", *of_safn, *of_deeplab)
+    return json.dumps({name: getattr(p, name) for name in names if hasattr(p, name)})
+
+
+@cache
+def flops(stage: str, text: str, size: tuple[int, int], backward: bool) -> int:
+    """Operations of one image ``size`` = (H, W), forward, or forward and backward; counted without computing them."""
+    p = SimpleNamespace(**json.loads(text))
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        network = network_of(stage, p)
+        with torch.set_grad_enabled(backward):
+            scores = network(torch.empty(1, 3, *size))
+        if backward:
+            scores.sum().backward()
+    return counter.get_total_flops()
+
+
+if __name__ == "__main__":
+    limit_memory()
+    asked, at, which, *numbers = sys.argv[1:]
+    print(json.dumps(steps_of(asked, (at, which), *map(int, numbers))))

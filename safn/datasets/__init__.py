@@ -1,0 +1,1 @@
+"""Ways to get a data folder in the VOC layout."""

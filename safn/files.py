@@ -1,0 +1,92 @@
+"""Files that appear only when complete, and tensors that cannot run code."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+
+def _plain(value: Any) -> Any:
+    """``value`` with NumPy and torch scalars, arrays, tuples and paths turned into what JSON knows."""
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    if isinstance(value, float) and not np.isfinite(value):
+        return None  # JSON has no NaN
+    return str(value) if isinstance(value, Path) else value
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file that appears under its name only when it is complete, so that a kill leaves no half of it there.
+
+    Raises:
+        OSError: with the name of the file; a full disk says it of the write, not of the file.
+    """
+    partial = path.with_name(path.name + ".partial")
+    try:
+        partial.write_bytes(content)
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as JSON with ``write_file``."""
+    write_file(path, (json.dumps(_plain(value), indent=1) + "\n").encode())
+
+
+def save_network(network: nn.Module, path: Path) -> None:
+    """Write the state dict; the file appears only when complete."""
+    save_tensors(network.state_dict(), path)
+
+
+def save_tensors(value: Any, path: Path) -> None:
+    """``torch.save`` to a file that appears only when complete."""
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    write_file(path, buffer.getvalue())
+
+
+def load_tensors(path: Path) -> Any:
+    """``torch.load`` of tensors, numbers and texts alone.
+
+    Raises:
+        ValueError: the file holds something else, which could run code.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:  # whose own message says how to load it all the same
+        raise ValueError(f"{path} holds more than tensors, which could run code: it is not loaded") from None
+
+
+def load_network(network: nn.Module, path: Path) -> nn.Module:
+    """Load a state dict strictly.
+
+    Raises:
+        ValueError: names each tensor that is missing, unexpected or of another shape, with both shapes.
+    """
+    state = load_tensors(path)
+    own = network.state_dict()
+    problems = [f"{k}: missing in the file" for k in own if k not in state]
+    problems += [f"{k}: not in the network" for k in state if k not in own]
+    problems += [
+        f"{k}: {tuple(state[k].shape)} in the file, {tuple(own[k].shape)} in the network"
+        for k in own
+        if k in state and state[k].shape != own[k].shape
+    ]
+    if problems:
+        raise ValueError("\n  - ".join([f"{path} does not fit the network:", *problems]))
+    network.load_state_dict(state)
+    return network

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from safn_book import checks, stages
+
+DEFAULTS = {"data_folder": "", "train_images": 20, "val_images": 20, "image_size": 64, "limit": 0, "seed": 0}
+
+
+def made(runs, mean_precision: float, seed: int = 0, epochs: int = 2):
+    """Stage 00 and stage 03 of a run with one metric of each kind."""
+    source = stages.begin(runs, "00_data", "default", DEFAULTS).finish({"train_images": 20}, data="f00")
+    name = stages.run_name("attention", (1, 0.5), seed)
+    work = stages.begin(runs, "03_train_safn", name, {"seed": seed, "epochs": epochs, "runs": str(runs)})
+    metrics = {"val_mAP": mean_precision, "loss": 0.2, "weight 1": 0.5, "seconds_single": 3.0}
+    return source, work.finish(metrics)
+
+
+@pytest.fixture
+def path(tmp_path, monkeypatch):
+    monkeypatch.setattr(checks, "PATH", tmp_path / "expected.json")
+    return tmp_path / "expected.json"
+
+
+def verdicts(done, source) -> dict[str, str]:
+    table = checks.compare(done, source)
+    return dict(zip(table["metric"], table["verdict"]))
+
+
+def test_ranges_hold_for_the_same_parameters_whatever_the_seed_and_the_folder(tmp_path, path):
+    source, _ = made(tmp_path / "a", 0.7)
+    assert checks.record_ranges([tmp_path / "a"], path) == 2
+    inside = made(tmp_path / "b", 0.71, seed=4)
+    assert verdicts(*inside[::-1]) == {
+        "val_mAP": "as expected",
+        "loss": "as expected",
+        "weight 1": "as expected",
+        "seconds_single": "no range recorded",
+    }
+    outside = made(tmp_path / "c", 0.66)
+    assert verdicts(*outside[::-1])["val_mAP"] == "03_train_safn departs here"
+    other = made(tmp_path / "d", 0.66, epochs=9)
+    assert set(verdicts(*other[::-1]).values()) == {"no range recorded for these parameters and data"}
+    assert verdicts(source, source) == {"train_images": "as expected"}
+
+
+def test_the_range_widens_with_the_spread_between_seeds(tmp_path, path):
+    for seed, value in enumerate((0.6, 0.7, 0.8)):
+        made(tmp_path / str(seed), value, seed)
+    checks.record_ranges([tmp_path / str(seed) for seed in range(3)], path)
+    entry = next(e for e in json.loads(path.read_text()) if e["stage"] == "03_train_safn")
+    # the standard deviation of 0.6, 0.7, 0.8 is 0.1; the loss never differs: a fifth; a mean weight: 0.15
+    assert entry["recorded"] == 3
+    assert entry["ranges"] == {"val_mAP": [0.4, 1.0], "loss": [0.16, 0.24], "weight 1": [0.35, 0.65]}
+
+
+def test_ranges_are_of_the_settings_of_the_stages_before_too(tmp_path, path):
+    def maps(runs, miou, **given):
+        source, network = made(runs, 0.7, **given)
+        work = stages.begin(runs, "04_localization_maps", network.record["run"], {"size": 9}, [source, network])
+        return work.finish({"map_miou": miou, "seen": 1} if miou > 0.4 else {"map_miou": miou}), source
+
+    maps(tmp_path / "a", 0.4)
+    maps(tmp_path / "a", 0.41, seed=1)
+    checks.record_ranges([tmp_path / "a"], path)
+    assert verdicts(*maps(tmp_path / "b", 0.44, seed=2))["map_miou"] == "04_localization_maps departs here"
+    assert verdicts(*maps(tmp_path / "c", 0.43, seed=5)) == {"map_miou": "as expected", "seen": "as expected"}
+    unknown = set(verdicts(*maps(tmp_path / "d", 0.44, epochs=9)).values())
+    assert unknown == {"no range recorded for these parameters and data"}
+
+
+def test_ranges_of_other_data_stay(tmp_path, path):
+    path.write_text(json.dumps([{"data": "photographs", "stage": "03_train_safn"}]))
+    made(tmp_path / "a", 0.7)
+    checks.record_ranges([tmp_path / "a"], path)
+    checks.record_ranges([tmp_path / "a"], path)
+    assert [e["data"] for e in json.loads(path.read_text())].count("photographs") == 1
+    assert len(json.loads(path.read_text())) == 3
+
+
+def test_photographs_are_known_by_their_fingerprint(tmp_path):
+    work = stages.begin(tmp_path, "00_data", "default", {**DEFAULTS, "data_folder": "photos"})
+    assert checks.data_name(work.finish({}, data="f00")) == "photographs f00"
+
+
+def test_without_a_file_nothing_is_expected(tmp_path, path):
+    source, done = made(tmp_path, 0.7)
+    assert set(verdicts(done, source).values()) == {"no range recorded for these parameters and data"}
