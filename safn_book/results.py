@@ -1,10 +1,12 @@
-"""Results of several runs side by side: one row a run, means over seeds, paired differences."""
+"""Results of several runs side by side: one row a run, means over seeds, paired differences with intervals."""
 
 from __future__ import annotations
 
 import itertools
 import json
 from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -15,258 +17,446 @@ from scipy import stats
 from safn.data import DataError
 from safn.evaluation import load_counts
 from safn.metrics import bootstrap
-from safn_book import published
+from safn_book import archive, published
+from safn_book.archive import Records
 from safn_book.checks import unlike
-from safn_book.stages import RECORD, Input, need, parse_run
-from safn_book.workflow import CHAIN, TRAINED, base_run, place
+from safn_book.run_names import AGGREGATIONS, CHAIN, COMPARING, TRAINED, RunName, Stage, format_scales
+from safn_book.stages import RECORD, Input, need
+from safn_book.tables import MISSING, interval, phrase
 
-PROTOCOLS = {"single": "single scale", "multi": "multiple scales", "crf": "multiple scales + CRF"}
+PROTOCOLS = {"single": "single scale", "multi": "multi-scale", "crf": "multi-scale + CRF"}
+LEAST_SEEDS = 3  # fewer allow no verdict
+
+
+class Verdict(StrEnum):
+    """What the intervals allow one to say about the first of two configurations."""
+
+    BETTER = "better"
+    WORSE = "worse"
+    UNDECIDED = "undecided"
+    TOO_FEW_SEEDS = "too_few_seeds"
+    DIFFERENT_MACHINES = "different_machines"
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A mIoU by which configurations are compared.
+
+    Attributes:
+        key: its name in records.
+        stage: the stage that measures it.
+        metric: its name among the metrics of that stage.
+        counts_file: the confusion counts of each image, in the folder of the stage.
+        ignored: how ignored pixels of a prediction count, see ``safn.metrics``.
+        title: its name on pages.
+        sizes: what the names of the same measure by object size begin with; empty where it is not taken by size.
+    """
+
+    key: str
+    stage: Stage
+    metric: str
+    counts_file: str
+    ignored: str
+    title: str
+    sizes: str = ""
+
+
+_PSEUDO = "pseudo labels, ignored pixels counted as"
+_MEASURES = (
+    Measure("maps", Stage.MAPS, "map_miou", "counts.npz", "wrong", "localization maps", "map_iou "),
+    Measure(
+        "pseudo_background",
+        Stage.PSEUDO_LABELS,
+        "pseudo_miou_background",
+        "counts.npz",
+        "background",
+        f"{_PSEUDO} background",
+    ),
+    Measure(
+        "pseudo_wrong",
+        Stage.PSEUDO_LABELS,
+        "pseudo_miou_wrong",
+        "counts.npz",
+        "wrong",
+        f"{_PSEUDO} errors",
+        "pseudo_iou ",
+    ),
+    *(
+        Measure(
+            f"segmentation_{key}",
+            Stage.EVALUATE,
+            f"val_miou_{key}",
+            f"counts_{key}.npz",
+            "wrong",
+            f"segmentation, {title}",
+            f"val_iou_{key} ",
+        )
+        for key, title in PROTOCOLS.items()
+    ),
+)
+MEASURES = {measure.key: measure for measure in _MEASURES}
+COMPARED = [measure for measure in _MEASURES if measure.key != "pseudo_wrong"]  # one convention is enough
 COLUMNS = {
     "val_mAP": "mAP, validation images",
-    "map_miou": "maps: mIoU, training images, best threshold",
-    "pseudo_miou_drop": "pseudo ground truth: mIoU, training images, 255 dropped",
-    "pseudo_miou_background": "255 as background",
-    "pseudo_miou_wrong": "255 as wrong",
-    "ignored_share": "share of 255",
-    **{f"val_miou_{key}": f"segmentation: mIoU, validation images, {text}" for key, text in PROTOCOLS.items()},
+    "map_miou": "localization maps, training images",
+    "pseudo_miou_drop": "pseudo labels, training images, ignored pixels excluded",
+    "pseudo_miou_background": "ignored pixels counted as background",
+    "pseudo_miou_wrong": "ignored pixels counted as errors",
+    "ignored_share": "share of ignored pixels",
+    **{f"val_miou_{key}": f"segmentation, validation images, {title}" for key, title in PROTOCOLS.items()},
 }
-
 OVERVIEW = {
     "val_mAP": "mAP",
-    "map_miou": "maps",
-    "pseudo_miou_background": "pseudo ground truth",
+    "map_miou": "localization maps",
+    "pseudo_miou_background": "pseudo labels",
     "val_miou_single": "single scale",
-    "val_miou_multi": "multiple scales",
+    "val_miou_multi": "multi-scale",
 }
 
 
-def collect(runs: Path | str, experiments: list[str], segmentation: str = "make") -> tuple[pd.DataFrame, list[Input]]:
-    """One row an experiment with the metrics of all its stages (shares in 0..1), and the last stage of each.
+# --- one row a run ---------------------------------------------------------------------------------------------------
 
-    Columns ``aggregation``, ``scales`` (text) and ``seed`` come from the name of the run, ``network`` from the
-    segmentation, as ``<backbone>-<head>``. What could not be measured, for want of masks, is NaN.
+
+def load(path: Path | str) -> Records:
+    """Load the records of a file in ``results/`` by stage and run.
+
+    Raises:
+        DataError: the file holds something else.
+    """
+    return archive.read(Path(path))
+
+
+def load_runs(
+    runs: Path | str, experiments: list[str], missing_segmentation: str = "make"
+) -> tuple[pd.DataFrame, list[Input]]:
+    """Load the runs of an experiment into a table.
 
     Args:
-        segmentation: that is missing, ``make``, or ``leave``: then the run ends at its last complete stage, and what it lacks
-            is NaN.
+        runs: the folder of a profile, such as ``runs/emoji``.
+        experiments: names of runs.
+        missing_segmentation: ``make`` trains it. ``leave`` keeps NaN where a run ends before.
+
+    Returns:
+        ``runs_table`` of the experiments in their order, and the last stage of each.
     """
-    rows, ends = [], []
-    for run in experiments:
-        complete = [stage for stage in CHAIN if (Path(runs) / stage / run / RECORD).exists()]
-        last = complete[-1] if segmentation == "leave" and complete else CHAIN[-1]
-        end = need(runs, last, run, restored=True)
-        parsed = parse_run(base_run(run))
-        row = dict.fromkeys(COLUMNS, float("nan"))
-        row |= {"run": run, **parsed, "supervision": end.record.get("supervision")}
-        row["scales"] = "-".join(f"{s:g}" for s in parsed.get("scales", []))
+    records: Records = {}
+    ends = []
+    for name in map(RunName.parse, experiments):
+        complete = [stage for stage in CHAIN if (Path(runs) / stage / str(name) / RECORD).exists()]
+        last = complete[-1] if missing_segmentation == "leave" and complete else Stage.EVALUATE
+        ends.append(need(runs, last, str(name), restored=True))
         for stage in CHAIN:
-            kept = (Path(runs) / stage / place(stage, run) / RECORD).exists()
-            record = need(runs, stage, place(stage, run), restored=True).record if kept else {}
-            row |= {k: float("nan") if v is None else v for k, v in record.get("metrics", {}).items()}
-            if stage == TRAINED[-1] and record:
-                row["network"] = network_of(record)
-        rows.append(row)
-        ends.append(end)
-    return pd.DataFrame(rows), ends
+            at = str(name.at(stage))
+            if (Path(runs) / stage / at / RECORD).exists():
+                records[stage, at] = need(runs, stage, at, restored=True).record
+    return runs_table(records, experiments), ends
 
 
-def network_of(record: dict[str, Any]) -> str:
-    """The segmentation network of a record of stage 06, such as ``vgg16-largefov``."""
-    return f"{record['parameters']['backbone']}-{record['parameters']['head']}"
+def runs_table(records: Records, runs: Iterable[str] | None = None) -> pd.DataFrame:
+    """Make a table of runs.
+
+    Args:
+        records: by stage and run, such as those of ``load``.
+        runs: names of runs; without them all that were trained, the main experiment first, controls and the fully
+            supervised run last.
+
+    Returns:
+        one row a run. ``run``, ``configuration`` (the name without its seed), ``aggregation``, ``scales`` (text),
+        ``seed``, ``control``, ``supervised``, ``network`` (of the segmentation, ``<backbone>-<head>``), and the metrics
+        of all its stages, shares in 0..1. NaN: not measured.
+    """
+    if runs is None:
+        names = sorted({RunName.parse(run) for stage, run in records if stage in CHAIN}, key=_display_order)
+    else:
+        names = [RunName.parse(run) for run in runs]
+    rows = [_run_row(records, name) for name in names]
+    return pd.DataFrame(rows, columns=None if rows else ["run", "configuration", "seed", *COLUMNS])
 
 
-def of_main(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the main experiment, the first: every seed and every segmentation network, without its controls."""
+def _run_row(records: Records, name: RunName) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "run": str(name),
+        "configuration": name.configuration,
+        "aggregation": name.aggregation,
+        "scales": format_scales(name.scales),
+        "seed": name.seed,
+        "control": name.control,
+        "supervised": name.supervised,
+        "network": name.network,
+        **dict.fromkeys(COLUMNS, float("nan")),
+    }
+    for stage in CHAIN:
+        record = records.get((stage, str(name.at(stage))))
+        if record is None:
+            continue
+        row |= {metric: float("nan") if value is None else value for metric, value in record["metrics"].items()}
+        if stage is Stage.TRAIN_SEGMENTATION:
+            row["network"] = "{backbone}-{head}".format(**record["parameters"])
+    return row
+
+
+def _display_order(name: RunName) -> tuple[Any, ...]:
+    if name.supervised:
+        return True, 0, 0, str(name)
+    return bool(name.control), -len(name.scales), AGGREGATIONS.index(name.aggregation), str(name)
+
+
+def main_runs(table: pd.DataFrame) -> pd.DataFrame:
+    """Keep the rows of the main experiment, the first: every seed and every segmentation network, no control."""
     first = table.iloc[0]
     same = (table["aggregation"] == first["aggregation"]) & (table["scales"] == first["scales"])
-    return table[same & ~table["run"].str.contains("+", regex=False)]
+    return table[same & (table["control"] == "")]
 
 
-def over_seeds(table: pd.DataFrame, by: str, columns: list[str]) -> pd.DataFrame:
-    """Percent over the seeds of each value of ``by``, in order of appearance: ``mean ± standard deviation``, the one
-    value where there is one, ``-`` where there is none."""
+def machines(records: Records) -> pd.DataFrame:
+    """List the machines that trained the networks of a file: processor, device, torch, and how many networks."""
+    rows = [
+        {"processor": record["machine"], "device": record["device"], "torch": record["versions"]["torch"]}
+        for (stage, _), record in records.items()
+        if stage in TRAINED
+    ]
+    frame = pd.DataFrame(rows, columns=["processor", "device", "torch"])
+    return frame.value_counts(sort=False).rename("networks").reset_index()
+
+
+# --- means over seeds ------------------------------------------------------------------------------------------------
+
+
+def over_seeds(table: pd.DataFrame, columns: list[str], by: str = "configuration") -> pd.DataFrame:
+    """Give percent over the seeds as text: ``mean ± standard deviation``, the one value where there is one seed, an en
+    dash where there is none. One row a value of ``by``, in order of appearance."""
 
     def cell(values: pd.Series) -> str:
         values = 100 * values.dropna()
-        spread = f" ± {values.std():.1f}" if len(values) > 1 else ""
-        return f"{values.mean():.1f}{spread}" if len(values) else "-"
+        if values.empty:
+            return MISSING
+        if len(values) == 1:
+            return f"{values.mean():.1f}"
+        return f"{values.mean():.1f} ± {values.std():.1f}"
 
     return table.groupby(by, sort=False)[columns].agg(cell)
 
 
-def overview(table: pd.DataFrame, by: str) -> pd.DataFrame:
-    """``over_seeds`` of the numbers of Tables 4 and 6, and of what they follow from; a column is of the seeds that all of its
-    rows have, for the mean of other seeds would be another one."""
+def overview(table: pd.DataFrame) -> pd.DataFrame:
+    """Give ``over_seeds`` of the measures of Tables 4 and 6 and of what they follow from, one row a configuration.
+
+    Each column uses only the seeds that every configuration has, so that its rows are comparable.
+    """
+    configurations = table["configuration"].unique()
     columns = {}
     for column, title in OVERVIEW.items():
-        measured = table[table[column].notna()]
-        columns[title] = over_seeds(_of_shared_seeds(measured, by, measured[by].nunique()), by, [column])[column]
-    return pd.DataFrame(columns, table[by].unique(), dtype=object).fillna("-").rename_axis(by)
+        measured = _shared_seeds(table[table[column].notna()])
+        columns[title] = over_seeds(measured, [column])[column]
+    return pd.DataFrame(columns, configurations, dtype=object).fillna(MISSING).rename_axis("configuration")
 
 
-def _of_shared_seeds(measured: pd.DataFrame, by: str, values: int) -> pd.DataFrame:
-    """The rows of those seeds that each of so many ``values`` of ``by`` has."""
-    shared = measured.groupby("seed")[by].nunique() == values
+def _shared_seeds(measured: pd.DataFrame, configurations: int | None = None) -> pd.DataFrame:
+    """Keep the rows whose seed occurs for each configuration that was measured, or for so many of them."""
+    wanted = configurations or measured["configuration"].nunique()
+    shared = measured.groupby("seed")["configuration"].nunique() == wanted
     return measured[measured["seed"].map(shared).astype(bool)]
 
 
-def beside_published(ours: pd.DataFrame, number: int) -> pd.DataFrame:
-    """The segmentations of ``overview`` and the published ones of Table 4 or 6, in the order of ``ours``."""
-    columns = ["single scale", "multiple scales"]
-    theirs = published.table(number).set_index(ours.index.name)[columns]
-    return pd.concat({"this run": ours[columns], "published, VOC 2012 val": theirs}, axis=1).reindex(ours.index)
+def by_size(table: pd.DataFrame, statistic: str = "mean") -> dict[str, pd.DataFrame]:
+    """Give the foreground IoU in percent by object size.
+
+    Args:
+        statistic: ``mean`` or ``std`` over the seeds that every configuration has; of one seed the latter is NaN.
+
+    Returns:
+        key of a measure -> one row a size, one column a configuration. Measures that were not taken by size are left out.
+    """
+    sizes = {}
+    for measure in (m for m in _MEASURES if m.sizes):
+        columns = {c: c.removeprefix(measure.sizes) for c in table if c.startswith(measure.sizes)}
+        measured = table.dropna(subset=list(columns), how="all") if columns else table.iloc[:0]
+        measured = _shared_seeds(measured, table["configuration"].nunique())
+        if len(measured):
+            means = measured.groupby("configuration", sort=False)[list(columns)].agg(statistic)
+            sizes[measure.key] = means.mul(100).rename(columns=columns).T.rename_axis(None, axis=1)
+    return sizes
 
 
-def seeds_sentence(table: pd.DataFrame) -> str:
-    """What the number of seeds allows one to claim."""
-    seeds = table["seed"].nunique()
-    if seeds >= 3:
-        return f"{seeds} seeds: mean ± standard deviation."
-    return f"{seeds} seed{'s' * (seeds > 1)}: no order of the methods is claimed; that takes three seeds or more."
+def by_class(table: pd.DataFrame, ends: list[Input], protocol: str) -> pd.DataFrame:
+    """Give the IoU in percent of each class, means over the seeds.
+
+    Args:
+        table: rows of ``load_runs``.
+        ends: evaluations, among them those of the rows.
+        protocol: ``single``, ``multi`` or ``crf``.
+
+    Returns:
+        one row a class and a last one ``mean``, one column a segmentation network.
+    """
+    columns = {}
+    for network, rows in table.groupby("network", sort=False):
+        records = [end.record for end in ends if end.folder.name in set(rows["run"])]
+        each = pd.DataFrame([record["per_class"][protocol] for record in records], dtype=float)
+        each["mean"] = [record["metrics"][f"val_miou_{protocol}"] for record in records]
+        columns[network] = each.astype(float).mean().mul(100)
+    return pd.DataFrame(columns)
 
 
-# what is compared over the seeds: its metric, the stage that keeps the counts of each image, their file, the 255 convention
-COMPARED = {
-    "maps": ("map_miou", CHAIN[1], "counts.npz", "wrong"),
-    "pseudo ground truth, 255 as background": ("pseudo_miou_background", CHAIN[2], "counts.npz", "background"),
-    **{
-        f"segmentation, {text}": (f"val_miou_{key}", CHAIN[4], f"counts_{key}.npz", "wrong")
-        for key, text in PROTOCOLS.items()
-    },
-}
-SIZED = {
-    "maps": "map_iou ",
-    "pseudo ground truth, 255 as wrong": "pseudo_iou ",
-    **{f"segmentation, {text}": f"val_iou_{key} " for key, text in PROTOCOLS.items()},
-}
+# --- differences -----------------------------------------------------------------------------------------------------
 
 
 def differences(runs: Path | str, table: pd.DataFrame, by: str, draws: int = 1000) -> pd.DataFrame:
-    """mIoU of each value of ``by`` minus that of each later one, in points, with 95 % intervals.
+    """Subtract the mIoU of each later configuration from that of each earlier one, with 95 % intervals.
 
-    Over images: a paired bootstrap of the mean over the seeds; it says what other images would change, and is NaN where a
-    run has not kept its counts. Over images and seeds: with the t interval of the seeds' differences added in quadrature,
-    ``sqrt(images^2 + seeds^2)``; it says what another training would change as well, and with three seeds it is wide;
-    without counts it is of the seeds alone. A pair of runs shares its seed. Where it does not share the machine, nothing can
-    be told: the same seed makes another network on another kind of processor.
+    A pair of runs shares its seed. The interval over images is a paired bootstrap of the mean over the seeds: it
+    estimates how the result varies on other images. The interval over all adds the t interval of the seeds' differences
+    in quadrature, ``sqrt(images^2 + seeds^2)``: it estimates how another training would vary as well. Where a run has no
+    counts of its images, the latter is that of the seeds alone. The same seed trains another network on another type of
+    processor, so there is no verdict across machines.
 
     Args:
-        table: of ``collect``.
-        by: ``aggregation`` (Table 4) or ``scales`` (Table 6).
+        runs: the folder of a profile.
+        table: of ``load_runs``.
+        by: the setting in which the runs differ, ``aggregation`` (Table 4) or ``scales`` (Table 6).
+        draws: resampled image sets.
 
     Returns:
-        one row a measure and pair: measure, difference, points, each seed, the two intervals, and in words what can be
-        told. What was not measured, for want of masks, of the CRF or of a segmentation, is left out.
+        one row a measure and pair: ``measure``, ``first``, ``second``, ``points``, ``seeds`` (the difference of each),
+        ``images_from``, ``images_to``, ``all_from``, ``all_to`` (NaN: none), ``verdict``. What was not measured is left
+        out.
 
     Raises:
         DataError: the runs differ in other settings too, each of which is named.
     """
-    _check_alike(runs, table["run"], by)
+    _check_settings(runs, table["run"], by)
     rows = []
-    for measure, (metric, stage, file, ignored) in COMPARED.items():
-        measured = table[table[metric].notna()]
-        points = 100 * measured.set_index("run")[metric]
-        counts = counts_of(runs, points.index, stage, file)
-        samples = dict(zip(counts, 100 * bootstrap(list(counts.values()), draws, ignored=ignored).T)) if counts else {}
-        groups = {name: of.set_index("seed")["run"] for name, of in measured.groupby(by, sort=False)}
+    for measure in COMPARED:
+        measured = table[table[measure.metric].notna()]
+        points = 100 * measured.set_index("run")[measure.metric]
+        samples = _bootstrap_samples(runs, points.index, measure, draws)
+        groups = {name: rows.set_index("seed")["run"] for name, rows in measured.groupby("configuration", sort=False)}
         for first, second in itertools.combinations(groups, 2):
-            pairs = [(groups[first][s], groups[second][s]) for s in groups[first].index if s in groups[second].index]
-            if not pairs:
-                continue
-            each = np.array([points[a] - points[b] for a, b in pairs])
-            counted = all(run in samples for pair in pairs for run in pair)
-            gaps = np.mean([samples[a] - samples[b] for a, b in pairs], 0) if counted else None
-            row = {"measure": measure, "difference": f"{first} - {second}", "points": each.mean()}
-            row["each seed"] = ", ".join(f"{gap:+.1f}" for gap in each)
-            bounds = _intervals(each, gaps)
-            alike = all(_machines(runs, a, stage) == _machines(runs, b, stage) for a, b in pairs)
-            told = _verdict(each, bounds, first, second) if alike else "nothing: trained on unlike machines"
-            rows.append(row | bounds | {"what can be told": told})
-    return pd.DataFrame(rows)
+            shared = [seed for seed in groups[first].index if seed in groups[second].index]
+            pairs = [(groups[first][seed], groups[second][seed]) for seed in shared]
+            if pairs:
+                row = {"measure": measure.key, "first": first, "second": second}
+                same_machines = all(_machines(runs, a, measure) == _machines(runs, b, measure) for a, b in pairs)
+                rows.append(row | _difference(pairs, points, samples, same_machines))
+    return pd.DataFrame(rows, columns=None if rows else ["measure", "first", "second", "points", "seeds", "verdict"])
 
 
-def _machines(runs: Path | str, run: str, stage: str) -> list[tuple[str, str]]:
-    """Device and processor that trained each network which a stage of a run rests on."""
-    paths = [Path(runs) / trained / place(trained, run) / RECORD for trained in TRAINED if trained <= stage]
-    kept = [json.loads(path.read_text()) for path in paths if path.exists()]
-    return [(record["device"], record["machine"]) for record in kept]
+def _difference(
+    pairs: list[tuple[str, str]], points: pd.Series, samples: dict[str, np.ndarray], same_machines: bool
+) -> dict[str, Any]:
+    """Points, intervals and verdict of one pair of configurations."""
+    seeds = np.array([points[a] - points[b] for a, b in pairs])
+    images = None
+    if all(run in samples for pair in pairs for run in pair):
+        images = np.mean([samples[a] - samples[b] for a, b in pairs], 0)
+    bounds = intervals(seeds, images)
+    verdict = verdict_of(seeds, bounds) if same_machines else Verdict.DIFFERENT_MACHINES
+    return {"points": seeds.mean(), "seeds": seeds.tolist(), **bounds, "verdict": verdict}
 
 
-def _check_alike(runs: Path | str, names: Iterable[str], by: str) -> None:
+def _bootstrap_samples(runs: Path | str, names: Iterable[str], measure: Measure, draws: int) -> dict[str, np.ndarray]:
+    """Run -> its mIoU in percent on each resampled image set; runs that kept no counts are left out."""
+    counts = load_run_counts(runs, names, measure.stage, measure.counts_file)
+    if not counts:
+        return {}
+    return dict(zip(counts, 100 * bootstrap(list(counts.values()), draws, ignored=measure.ignored).T))
+
+
+def load_run_counts(runs: Path | str, names: Iterable[str], stage: Stage, file: str) -> dict[str, np.ndarray]:
+    """Load the confusion counts of each image that a stage kept, for each run that has them."""
+    counts = {}
+    for run in names:
+        at = str(RunName.parse(run).at(stage))
+        if (Path(runs) / stage / at / file).exists():
+            counts[run] = load_counts(need(runs, stage, at, restored=True).folder / file)
+    return counts
+
+
+def _machines(runs: Path | str, run: str, measure: Measure) -> list[tuple[str, str]]:
+    """Device and processor that trained each network which a measure of a run rests on."""
+    before = CHAIN[: CHAIN.index(measure.stage) + 1]
+    name = RunName.parse(run)
+    paths = [Path(runs) / stage / str(name.at(stage)) / RECORD for stage in TRAINED if stage in before]
+    records = [json.loads(path.read_text()) for path in paths if path.exists()]
+    return [(record["device"], record["machine"]) for record in records]
+
+
+def _check_settings(runs: Path | str, names: Iterable[str], by: str) -> None:
     paths = [Path(runs) / stage / name / RECORD for name in names for stage in CHAIN]
-    kept = [json.loads(path.read_text()) for path in paths if path.exists()]
-    if problems := unlike(((record["stage"], record) for record in kept), [by]):
-        told = f"these runs differ in more than {by}, so their numbers say nothing of it; run each again with equal settings:"
-        raise DataError("\n  - ".join([told, *problems]))
+    records = [json.loads(path.read_text()) for path in paths if path.exists()]
+    if problems := unlike(((record["stage"], record) for record in records), [by]):
+        head = f"these runs differ in more than {by}, so they cannot be compared; run each again with equal settings:"
+        raise DataError("\n  - ".join([head, *problems]))
 
 
-def counts_of(runs: Path | str, names: Iterable[str], stage: str, file: str) -> dict[str, np.ndarray]:
-    """The counts of each image that a stage has kept for each run; runs that have none are left out."""
-    kept = {run: name for run in names if (Path(runs) / stage / (name := place(stage, run)) / file).exists()}
-    return {run: load_counts(need(runs, stage, name, restored=True).folder / file) for run, name in kept.items()}
+def intervals(seeds: np.ndarray, images: np.ndarray | None) -> dict[str, float]:
+    """Compute the 95 % intervals of a mean difference.
+
+    Args:
+        seeds: the difference of each seed.
+        images: the mean difference on each resampled image set, where there are counts.
+
+    Returns:
+        ``images_from``, ``images_to``, ``all_from``, ``all_to``; NaN where there are no counts or only one seed.
+    """
+    bounds = dict.fromkeys(("images_from", "images_to", "all_from", "all_to"), float("nan"))
+    mean = low = high = seeds.mean()
+    if images is not None:
+        low, high = np.percentile(images, [2.5, 97.5])
+        bounds |= {"images_from": low, "images_to": high}
+    if len(seeds) > 1:
+        half = stats.t.ppf(0.975, len(seeds) - 1) * seeds.std(ddof=1) / np.sqrt(len(seeds))
+        bounds |= {"all_from": mean - np.hypot(mean - low, half), "all_to": mean + np.hypot(high - mean, half)}
+    return bounds
 
 
-def _intervals(each: np.ndarray, gaps: np.ndarray | None) -> dict[str, float]:
-    """The bounds of the 95 % intervals of a difference: of the seeds ``each``, of the resampled images ``gaps``."""
-    mean = each.mean()
-    low, high = (mean, mean) if gaps is None else np.percentile(gaps, [2.5, 97.5])
-    seeds = stats.t.ppf(0.975, len(each) - 1) * each.std(ddof=1) / np.sqrt(len(each)) if len(each) > 1 else np.inf
-    bounds = (
-        dict.fromkeys(("images from", "images to"), np.nan) if gaps is None else {"images from": low, "images to": high}
+def verdict_of(seeds: np.ndarray, bounds: dict[str, float]) -> Verdict:
+    """Judge a difference by its interval over images and seeds."""
+    if len(seeds) < LEAST_SEEDS:
+        return Verdict.TOO_FEW_SEEDS
+    if bounds["all_from"] <= 0 <= bounds["all_to"]:
+        return Verdict.UNDECIDED
+    return Verdict.BETTER if seeds.mean() > 0 else Verdict.WORSE
+
+
+def differences_table(records: Records) -> pd.DataFrame:
+    """Read the rows of ``differences`` that chapters 08 and 09 recorded, with a column ``chapter``; missing ends are NaN."""
+    rows = [
+        {"chapter": chapter, **row}
+        for chapter in COMPARING
+        for row in records.get((chapter, "default"), {}).get("differences", [])
+    ]
+    bounds = dict.fromkeys(("images_from", "images_to", "all_from", "all_to"), float)
+    return pd.DataFrame(rows).astype(bounds) if rows else pd.DataFrame(columns=["chapter", "measure", *bounds])
+
+
+def describe(row: Any) -> str:
+    """Say in a sentence what a row of ``differences`` shows.
+
+    Example:
+        >>> row = {"measure": "maps", "first": "attention_1-0.5", "second": "max_1-0.5", "points": 1.2, "seeds": [1.2]}
+        >>> describe({**row, "verdict": "too_few_seeds"})
+        'Localization maps: SAFN with 2 scales scores 1.2 points higher than max pooling with 2 scales. One seed is too few for a conclusion.'
+    """
+    first, second = row["first"], row["second"]
+    points, low, high = row["points"], row.get("all_from"), row.get("all_to")
+    if points < 0:  # the higher one first
+        first, second = second, first
+        points, low, high = -points, *(None if end is None else -end for end in (high, low))
+    digits = 1 if points >= 1 else 2
+    title = MEASURES[row["measure"]].title
+    head = (
+        f"{title[0].upper()}{title[1:]}: {phrase(first)} scores {points:.{digits}f} points higher than {phrase(second)}"
     )
-    return bounds | {"all from": mean - np.hypot(mean - low, seeds), "all to": mean + np.hypot(high - mean, seeds)}
-
-
-def _verdict(each: np.ndarray, bounds: dict[str, float], first: str, second: str) -> str:
-    if len(each) < 3:
-        return "nothing: fewer than three seeds"
-    if bounds["all from"] <= 0 <= bounds["all to"]:
-        return "nothing"
-    alone = " on these images" * bool(np.isnan(bounds["images from"]))
-    return f"{first if each.mean() > 0 else second} is better{alone}"
-
-
-def by_size(table: pd.DataFrame, by: str, of: str = "mean") -> dict[str, pd.DataFrame]:
-    """Foreground IoU in percent by object size, ``mean`` or ``std`` over the seeds that every value of ``by`` has: for each
-    measure that was taken by size, one row a size and one column a value; the deviation of one seed is NaN."""
-    sizes = {}
-    for measure, prefix in SIZED.items():
-        columns = {c: c.removeprefix(prefix) for c in table if c.startswith(prefix)}
-        if not columns:
-            continue
-        measured = table.dropna(subset=list(columns), how="all")
-        measured = _of_shared_seeds(measured, by, table[by].nunique())
-        if len(measured):
-            found = measured.groupby(by, sort=False)[list(columns)].agg(of).mul(100)
-            sizes[measure] = found.rename(columns=columns).T.rename_axis(None, axis=1)
-    return sizes
-
-
-def own_row(ours: pd.DataFrame, network: str, protocol: str, images: int) -> pd.DataFrame:
-    """The row of this run below the published table of its segmentation ``network``; no row where it has none."""
-    rows = ours[ours["network"] == network]
-    if rows.empty:
-        return pd.DataFrame()
-    value = over_seeds(rows, "network", [f"val_miou_{protocol}"]).iloc[0, 0]
-    said = {"supervision": "labels only", "training": f"{images:,}", "val": value, "test": "not submitted"}
-    return pd.DataFrame([{"method": "SAFN (this run)", "venue": "", **said}])
-
-
-def by_class(ours: pd.DataFrame, ends: list[Input], protocol: str) -> pd.DataFrame:
-    """IoU in percent, mean over the seeds: one row a class and last ``mean``, one column a segmentation network, named
-    as in Table 3 where the paper has it."""
-    published_as, columns = {network: name for name, network in published.NETWORKS.items()}, {}
-    for network, rows in ours.groupby("network", sort=False):
-        found = [end.record for end in ends if end.folder.name in set(rows["run"])]
-        each = pd.DataFrame([record["per_class"][protocol] for record in found], dtype=float)
-        each["mean"] = [record["metrics"][f"val_miou_{protocol}"] for record in found]
-        name = f"{published_as[network]}-val" if network in published_as else network
-        columns[f"{name} (this run)"] = each.astype(float).mean().mul(100).round(1)
-    return pd.DataFrame(columns)
-
-
-def beside_table3(columns: pd.DataFrame) -> pd.DataFrame:
-    """``columns`` of ``by_class`` and those of Table 3, each network's side by side."""
-    joined = columns.join(published.table(3).add_suffix(" (published)"))
-    order = {name: k for k, name in enumerate(published.NETWORKS)}
-    return joined[sorted(joined, key=lambda column: order.get(column.split("-")[0], -1))]
+    within = f"{head} (95 % interval {interval(low, high, digits)})"
+    match Verdict(row["verdict"]):
+        case Verdict.DIFFERENT_MACHINES:
+            return f"{head}. They were trained on different types of machine, so this allows no conclusion."
+        case Verdict.TOO_FEW_SEEDS if len(row["seeds"]) == 1:
+            return f"{head}. One seed is too few for a conclusion."
+        case Verdict.TOO_FEW_SEEDS:
+            return f"{head}. {len(row['seeds'])} seeds are too few for a conclusion."
+        case Verdict.UNDECIDED:
+            return f"{within}. The difference is not significant."
+    if pd.isna(row["images_from"]):
+        return f"{within}. The difference is significant over the seeds; other images were not considered."
+    return f"{within}. The difference is significant."

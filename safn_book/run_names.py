@@ -126,6 +126,16 @@ class RunName:
             raise ValueError(f"{text!r} is written {str(run)!r}")
         return run
 
+    @classmethod
+    def parse_configuration(cls, text: str) -> RunName:
+        """Read a name without its seed, such as ``max_1-0.5+saliency``; the seed is 0.
+
+        Raises:
+            ValueError: not the ``configuration`` of a run.
+        """
+        head, mark, tail = re.fullmatch(r"([^+@]*)([+@]?)(.*)", text, re.DOTALL).groups()
+        return cls.parse(f"{head}_seed0{mark}{tail}")
+
     def __post_init__(self) -> None:
         if self.supervised and (self.aggregation or self.scales or self.control):
             raise ValueError("a supervised run has no aggregation, no scales and no control")

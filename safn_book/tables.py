@@ -1,0 +1,95 @@
+"""Tables as pages show them: short names, percent with one decimal, an en dash where nothing was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pandas.io.formats.style import Styler
+
+from safn_book.run_names import RunName
+
+MISSING = "–"
+METHODS = {"attention": "SAFN", "max": "max pooling", "avg": "average pooling"}
+CONTROLS = {"maps": "labels from maps only", "saliency": "foreground from saliency only"}
+
+
+def short_name(configuration: str) -> str:
+    """Name a configuration in words: ``SAFN, 3 scales``, ``baseline, 1 scale``, ``fully supervised``.
+
+    Args:
+        configuration: a run name without its seed. A text of another form is returned as it is.
+
+    Example:
+        >>> short_name("max_1-0.75-0.5"), short_name("attention_1+maps")
+        ('max pooling, 3 scales', 'baseline, 1 scale, labels from maps only')
+    """
+    try:
+        run = RunName.parse_configuration(configuration)
+    except ValueError:
+        return configuration
+    if run.supervised:
+        words = ["fully supervised"]
+    elif len(run.scales) == 1:
+        words = ["baseline", "1 scale"]
+    else:
+        words = [METHODS[run.aggregation], f"{len(run.scales)} scales"]
+    if run.control:
+        words.append(CONTROLS[run.control])
+    if run.network:
+        words.append(run.network)
+    return ", ".join(words)
+
+
+def phrase(configuration: str) -> str:
+    """Name a configuration within a sentence: ``SAFN with 3 scales``, ``the baseline with 1 scale``."""
+    name = short_name(configuration).replace(", ", " with ", 1)
+    return f"the {name}" if name.startswith("baseline") else name
+
+
+def with_short_names(table: pd.DataFrame) -> pd.DataFrame:
+    """Replace configurations by short names in the index and in the column names of a table. Where two would be alike,
+    such as two sets of three scales, the configurations stay."""
+    renamed = table.rename(index=short_name, columns=short_name)
+    return renamed if renamed.index.is_unique and renamed.columns.is_unique else table
+
+
+def number(value: Any, digits: int = 1, sign: bool = False) -> str:
+    """Write a number with a fixed number of decimals, and an en dash where there is none.
+
+    Example:
+        >>> number(0.26), number(-1.04, 2), number(1, sign=True), number(float("nan"))
+        ('0.3', '−1.04', '+1.0', '–')
+    """
+    if value is None or pd.isna(value) or np.isinf(value):
+        return MISSING
+    text = f"{value:{'+' if sign else ''}.{digits}f}"
+    if float(text) == 0:
+        text = text.lstrip("-+")
+    return text.replace("-", "−")
+
+
+def interval(low: Any, high: Any, digits: int = 1) -> str:
+    """Write an interval, such as ``0.5 to 1.9``, and an en dash where an end is missing."""
+    ends = [number(low, digits), number(high, digits)]
+    return MISSING if MISSING in ends else " to ".join(ends)
+
+
+def show(table: pd.DataFrame, caption: str = "", digits: int = 1, best: Iterable[str] = ()) -> Styler:
+    """Style a table for a page.
+
+    Args:
+        table: numbers in the unit in which they are shown. Texts stay as they are.
+        caption: a sentence with the unit of the numbers.
+        digits: decimals of each number that is not an integer.
+        best: columns whose largest value is set in bold.
+
+    Returns:
+        the styled table. An index of consecutive numbers is hidden.
+    """
+    fractions = table.select_dtypes("float").columns
+    styled = table.style.format(number, subset=fractions, digits=digits).format(na_rep=MISSING)
+    styled = styled.highlight_max(list(best), props="font-weight: bold").set_caption(caption)
+    return styled.hide(axis="index") if isinstance(table.index, pd.RangeIndex) else styled
