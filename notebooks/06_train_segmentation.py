@@ -22,7 +22,7 @@
 # | | |
 # |---|---|
 # | **Reads** | `00_data`, `05_pseudo_ground_truth/<run>` |
-# | **Writes** | `06_train_segmentation/<run>`: `model.ckpt`, `log.csv` |
+# | **Writes** | `06_train_segmentation/<run>`: the network (`network.json`, `network.safetensors`), `log.csv` |
 # | **Command** | `papermill 06_train_segmentation.ipynb out.ipynb -p runs ../runs/mine -p head aspp` |
 # | **Expected** | a falling loss; the measure is in the next notebook |
 # | **Time** | 2 minutes on one core (emoji), 15 to 25 minutes on two for `voc-subset` |
@@ -31,7 +31,7 @@
 # A run `<run>@<backbone>-<head>` is another network on the same pseudo ground truth (Table 2).
 
 # %%
-from safn import DeepLab, backbones, inference, training
+from safn import DeepLab, inference, training
 from safn_book import charts, checks, galleries, settings, stages, workflow
 
 # %% tags=["parameters"]
@@ -86,8 +86,7 @@ charts.curves(log, {"cross-entropy": ["loss"], "learning rate (head)": ["learnin
 # %%
 inference.on_device(network, p.accelerator)
 shown = galleries.spaced(train, 4)
-normalisation = backbones.BACKBONES[p.backbone].normalisation
-inference.predict(network, normalisation, folder.photos(shown), stage.folder / "examples")
+inference.predict(network, network.normalisation, folder.photos(shown), stage.folder / "examples")
 trained_on = {} if masks is None else {"trained on": masks}
 galleries.mask_gallery(folder, shown, {"learned": stage.folder / "examples", **trained_on}, rows=4)
 

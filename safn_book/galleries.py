@@ -12,14 +12,14 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from PIL import Image
 
-from safn.backbones import BACKBONES
 from safn.data import VOCFolder, load_mask, palette
 from safn.loading import PlainSet, resize_long
 from safn.maps import load_maps, localization_maps
 from safn.metrics import mean_iou
 from safn.network import SAFN
+from safn.trained import load
 from safn_book import charts  # noqa: F401  for its style
-from safn_book.stages import Input, load_safn
+from safn_book.stages import Input
 
 
 def colours(mask: np.ndarray) -> np.ndarray:
@@ -209,13 +209,12 @@ def figure5(
         made: stage 04 of it, which says the image size.
         aggregated: ``max``, ``avg``, ``attention`` -> folder of maps; missing ones are left out.
     """
-    network = load_safn(model, len(folder.classes))
-    normalisation = BACKBONES[model.record["parameters"]["backbone"]].normalisation
+    network = load(model.folder)
     names = {"max": "maximum", "avg": "average", "attention": "SAFN"}
     lines = []
     for image_id, c in by_object_size(folder, ids, rows):
         photo = folder.image(image_id)
-        images = normalisation(resize_long(photo, made.record["parameters"]["size"]))[None]
+        images = network.normalisation(resize_long(photo, made.record["parameters"]["size"]))[None]
         labels = torch.from_numpy(folder.label(image_id))[None]
         line = {"image": np.asarray(photo)}
         for scale, features in zip(network.scales, network.scale_features(images)[0], strict=True):

@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from safn.backbones import BACKBONES
 from safn.data import VOCFolder
 from safn.evaluation import Sweep, SweepCounter
 from safn.inference import on_device
@@ -23,7 +22,8 @@ from safn.metrics import CONVENTIONS, VOID, ConfusionMatrix, bootstrap, iou_by_s
 from safn.network import SAFN, aggregate
 from safn.pseudo import pseudo_ground_truth
 from safn.saliency import load_saliency
-from safn_book.stages import load_safn, need
+from safn.trained import load
+from safn_book.stages import need
 
 
 def replacements(weights: Tensor, scales: Sequence[float], mean: Sequence[float], seed: int) -> dict[str, Tensor]:
@@ -60,12 +60,11 @@ def study_runs(runs: Path | str, folder: VOCFolder, ids: list[str], names: list[
         model, made = (need(runs, stage, run, restored=True) for stage in ("03_train_safn", "04_localization_maps"))
         if model.record.get("restored"):
             continue
-        network = load_safn(model, len(folder.classes))
+        network = load(model.folder)
         if network.attention is not None and ids:
             on_device(network, made.record["parameters"]["accelerator"])
-            normalisation = BACKBONES[model.record["parameters"]["backbone"]].normalisation
             mean = [model.record["metrics"][f"weight {scale:g}"] for scale in network.scales]
-            samples = PlainSet(folder, ids, normalisation, made.record["parameters"]["size"])
+            samples = PlainSet(folder, ids, network.normalisation, made.record["parameters"]["size"])
             studies[run] = study(network, samples, mean)
     return studies
 
