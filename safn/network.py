@@ -77,6 +77,7 @@ class SAFN(nn.Module):
         num_classes: int = 20,
         scales: tuple[float, ...] = (1, 0.75, 0.5),
         aggregation: str = "attention",
+        *,
         weights: str = "imagenet",
         attention_start: str = "zero",
         freeze: int = 0,
@@ -137,7 +138,7 @@ def rescale(images: Tensor, scale: float, grid: tuple[int, int] = (1, 0)) -> Ten
 class PlainClassifier(nn.Module):
     """The network as published for ImageNet with a new classifier: what Fig. 6 (b) explains with Grad-CAM."""
 
-    def __init__(self, backbone: str, num_classes: int, weights: str = "imagenet", freeze: int = 0) -> None:
+    def __init__(self, backbone: str, num_classes: int, *, weights: str = "imagenet", freeze: int = 0) -> None:
         super().__init__()
         self.backbone = backbones.create(backbone, weights, "plain", freeze)
         self.head = nn.Conv2d(backbones.BACKBONES[backbone].channels, num_classes, 1)

@@ -279,7 +279,15 @@ def load_safn(stage: Input, num_classes: int) -> SAFN:
 def load_deeplab(stage: Input, num_outputs: int) -> DeepLab:
     """The segmentation network that stage 06 left, built from its recorded parameters."""
     p = SimpleNamespace(**stage.record["parameters"])
-    network = DeepLab(p.backbone, p.head, num_outputs, "none", p.head_width, head_dilation=p.head_dilation, crop=p.crop)
+    network = DeepLab(
+        p.backbone,
+        p.head,
+        num_outputs,
+        weights="none",
+        head_width=p.head_width,
+        head_dilation=p.head_dilation,
+        crop=p.crop,
+    )
     return load_network(network, stage.folder / "model.ckpt").eval()
 
 
