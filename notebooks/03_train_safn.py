@@ -73,7 +73,15 @@ run = stages.run_name(p.aggregation, p.scales, p.seed)
 source, folder, train, val = stages.of_stage(p.runs)
 stage = stages.begin(p.runs, "03_train_safn", run, p, [source])
 training.seed_everything(p.seed)
-network = SAFN(p.backbone, len(folder.classes), p.scales, p.aggregation, p.weights, p.attention_start, p.freeze)
+network = SAFN(
+    p.backbone,
+    len(folder.classes),
+    p.scales,
+    p.aggregation,
+    weights=p.weights,
+    attention_start=p.attention_start,
+    freeze=p.freeze,
+)
 log = training.train_classifier(network, p, folder, train, val, stage.folder)
 weight_columns = [f"weight_{s:g}" for s in p.scales]
 charts.curves(log, {"loss (Eq. 3)": ["loss"], "validation mAP": ["val_mAP"], "mean scale weight": weight_columns})

@@ -73,7 +73,14 @@ labels = source if p.label_source == "masks" else stages.need(p.runs, "05_pseudo
 stage = stages.begin(p.runs, "06_train_segmentation", p.run, p, [source, labels])
 training.seed_everything(p.seed)
 network = DeepLab(
-    p.backbone, p.head, len(folder.classes) + 1, p.weights, p.head_width, p.freeze, p.head_dilation, p.crop
+    p.backbone,
+    p.head,
+    len(folder.classes) + 1,
+    weights=p.weights,
+    head_width=p.head_width,
+    freeze=p.freeze,
+    head_dilation=p.head_dilation,
+    crop=p.crop,
 )
 masks = None if p.label_source == "masks" else labels.folder
 train = [i for i in train if i not in labels.record.get("left_out", ())]

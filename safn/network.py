@@ -79,6 +79,7 @@ class SAFN(nn.Module):
         num_classes: int = 20,
         scales: tuple[float, ...] = (1, 0.75, 0.5),
         aggregation: str = "attention",
+        *,
         weights: str = "imagenet",
         attention_start: str = "zero",
         freeze: int = 0,
@@ -153,7 +154,7 @@ def rescale(images: Tensor, scale: float, grid: Grid = ANY_SIZE) -> Tensor:
 class PlainClassifier(nn.Module):
     """The network as published for ImageNet with a new classifier: what Fig. 6 (b) explains with Grad-CAM."""
 
-    def __init__(self, backbone: str, num_classes: int, weights: str = "imagenet", freeze: int = 0) -> None:
+    def __init__(self, backbone: str, num_classes: int, *, weights: str = "imagenet", freeze: int = 0) -> None:
         super().__init__()
         self.arguments = {"backbone": backbone, "num_classes": num_classes}
         self.initial_weights, self.normalisation = weights, backbones.BACKBONES[backbone].normalisation

@@ -57,6 +57,7 @@ class DeepLab(nn.Module):
         backbone: str = "vgg16",
         head: str = "largefov",
         num_outputs: int = 21,
+        *,
         weights: str = "imagenet",
         head_width: int = 1024,
         freeze: int = 0,

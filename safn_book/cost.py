@@ -54,7 +54,8 @@ def turns(p: SimpleNamespace, num_classes: int, steps: int) -> tuple[pd.DataFram
     images = torch.randn(p.batch_size, 3, p.crop, p.crop, generator=generator)
     images = images.to(device, memory_format=torch.channels_last)
     labels = (torch.rand(p.batch_size, num_classes, generator=generator) < 0.1).float().to(device)
-    networks = {a: SAFN(p.backbone, num_classes, p.scales, a, "none", "random", p.freeze) for a in AGGREGATIONS}
+    start = {"weights": "none", "attention_start": "random", "freeze": p.freeze}
+    networks = {a: SAFN(p.backbone, num_classes, p.scales, a, **start) for a in AGGREGATIONS}
     networks = {a: network.to(device, memory_format=torch.channels_last) for a, network in networks.items()}
     optimizers = {a: _optimizer(network, p) for a, network in networks.items()}
     rows = []

@@ -53,7 +53,7 @@ def test_a_step_trains_and_an_extraction_does_not():
     assert (measured > 0).all().all()
     assert measured.loc["attention", "MB"] > measured.loc["avg", "MB"]  # it has more weights and keeps more
     p, images, labels = parameters(), torch.rand(2, 3, 64, 64), torch.ones(2, 3)
-    network = cost.SAFN("tiny", 3, (1, 0.5), "attention", "none", "random")
+    network = cost.SAFN("tiny", 3, (1, 0.5), "attention", weights="none", attention_start="random")
     before = {k: v.clone() for k, v in network.state_dict().items()}
     cost.extract(network, images, labels)
     assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
