@@ -31,8 +31,7 @@
 # %%
 from IPython.display import display
 
-from safn_book import charts, stages, checks, galleries, results, studies, settings
-from safn import data
+from safn_book import charts, checks, galleries, results, settings, stages, studies
 
 # %% tags=["parameters"]
 # parameters

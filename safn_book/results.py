@@ -17,7 +17,7 @@ from scipy import stats
 from safn.data import DataError
 from safn.evaluation import load_counts
 from safn.metrics import bootstrap
-from safn_book import archive, published
+from safn_book import archive
 from safn_book.archive import Records
 from safn_book.checks import unlike
 from safn_book.run_names import AGGREGATIONS, CHAIN, COMPARING, TRAINED, RunName, Stage, format_scales
