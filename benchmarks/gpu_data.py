@@ -143,7 +143,7 @@ def colour_changes(order: np.ndarray, amounts: list[float]) -> tuple[float, np.n
 
 
 def epoch_of(photographs: Photographs, augmentation: Augmentation, seed: int, epoch: int, batch: int) -> np.ndarray:
-    """The samples of an epoch in the order of ``EpochSampler``, float32 ``(steps, batch, SAMPLE)``; the rest is dropped."""
+    """An epoch in the order of ``EpochSampler``, float32 ``(steps, batch, SAMPLE)``; the rest is dropped."""
     order = np.random.default_rng((seed, epoch)).permutation(len(photographs))
     steps = len(order) // batch
     chosen = order[: steps * batch].tolist()
@@ -192,7 +192,7 @@ def crops(photos: Tensor, samples: Tensor, crop: int, colours: bool = True) -> t
         samples: ``(B, SAMPLE)`` of ``draw``.
 
     Returns:
-        ``(B, 3, crop, crop)`` in 0..1, float16 on a GPU; and which pixels lie on the photograph, ``(B, 1, crop, crop)``.
+        ``(B, 3, crop, crop)`` in 0..1, float16 on a GPU; which pixels are of the photograph, ``(B, 1, crop, crop)``.
     """
     kind = torch.float16 if photos.is_cuda else torch.float32  # holds 0..255 exactly, and what lies between to 1/16
     rows, above = resampling(samples, "rows", crop, photos.shape[-1])
@@ -205,7 +205,7 @@ def crops(photos: Tensor, samples: Tensor, crop: int, colours: bool = True) -> t
 
 
 def recoloured(pixels: Tensor, inside: Tensor, samples: Tensor) -> Tensor:
-    """Brightness, contrast, saturation and hue in the order of each sample; the mean of the contrast is that of the crop."""
+    """Brightness, contrast, saturation and hue, in the order of each sample; contrast takes the mean of the crop."""
     changes = samples[:, TURN + 1 :].view(-1, CHANGES, 3).to(pixels.dtype)
     for k in range(CHANGES // 2):
         pixels = blended(pixels, inside, changes[:, k])
@@ -243,7 +243,7 @@ def turned(pixels: Tensor, turn: Tensor) -> Tensor:
 def batch(
     photos: Tensor, samples: Tensor, crop: int, normalisation: Normalisation, masks: Tensor | None = None
 ) -> tuple[Tensor, Tensor | None]:
-    """A batch of training: normalised float32 crops ``(B, 3, crop, crop)`` and, of ``masks`` ``(n, S, S)``, the targets.
+    """Normalised float32 crops ``(B, 3, crop, crop)`` and, of ``masks`` ``(n, S, S)``, the targets of a batch.
 
     With masks the colours stay, as in the training of segmentation networks. A CUDA graph can hold it: it moves nothing
     between processor and GPU.

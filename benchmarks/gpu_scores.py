@@ -1,4 +1,4 @@
-"""Scores and pseudo labels on the GPU, as `safn.evaluation`, `safn.pseudo` and `safn.inference` make them on the CPU."""
+"""Scores and pseudo labels on the GPU, as `safn.evaluation`, `safn.pseudo` and `safn.inference` make them."""
 
 from __future__ import annotations
 

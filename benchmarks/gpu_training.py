@@ -1,4 +1,4 @@
-"""Training steps for a GPU: batches made there, bf16, one CUDA graph a step, so that no step waits for the processor."""
+"""Training steps for a GPU: batches made there, bf16, one CUDA graph a step. No step waits for the processor."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Diverged(FloatingPointError):
 
 
 def register_stride_8() -> None:
-    """Make EfficientNet-Lite0 with output stride 8 known as ``STRIDE_8``: its fourth reduction becomes a dilation too."""
+    """Make EfficientNet-Lite0 with output stride 8 known as ``STRIDE_8``; its fourth reduction is a dilation too."""
 
     def build(weights: str, purpose: str) -> nn.Module:
         network = timm.create_model("tf_efficientnet_lite0", pretrained=False, output_stride=8)
