@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import warnings
+from collections import deque
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -63,13 +64,33 @@ def parameter_groups(
     return groups
 
 
+class LateLoss:
+    """A loss on its way from a GPU: copied beside the work that is queued, and read without waiting once it is there."""
+
+    def __init__(self, loss: Tensor, where: str) -> None:
+        self.where = where
+        self.value = loss.detach().to("cpu", non_blocking=True) if loss.is_cuda else loss.detach()
+        self.copied = torch.cuda.Event() if loss.is_cuda else None
+        if self.copied:
+            self.copied.record()
+
+    def arrived(self) -> bool:
+        return self.copied is None or self.copied.query()
+
+    def read(self) -> float:
+        """The loss, after a wait where it has not arrived."""
+        if self.copied:
+            self.copied.synchronize()
+        return self.value.item()
+
+
 class _Module(lightning.LightningModule):
     """What both trainings share: the optimiser, the schedule a step, reseeding a step, and the check of the loss."""
 
     def __init__(self, network: nn.Module, settings: dict[str, Any]) -> None:
         super().__init__()
         self.network, self.settings = network.to(memory_format=torch.channels_last), settings
-        self.unchecked: tuple[Tensor, str] | None = None  # the last loss, and where it was
+        self.unchecked: deque[LateLoss] = deque()  # the oldest first
         self.iterations = 0  # steps after which training ends, 0: the epochs decide
 
     def on_train_batch_start(self, batch: dict, index: int) -> None:
@@ -85,32 +106,36 @@ class _Module(lightning.LightningModule):
         groups = parameter_groups(
             self.network.backbone, self.new_parts(), s["learning_rate"], s["weight_decay"], self.bias_factor
         )
+        # one kernel for all weights, which skips a step of float16 that overflowed without asking the processor
+        fused = {"fused": True} if any(p.is_cuda for p in self.network.parameters()) else {}
         if s["optimizer"] == "sgd":
-            optimizer = torch.optim.SGD(groups, momentum=s["momentum"])
+            optimizer = torch.optim.SGD(groups, momentum=s["momentum"], **fused)
         else:  # not the paper's: learns within the few hundred steps that a CPU affords
-            optimizer = torch.optim.AdamW(groups, betas=(s["momentum"], 0.999))
+            optimizer = torch.optim.AdamW(groups, betas=(s["momentum"], 0.999), **fused)
         steps = self.iterations or self.trainer.estimated_stepping_batches
         factor = lambda step: learning_rate(step, steps, s["schedule"], s["power"])  # noqa: E731
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def require_finite(self) -> None:
-        """Stop where the last loss was not finite. Looked at a step late, so that no step waits for a GPU."""
-        loss, where = self.unchecked or (None, "")
-        self.unchecked = None
-        if loss is not None and not math.isfinite(loss.item()):
-            raise FloatingPointError(
-                f"the loss is {loss.item()} in {where}; the last good checkpoint is kept. Lower learning_rate."
-            )
+    def require_finite(self, wait: bool = False) -> None:
+        """Stop at the first loss that was not finite, of those that have arrived, or of all with ``wait``."""
+        while self.unchecked and (wait or self.unchecked[0].arrived()):
+            oldest = self.unchecked.popleft()
+            loss = oldest.read()
+            if not math.isfinite(loss):
+                self.unchecked.clear()
+                raise FloatingPointError(
+                    f"the loss is {loss} in {oldest.where}; the last good checkpoint is kept. Lower learning_rate."
+                )
 
     def on_train_epoch_end(self) -> None:  # before the checkpoint is written
-        self.require_finite()
+        self.require_finite(wait=True)
 
     def logged(self, loss: Tensor, batch: dict) -> Tensor:
-        """The loss, logged, and kept to be checked."""
+        """The loss, logged, and kept to be checked. No step waits for a GPU: the check is a step late, or more."""
         self.require_finite()
         where = f"epoch {self.current_epoch}, step {self.global_step}, images {', '.join(batch['id'])}"
-        self.unchecked = loss.detach(), where
+        self.unchecked.append(LateLoss(loss, where))
         self.log("loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(batch["id"]))
         return loss
 

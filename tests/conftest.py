@@ -25,6 +25,7 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    config.addinivalue_line("markers", "gpu: needs a CUDA GPU; skipped where there is none")
     config.addinivalue_line("markers", "fault(case, fault, provoked): provokes a fault of book/faults.md for real")
     if config.getoption("faults"):
         config.pluginmanager.register(Faults(config.getoption("faults").absolute()))

@@ -50,8 +50,8 @@ CLASSES = ["cat", "dog", "car"]
 class Samples(Dataset):
     """Random images and labels that depend on the index alone; ``spoilt`` = (epoch, index) of an image of NaN."""
 
-    def __init__(self, length: int = 8, spoilt: tuple[int, int] | None = None) -> None:
-        self.length, self.spoilt = length, spoilt
+    def __init__(self, length: int = 8, spoilt: tuple[int, int] | None = None, side: int = 8) -> None:
+        self.length, self.spoilt, self.side = length, spoilt, side
 
     def __len__(self) -> int:
         return self.length
@@ -59,11 +59,11 @@ class Samples(Dataset):
     def __getitem__(self, key):
         epoch, index = key if isinstance(key, tuple) else (None, key)
         rng = np.random.default_rng(index)
-        image = torch.from_numpy(rng.standard_normal((3, 8, 8), np.float32))
+        image = torch.from_numpy(rng.standard_normal((3, self.side, self.side), np.float32))
         if (epoch, index) == self.spoilt:
             image[0, 0, 0] = float("nan")
         label = torch.tensor([index % 2, (index + 1) % 2, index % 3 == 0], dtype=torch.float32)
-        mask = torch.from_numpy(rng.integers(0, 3, (8, 8)))
+        mask = torch.from_numpy(rng.integers(0, 3, (self.side, self.side)))
         return {"id": f"image_{index}", "image": image, "label": label, "mask": mask}
 
 
@@ -177,8 +177,7 @@ def train(folder: Path, epochs: int = 3, seed: int = 0, **options):
         folder=folder,
         classes=CLASSES,
         epochs=epochs,
-        accelerator="cpu",
-        **options,
+        **{"accelerator": "cpu", **options},
     )
     return log, module.network
 
