@@ -13,3 +13,5 @@ timeout -s INT 130 python3 -m pytest -q -m gpu tests/test_gpu.py -W default -p n
 grep -E "^(FAILED|ERROR|E  )|passed|failed|skipped" "$out/tests.log" | cut -c1-400 | head -60
 timeout $((seconds + 40)) python3 -m benchmarks.gpu_cost --out "$out/cost.json" --seconds "$seconds" 2>&1 \
     | grep -v "Epoch\|^$" | tee "$out/cost.log"
+timeout 70 python3 -m benchmarks.gpu_cost --out "$out/cost.json" --seconds 40 --only "tries, batch 4" "tries, batch 16" \
+    2>&1 | tee -a "$out/cost.log"
