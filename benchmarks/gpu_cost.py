@@ -398,14 +398,15 @@ def trace(sizes: Sizes, precision: str) -> Row:
         loader = training_loader(samples(sizes, folder, steps * batch), batch, workers)
         accelerator = "gpu" if sizes.device == "cuda" else sizes.device
         (out := Path(root) / "run").mkdir()
-        training.fit(module, loader, folder=out, epochs=1, precision=precision, accelerator=accelerator)
+        run = {"epochs": 1, "precision": precision, "accelerator": accelerator}
+        training.fit(module, loader, folder=out, classes=VOC_CLASSES, **run)
     found = {"batch": batch, "workers": workers, "ms a step": round(1000 * module.seconds, 2)}
     return found | {"images a second": round(batch / module.seconds, 1), **summary(module.profiler.events())}
 
 
 def summary(events) -> Row:
     """Share of the traced time in which the GPU worked, and the calls that wait for it."""
-    on_gpu = [e for e in events if e.device_type == torch.autograd.DeviceType.CUDA]
+    on_gpu = [e for e in events if e.device_type == torch.autograd.DeviceType.CUDA and not e.is_user_annotation]
     row: Row = {}
     for event in events:
         if event.device_type == torch.autograd.DeviceType.CPU and waits(event.name):

@@ -75,10 +75,11 @@ class Case:
     def build(self, device: str) -> nn.Module:
         with torch.device(device):
             if self.network == "plain":
-                return PlainClassifier(self.backbone, CLASSES, "none")
+                return PlainClassifier(self.backbone, CLASSES, weights="none")
             if self.network in ("largefov", "aspp"):
-                return DeepLab(self.backbone, self.network, CLASSES + 1, "none", crop=self.crop)
-            return SAFN(self.backbone, CLASSES, SCALES[self.scales], self.network, "none", "random")
+                return DeepLab(self.backbone, self.network, CLASSES + 1, weights="none", crop=self.crop)
+            scales = SCALES[self.scales]
+            return SAFN(self.backbone, CLASSES, scales, self.network, weights="none", attention_start="random")
 
     @property
     def segments(self) -> bool:

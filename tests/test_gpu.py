@@ -97,7 +97,7 @@ def test_maps_are_those_of_the_processor(aggregation, backbone, precision, image
 
 def test_the_multi_scale_test_gives_the_probabilities_of_the_processor(images, record_property):
     torch.manual_seed(0)
-    network = DeepLab("vgg16", "largefov", 4, "none", head_width=64).eval()
+    network = DeepLab("vgg16", "largefov", 4, weights="none", head_width=64).eval()
     set_flags(PLAIN)
     expected = multi_scale_maximum(network, images[:1], (0.5, 0.75, 1, 1.25, 1.5), flip=True)
     found = multi_scale_maximum(network.to(DEVICE), images[:1].to(DEVICE), (0.5, 0.75, 1, 1.25, 1.5), flip=True)
@@ -109,7 +109,7 @@ def test_the_multi_scale_test_gives_the_probabilities_of_the_processor(images, r
 def test_grad_cam_gives_the_maps_of_the_processor(images, record_property):
     pytest.importorskip("pytorch_grad_cam")
     torch.manual_seed(0)
-    network = PlainClassifier("vgg16", 3, "none").eval()
+    network = PlainClassifier("vgg16", 3, weights="none").eval()
     labels = torch.tensor([[1.0, 0, 1]])
     set_flags(PLAIN)
     expected = grad_cam(network, network.backbone[-1], images[:1].clone(), labels)
@@ -125,7 +125,7 @@ def test_maps_and_predictions_of_a_folder_score_as_on_the_processor(tiny_voc, tm
     ids = folder.ids("val")
     torch.manual_seed(0)
     classifier = SAFN("vgg16", 3, weights="none").eval()
-    segmenter = DeepLab("vgg16", "largefov", 4, "none", head_width=64).eval()
+    segmenter = DeepLab("vgg16", "largefov", 4, weights="none", head_width=64).eval()
     torch.nn.init.normal_(segmenter.head[-1].weight, std=1.0)  # so that the classes differ
     set_flags(PLAIN)
     scores, masks = {}, {}
@@ -168,8 +168,9 @@ def validation(kind: str) -> DataLoader | None:
     return tiny.plain_batches(tiny.Samples(2, side=96)) if kind == "SAFN" else None
 
 
-def run_of(precision: str) -> dict:
-    return {"epochs": 1, "precision": precision, "accelerator": ACCELERATOR}
+def run_of(kind: str, precision: str) -> dict:
+    classes = tiny.CLASSES if kind == "SAFN" else tiny.CLASSES[:2]
+    return {"classes": classes, "epochs": 1, "precision": precision, "accelerator": ACCELERATOR}
 
 
 def few_steps(kind: str, folder, precision: str) -> tuple[pd.DataFrame, dict[str, torch.Tensor]]:
@@ -178,11 +179,13 @@ def few_steps(kind: str, folder, precision: str) -> tuple[pd.DataFrame, dict[str
     if kind == "SAFN":
         module = training.Classifier(SAFN("vgg16", 3, weights="none", attention_start="random"), tiny.SETTINGS)
     else:
-        module = training.Segmenter(DeepLab("vgg16", kind, 3, "none", head_width=64), tiny.SETTINGS)
+        module = training.Segmenter(DeepLab("vgg16", kind, 3, weights="none", head_width=64), tiny.SETTINGS)
     module.settings = {**tiny.SETTINGS, "learning_rate": 1e-3}
     samples = tiny.Samples(12, side=96)
     folder.mkdir()
-    log = training.fit(module, tiny.training_batches(samples), validation(kind), folder=folder, **run_of(precision))
+    log = training.fit(
+        module, tiny.training_batches(samples), validation(kind), folder=folder, **run_of(kind, precision)
+    )
     return log, {name: t.cpu() for name, t in module.network.state_dict().items()}
 
 
@@ -224,14 +227,14 @@ def test_no_step_waits_for_the_gpu(kind, precision, tmp_path, record_property):
         network = SAFN("vgg16", 3, weights="none", attention_start="random")
         module = WatchedClassifier(network, {**tiny.SETTINGS, "learning_rate": 1e-4})
     else:
-        network = DeepLab("vgg16", "largefov", 3, "none", head_width=64)
+        network = DeepLab("vgg16", "largefov", 3, weights="none", head_width=64)
         module = WatchedSegmenter(network, {**tiny.SETTINGS, "learning_rate": 1e-4})
     samples = tiny.Samples(24, side=96)
     batches = DataLoader(samples, 2, sampler=EpochSampler(24, 0), pin_memory=DEVICE == "cuda")
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         try:
-            training.fit(module, batches, validation(kind), folder=tmp_path, **run_of(precision))
+            training.fit(module, batches, validation(kind), folder=tmp_path, **run_of(kind, precision))
         finally:
             if DEVICE == "cuda":
                 torch.cuda.set_sync_debug_mode("default")
@@ -260,5 +263,5 @@ def test_a_folder_trains_with_pinned_batches(tiny_voc, tmp_path):
     training.seed_everything(0)
     module = training.Classifier(SAFN("vgg16", 3, weights="none"), {**tiny.SETTINGS, "learning_rate": 1e-4})
     photos = plain_loader(PlainSet(folder, folder.ids("val"), backbones.IMAGENET), 0)
-    log = training.fit(module, batches, photos, folder=tmp_path, **run_of("bf16-mixed"))
+    log = training.fit(module, batches, photos, folder=tmp_path, **run_of("SAFN", "bf16-mixed"))
     assert log["step"].tolist() == [2] and np.isfinite(log["loss"]).all()

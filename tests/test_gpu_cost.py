@@ -12,7 +12,8 @@ import yaml
 
 from benchmarks import gpu_cost, gpu_steps
 from benchmarks.gpu_steps import Case, Step, Way
-from safn import published, training
+from safn import training
+from safn_book import published
 
 ROOT = Path(__file__).resolve().parent.parent
 
