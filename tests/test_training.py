@@ -163,7 +163,9 @@ def test_a_loss_of_nan_stops_with_the_ids_and_the_last_checkpoint_stays(tmp_path
     happened(error.value, "the epoch at work; with the image replaced, it goes on from the last checkpoint")
 
 
-def test_a_loss_that_a_gpu_delivers_late_stops_before_the_checkpoint_and_names_the_first_bad_step(tmp_path, monkeypatch):
+def test_a_loss_that_a_gpu_delivers_late_stops_before_the_checkpoint_and_names_the_first_bad_step(
+    tmp_path, monkeypatch
+):
     monkeypatch.setattr(training.LateLoss, "arrived", lambda loss: False)
     with pytest.raises(FloatingPointError, match=r"loss is nan in epoch 1, step \d, images .*\bimage_5\b"):
         tiny.train(tmp_path, samples=tiny.Samples(spoilt=(1, 5)))
