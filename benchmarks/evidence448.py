@@ -140,7 +140,7 @@ def classifier(job: Job, o: argparse.Namespace, deadline: float) -> tuple[dict[s
     device, train = places(o)
     backbone = gpu_training.STRIDE_8 if o.stride == 8 else s["backbone"]
     torch.manual_seed(job.seed)
-    network = SAFN(backbone, len(train.classes), scales, aggregation, s["weights"], s["attention_start"], s["freeze"])
+    network = SAFN(backbone, len(train.classes), scales, aggregation, weights=s["weights"], attention_start=s["attention_start"], freeze=s["freeze"])
     network = gpu_training.prepared(network, device, o.channels_last, o.phased)
     normalisation = backbones.BACKBONES[backbone].normalisation
     optimizer = gpu_training.optimizer_of(network, s, 1.0, device)
@@ -272,8 +272,8 @@ def segmentation(job: Job, o: argparse.Namespace, deadline: float) -> tuple[dict
     s = SEGMENTER | o.segmenter
     device, train = places(o)
     torch.manual_seed(job.seed)
-    network = DeepLab(s["backbone"], s["head"], len(train.classes) + 1, s["weights"], s["head_width"], s["freeze"],
-                      s["head_dilation"], s["crop"])  # fmt: skip
+    network = DeepLab(s["backbone"], s["head"], len(train.classes) + 1, weights=s["weights"],
+                      head_width=s["head_width"], freeze=s["freeze"], head_dilation=s["head_dilation"], crop=s["crop"])  # fmt: skip
     network = gpu_training.prepared(network, device, o.channels_last, o.phased).train()
     normalisation = backbones.BACKBONES[s["backbone"]].normalisation
     masks = train.masks if job.configuration == MASKS else torch.from_numpy(np.load(o.work / job.needs)).to(device)
