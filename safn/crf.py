@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from safn.arguments import require_count, require_number, require_shape, require_unit_interval
@@ -58,15 +60,11 @@ def dense_crf(
         require_number(name, std, SMALLEST_STD)
     require_count("iterations", iterations)
     require_number("floor", floor, 0, 1)
-    try:
-        import pydensecrf.densecrf as dcrf
-    except ImportError as error:
-        raise ImportError("dense CRF needs pydensecrf: pip install pydensecrf2==1.1 (and a C++ compiler)") from error
     image = np.array(image, order="C")  # pydensecrf takes no read-only view
     largest = probabilities.max((1, 2))
     kept = np.flatnonzero(largest >= min(floor, largest.max()))
     height, width = image.shape[:2]
-    field = dcrf.DenseCRF2D(width, height, len(kept))
+    field = _pydensecrf().DenseCRF2D(width, height, len(kept))
     unary = -np.log(probabilities[kept].clip(1e-8, 1)).reshape(len(kept), -1)
     field.setUnaryEnergy(np.ascontiguousarray(unary, np.float32))
     field.addPairwiseGaussian(sxy=pos_xy_std, compat=pos_w)
@@ -85,3 +83,11 @@ def _require_image(image: np.ndarray, probabilities: np.ndarray) -> None:
     sums = probabilities.sum(0, dtype=np.float32)
     if not (abs(sums - 1) < 0.01).all():
         raise ValueError(f"probabilities sum to {sums.min():g} to {sums.max():g} over the classes; wanted: 1")
+
+
+def _pydensecrf() -> Any:
+    try:
+        import pydensecrf.densecrf
+    except ImportError as error:
+        raise ImportError("dense CRF needs pydensecrf: pip install pydensecrf2==1.1 (and a C++ compiler)") from error
+    return pydensecrf.densecrf
