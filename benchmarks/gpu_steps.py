@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from safn.network import SAFN, PlainClassifier, classification_loss
+from safn.baseline import PlainClassifier
+from safn.network import SAFN, classification_loss
 from safn.segmentation import DeepLab
 from safn.training import VOID, shrunk
 

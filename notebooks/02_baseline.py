@@ -32,7 +32,7 @@
 # %%
 from IPython.display import display
 
-from safn import evaluation, inference, loading, metrics, network, training
+from safn import baseline, evaluation, inference, loading, metrics, training
 from safn_book import charts, checks, galleries, settings, stages
 
 # %% tags=["parameters"]
@@ -66,7 +66,7 @@ p = settings.read(globals())
 source, folder, train, val = stages.of_stage(p.runs)
 stage = stages.begin(p.runs, "02_baseline", "default", p, [source])
 training.seed_everything(p.seed)
-plain = network.PlainClassifier(p.backbone, len(folder.classes), weights=p.weights, freeze=p.freeze)
+plain = baseline.PlainClassifier(p.backbone, len(folder.classes), weights=p.weights, freeze=p.freeze)
 log = training.train_classifier(plain, p, folder, train, val, stage.folder)
 charts.curves(log, {"loss (Eq. 3)": ["loss"], "validation mAP": ["val_mAP"]})
 

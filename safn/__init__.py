@@ -1,10 +1,4 @@
-# ruff: noqa: E402 (the filter has to come before the imports that warn)
 """Scale-Aware Feature Networks: weakly supervised semantic segmentation from image-level labels."""
-
-import warnings
-
-# progress bars are plain text: they reach logs, executed notebooks and the book alike
-warnings.filterwarnings("ignore", "IProgress not found")
 
 from safn.crf import dense_crf
 from safn.metrics import ConfusionMatrix

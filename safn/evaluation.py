@@ -10,18 +10,18 @@ import numpy as np
 
 from safn.data import VOCFolder, load_mask
 from safn.files import write_file
-from safn.maps import load_maps, maps_prediction
+from safn.map_files import load_maps, load_saliency
+from safn.maps import maps_prediction
 from safn.metrics import (
     CONVENTIONS,
     VOID,
     ConfusionMatrix,
+    class_iou,
     ignored_share,
     iou_by_size,
-    iou_of,
     mean_iou,
     precision_recall,
 )
-from safn.saliency import load_saliency
 
 LEVELS = 256
 UNKNOWN = 0.3  # a usual background threshold, for maps that no mask can score
@@ -139,7 +139,7 @@ def classes_of_pseudo(folder: VOCFolder, ids: list[str], counts: np.ndarray) -> 
     found, classes = {}, ["background", *folder.classes]
     for suffix, matrix in {"": counts.sum(0), ", train list": listed(folder, ids, counts).sum(0)}.items():
         precision, recall = precision_recall(matrix)
-        each = {"IoU, ignored dropped": iou_of(matrix, "drop"), "precision": precision, "recall": recall}
+        each = {"IoU, ignored dropped": class_iou(matrix, "drop"), "precision": precision, "recall": recall}
         found |= {f"{name}{suffix}": dict(zip(classes, values.tolist())) for name, values in each.items()}
     return found
 

@@ -27,9 +27,10 @@ from safetensors.torch import save as tensor_bytes
 from torch import nn
 
 from safn.backbones import Normalisation
+from safn.baseline import PlainClassifier
 from safn.data import DataError
 from safn.files import write_file, write_json
-from safn.network import SAFN, PlainClassifier
+from safn.network import SAFN
 from safn.segmentation import DeepLab
 
 FORMAT = 1

@@ -24,10 +24,9 @@ from safn import backbones, trained
 from safn.data import DataError, VOCFolder
 from safn.files import load_tensors, save_tensors, write_file
 from safn.loading import Augmentation, PlainSet, TrainingSet, plain_loader, training_loader
+from safn.metrics import VOID
 from safn.network import SAFN, classification_loss
 from safn.segmentation import DeepLab
-
-VOID = 255
 
 
 def learning_rate(step: int, steps: int, schedule: str, power: float = 0.9) -> float:

@@ -17,11 +17,11 @@ from safn.data import VOCFolder
 from safn.evaluation import Sweep, SweepCounter
 from safn.inference import on_device
 from safn.loading import PlainSet, plain_loader
-from safn.maps import load_maps, localization_maps
+from safn.map_files import load_maps, load_saliency
+from safn.maps import localization_maps
 from safn.metrics import CONVENTIONS, VOID, ConfusionMatrix, bootstrap, iou_by_size
 from safn.network import SAFN, aggregate
 from safn.pseudo import pseudo_ground_truth
-from safn.saliency import load_saliency
 from safn.trained import load
 from safn_book.stages import need
 
@@ -262,7 +262,7 @@ def limits(
         true, present = (target > 0) & (target != VOID), np.flatnonzero(labels)
         of_maps = present[values[present].argmax(0)] + 1 if len(present) else np.zeros_like(target)
         made = (
-            pseudo_ground_truth(values, shown, labels, gamma, 1, 1, combine),
+            pseudo_ground_truth(values, shown, labels, gamma, ignore_saliency=1, ignore_confidence=1, combine=combine),
             np.where(true, of_maps, 0),
             np.where(shown >= threshold, np.where(true, target, of_maps), 0),
         )

@@ -14,11 +14,11 @@ from torch.utils.data import DataLoader
 
 from benchmarks.gpu_steps import PLAIN, Case, Step, Way, autocast, set_flags, settle_norms
 from safn import ConfusionMatrix, backbones, inference, training
+from safn.baseline import PlainClassifier, grad_cam
 from safn.data import VOCFolder
 from safn.inference import multi_scale_maximum
 from safn.loading import Augmentation, EpochSampler, PlainSet, TrainingSet, plain_loader, training_loader
-from safn.maps import grad_cam
-from safn.network import SAFN, PlainClassifier
+from safn.network import SAFN
 from safn.segmentation import DeepLab
 
 DEVICE = "cuda"

@@ -13,8 +13,10 @@ from safn import backbones, crf_workers, inference
 from safn.data import DataError, VOCFolder, load_mask
 from safn.inference import multi_scale_maximum, predict
 from safn.loading import PlainSet
-from safn.maps import load_maps, maps_prediction
-from safn.network import SAFN, rescale
+from safn.map_files import load_maps
+from safn.maps import maps_prediction
+from safn.network import SAFN
+from safn.rescaling import rescale
 from safn.segmentation import DeepLab
 from safn_book import studies
 
@@ -60,7 +62,9 @@ def looks_beside_its_cell(network, height: int) -> float:
 
 
 def test_copies_of_any_photo_are_seen_where_training_crops_were():
-    network = backbones.create("efficientnet_lite0", "none")[:6].eval()  # stride 16; what follows sees to the borders
+    network = backbones.create("efficientnet_lite0", weights="none")[
+        :6
+    ].eval()  # stride 16; what follows sees to the borders
     for layer in network.modules():
         if isinstance(layer, torch.nn.Conv2d):
             layer.weight.data.fill_(1 / layer.weight[0].numel())

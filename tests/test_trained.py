@@ -11,8 +11,9 @@ from safetensors.torch import load_file, save_file
 
 import safn
 from safn import backbones, trained
+from safn.baseline import PlainClassifier
 from safn.data import DataError
-from safn.network import SAFN, PlainClassifier
+from safn.network import SAFN
 from safn.segmentation import DeepLab
 
 CLASSES = ["cat", "dog", "car"]
