@@ -30,6 +30,7 @@
 # | **Time** | about 1 minute on 2 cores (emoji) |
 
 # %%
+import pandas as pd
 from IPython.display import display
 
 from safn import evaluation, inference, loading, metrics, network, training
@@ -66,8 +67,9 @@ p = settings.read(globals())
 source, folder, train, val = stages.of_stage(p.runs)
 stage = stages.begin(p.runs, "02_baseline", "default", p, [source])
 training.seed_everything(p.seed)
-plain = network.PlainClassifier(p.backbone, len(folder.classes), p.weights, p.freeze)
-log = training.train_classifier(plain, p, folder, train, val, stage.folder)
+plain = network.PlainClassifier(p.backbone, len(folder.classes), weights=p.weights, freeze=p.freeze)
+options = training.TrainingOptions.from_parameters(p)
+log = pd.DataFrame(training.train_classifier(plain, options, folder, train, val, stage.folder))
 charts.curves(log, {"loss (Eq. 3)": ["loss"], "validation mAP": ["val_mAP"]})
 
 # %% [markdown]

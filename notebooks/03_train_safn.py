@@ -34,6 +34,8 @@
 # `run` is named after aggregation, scales and seed, so that the runs of an ablation lie side by side.
 
 # %%
+import pandas as pd
+
 from safn import SAFN, inference, loading, training
 from safn_book import charts, checks, galleries, settings, stages, studies
 
@@ -73,8 +75,17 @@ run = stages.run_name(p.aggregation, p.scales, p.seed)
 source, folder, train, val = stages.of_stage(p.runs)
 stage = stages.begin(p.runs, "03_train_safn", run, p, [source])
 training.seed_everything(p.seed)
-network = SAFN(p.backbone, len(folder.classes), p.scales, p.aggregation, p.weights, p.attention_start, p.freeze)
-log = training.train_classifier(network, p, folder, train, val, stage.folder)
+network = SAFN(
+    p.backbone,
+    len(folder.classes),
+    p.scales,
+    p.aggregation,
+    weights=p.weights,
+    attention_start=p.attention_start,
+    freeze=p.freeze,
+)
+options = training.TrainingOptions.from_parameters(p)
+log = pd.DataFrame(training.train_classifier(network, options, folder, train, val, stage.folder))
 weight_columns = [f"weight_{s:g}" for s in p.scales]
 charts.curves(log, {"loss (Eq. 3)": ["loss"], "validation mAP": ["val_mAP"], "mean scale weight": weight_columns})
 

@@ -31,6 +31,8 @@
 # A run `<run>@<backbone>-<head>` is another network on the same pseudo ground truth (Table 2).
 
 # %%
+import pandas as pd
+
 from safn import DeepLab, inference, training
 from safn_book import charts, checks, galleries, settings, stages, workflow
 
@@ -73,11 +75,19 @@ labels = source if p.label_source == "masks" else stages.need(p.runs, "05_pseudo
 stage = stages.begin(p.runs, "06_train_segmentation", p.run, p, [source, labels])
 training.seed_everything(p.seed)
 network = DeepLab(
-    p.backbone, p.head, len(folder.classes) + 1, p.weights, p.head_width, p.freeze, p.head_dilation, p.crop
+    p.backbone,
+    p.head,
+    len(folder.classes) + 1,
+    weights=p.weights,
+    head_width=p.head_width,
+    freeze=p.freeze,
+    head_dilation=p.head_dilation,
+    crop=p.crop,
 )
 masks = None if p.label_source == "masks" else labels.folder
 train = [i for i in train if i not in labels.record.get("left_out", ())]
-log = training.train_segmenter(network, p, folder, train, masks, stage.folder)
+options = training.TrainingOptions.from_parameters(p)
+log = pd.DataFrame(training.train_segmenter(network, options, folder, train, masks, stage.folder))
 charts.curves(log, {"cross-entropy": ["loss"], "learning rate (head)": ["learning_rate"]})
 
 # %% [markdown]
