@@ -83,7 +83,7 @@ for split, ids in {"train": train, "val": val}.items():
     samples = loading.PlainSet(folder, ids, plain.normalisation, p.size)
     inference.write_grad_cam(plain, samples, stage.folder / split, predicted=split == "val")
 sweep = evaluation.sweep_maps(folder, train, stage.folder / "train")
-alone = evaluation.at_threshold(folder, val, stage.folder / "val", sweep.threshold)
+alone = evaluation.score_maps_at(folder, val, stage.folder / "val", sweep.threshold)
 display(charts.sweep({"Grad-CAM, training images": sweep.miou}))
 charts.percent(
     {
