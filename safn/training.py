@@ -93,14 +93,15 @@ class TrainingModule(lightning.LightningModule):
 
     def __init__(self, network: nn.Module, options: TrainingOptions) -> None:
         super().__init__()
-        self.network, self.options = network.to(memory_format=torch.channels_last), options
+        self.network: Any = network.to(memory_format=torch.channels_last)
+        self.options = options
         self.finite = FiniteLoss()
 
     def new_parts(self) -> dict[str, tuple[nn.Module | None, float]]:
         """Name the newly initialised parts, each with the factor on its learning rate."""
         return {"head": (self.network.head, self.options.new_layer_factor)}
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         o = self.options
         groups = parameter_groups(
             self.network.backbone, self.new_parts(), o.learning_rate, o.weight_decay, self.bias_factor

@@ -192,10 +192,8 @@ def test_a_crf_worker_that_dies_names_an_image_also_while_more_are_submitted(pho
                 pool[0]._executor_manager_thread.join(60)
             return super().forward(images)
 
-    pool, real = [], crf_workers.concurrent.futures.ProcessPoolExecutor
-    monkeypatch.setattr(
-        crf_workers.concurrent.futures, "ProcessPoolExecutor", lambda *a: pool.append(real(*a)) or pool[-1]
-    )
+    pool, real = [], crf_workers.ProcessPoolExecutor
+    monkeypatch.setattr(crf_workers, "ProcessPoolExecutor", lambda *a: pool.append(real(*a)) or pool[-1])
     plain, refined = tmp_path / "plain", tmp_path / "refined"
     with pytest.raises(DataError, match=r"CRF of image a failed: BrokenProcessPool") as error:
         predict(Waiting(), backbones.IMAGENET, photos, plain, refined=refined, processes=1)
