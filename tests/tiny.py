@@ -67,6 +67,27 @@ class Samples(Dataset):
         return {"id": f"image_{index}", "image": image, "label": label, "mask": mask}
 
 
+class Brightest(nn.Module):
+    """Class c + 1 where colour c is high, background elsewhere; counts what it sees."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale, self.seen = nn.Parameter(torch.tensor(40.0)), 0
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.seen += 1
+        red_green_blue = images * torch.tensor((0.229, 0.224, 0.225))[:, None, None]
+        red_green_blue = red_green_blue + torch.tensor((0.485, 0.456, 0.406))[:, None, None]
+        return self.scale * torch.cat([torch.full_like(images[:, :1], 0.5), red_green_blue], 1)
+
+
+def true_mask(c: int) -> np.ndarray:
+    """The mask of a photo of the fixture ``photos``."""
+    mask = np.zeros((33, 41), np.uint8)
+    mask[:, :20] = c + 1
+    return mask
+
+
 def training_batches(samples: Samples, seed: int = 0, workers: int = 0) -> DataLoader:
     sampler = EpochSampler(len(samples), seed)
     return DataLoader(samples, 2, sampler=sampler, num_workers=workers, persistent_workers=workers > 0)
