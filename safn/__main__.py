@@ -8,6 +8,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from safn.data import DataError, VOCFolder, read_text
 
@@ -26,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> None:
+    def error(self, message: str) -> NoReturn:
         for name in ELSEWHERE:
             if f"invalid choice: '{name}'" in message:
                 message = f"{name} is a command of the book: python -m safn_book {name}"

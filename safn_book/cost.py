@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from safn.network import SAFN, classification_loss
-from safn.training import Classifier, parameter_groups
+from safn.training import Classifier, TrainingOptions, parameter_groups
 from safn_book import published
 
 AGGREGATIONS = ("max", "avg", "attention")
@@ -70,7 +70,7 @@ def turns(p: SimpleNamespace, num_classes: int, steps: int) -> tuple[pd.DataFram
 
 
 def _optimizer(network: SAFN, p: SimpleNamespace) -> torch.optim.SGD:
-    parts = Classifier(network, vars(p)).new_parts()
+    parts = Classifier(network, TrainingOptions.from_parameters(p)).new_parts()
     return torch.optim.SGD(parameter_groups(network.backbone, parts, 1e-4, p.weight_decay, 1), momentum=p.momentum)
 
 

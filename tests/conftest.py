@@ -110,3 +110,15 @@ def tiny_voc(tmp_path) -> Path:
         (base / "ImageSets" / "Segmentation" / f"{name}.txt").write_text("".join(f"a{k}\n" for k in ids))
     (root / "image_labels.csv").write_text("\n".join(rows) + "\n")
     return root
+
+
+@pytest.fixture
+def photos(tmp_path) -> dict[str, Path]:
+    """Three photos of 41x33: left half in the photo's own colour, right half dark."""
+    paths = {}
+    for c, image_id in enumerate("abc"):
+        image = np.full((33, 41, 3), 10, np.uint8)
+        image[:, :20, c] = 250
+        paths[image_id] = tmp_path / f"{image_id}.png"
+        Image.fromarray(image).save(paths[image_id])
+    return paths
