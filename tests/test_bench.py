@@ -109,7 +109,7 @@ def test_training_in_bf16_follows_the_losses_of_float32():
 def test_the_crf_of_the_classes_that_can_win_equals_that_of_all():
     pytest.importorskip("pydensecrf.densecrf")
     image, scores = cases.photo()[:60, :80].copy(), cases.probabilities(60, 80)
-    few, all_classes = (dense_crf(image, scores, floor).argmax(0) for floor in (1e-4, 0))
+    few, all_classes = (dense_crf(image, scores, floor=floor).argmax(0) for floor in (1e-4, 0))
     assert (few == all_classes).mean() >= 0.999 and set(np.unique(few)) <= {0, 1, 2}
 
 
