@@ -61,9 +61,7 @@ def _stages(runs: Path, run: str) -> list[Input]:
         raise DataError(f"{runs} has no complete stage of {run!r}; runs there: {', '.join(known) or 'none'}")
     stages = [Input(path.parent, json.loads(path.read_text())) for path in paths]
     if restored := [stage.name for stage in stages if stage.record.get("restored")]:
-        raise DataError(
-            "\n  - ".join([f"{run} was restored without its files: delete these and run it again", *restored])
-        )
+        raise DataError.from_problems(f"{run} was restored without its files: delete these and run it again", restored)
     return stages
 
 

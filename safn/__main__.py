@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return options.call(options) or 0
     except (DataError, OSError) as error:
-        print(f"python -m safn: {error}", file=sys.stderr)
+        print(f"safn: {error}", file=sys.stderr)
         return 1
 
 

@@ -97,6 +97,8 @@ def sweep_maps(folder: VOCFolder, ids: list[str], maps: Path) -> Sweep:
 
 def score_maps_at(folder: VOCFolder, ids: list[str], maps: Path, threshold: float) -> ConfusionMatrix:
     """Score ``maps/<id>.npz`` at one background threshold in 0..1."""
+    if not 0 <= threshold <= 1:
+        raise ValueError(f"threshold is {threshold}; valid: 0 to 1")
     matrix = ConfusionMatrix(len(folder.classes) + 1)
     for image_id in folder.with_mask(ids):
         target = folder.mask(image_id)

@@ -14,8 +14,6 @@ from PIL import Image, ImageOps
 
 from safn.files import write_file
 
-UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what Pillow raises for a file
-
 
 class DataError(ValueError):
     """Files are missing, damaged or do not fit. The message lists what, with ids and values."""
@@ -45,13 +43,13 @@ def palette() -> list[int]:
 def pillow_errors(what: str) -> Iterator[None]:
     """Turn what Pillow raises into an error that names the file, and silence its warnings.
 
-    It warns of large photographs and of odd EXIF blocks in files that it reads well.
+    It warns of large photographs and of odd EXIF blocks in files that it reads well. A damaged file may raise anything.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
-    except UNREADABLE as error:
+    except Exception as error:
         raise DataError(f"{what} cannot be read: {error}") from error
 
 
@@ -79,7 +77,14 @@ def load_mask(path: Path) -> np.ndarray:
 
 
 def save_mask(path: Path, mask: np.ndarray) -> None:
-    """Write a ``(H, W)`` mask of ids in 0..255 as an indexed PNG with VOC's palette, atomically."""
+    """Write a mask ``(H, W)`` of ids in 0..255 as an indexed PNG with VOC's palette, atomically.
+
+    Raises:
+        ValueError: the mask has another shape, or other ids, which uint8 would change.
+    """
+    if mask.ndim != 2 or mask.min() < 0 or mask.max() > 255:
+        found = f"shape {mask.shape}, ids {mask.min()} to {mask.max()}"
+        raise ValueError(f"{path}: a mask of {found}; valid: shape (H, W), ids 0 to 255")
     image, buffer = Image.fromarray(mask.astype(np.uint8)), io.BytesIO()
     image.putpalette(palette())
     image.save(buffer, "png", optimize=False)

@@ -220,6 +220,10 @@ def mean_average_precision(scores: Tensor, labels: Tensor) -> float:
         >>> mean_average_precision(torch.tensor([[0.9], [0.1]]), torch.tensor([[1], [0]]))
         1.0
     """
+    if scores.shape != labels.shape or scores.ndim != 2:
+        raise ValueError(
+            f"scores are of shape {tuple(scores.shape)}, labels of {tuple(labels.shape)}; valid: one (images, N)"
+        )
     occurring = labels.sum(0) > 0
     if not occurring.any():
         return float("nan")

@@ -76,3 +76,21 @@ def test_text_that_cannot_be_read_is_named(tmp_path):
 
 def test_one_error_lists_every_problem():
     assert str(DataError.from_problems("2 problems:", ["a", "b"])) == "2 problems:\n  - a\n  - b"
+
+
+@pytest.mark.parametrize("mask", [np.full((2, 2), 256), np.full((2, 2), -1), np.zeros((2, 2, 3))])
+def test_ids_that_a_mask_cannot_hold_are_not_written(tmp_path, mask):
+    with pytest.raises(ValueError, match=r"a\.png: a mask of shape .* valid: shape \(H, W\), ids 0 to 255"):
+        save_mask(tmp_path / "a.png", mask)
+    assert not list(tmp_path.iterdir())
+
+
+def test_whatever_pillow_raises_names_the_file(tmp_path, monkeypatch):
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+
+    def odd(*_, **__):
+        raise TypeError("object of type 'float' has no len()")
+
+    monkeypatch.setattr("safn.images.ImageOps.exif_transpose", odd)
+    with pytest.raises(DataError, match="photo a cannot be read: object of type 'float'"):
+        load_image(tmp_path / "a.png")
