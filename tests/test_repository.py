@@ -19,6 +19,8 @@ import nbformat
 import pytest
 
 import safn
+from safn import backbones, network
+from safn_book import run_names, settings
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted(path.stem for path in (ROOT / "notebooks").glob("[01][0-9]_*.ipynb"))
@@ -200,6 +202,11 @@ def test_functions_are_short(path):
 @pytest.mark.parametrize("name", safn.__all__)
 def test_what_the_library_offers_has_an_example(name):
     assert inspect.getdoc(getattr(safn, name)).count(">>> ") >= 1  # pytest runs it
+
+
+def test_names_that_the_book_repeats_are_those_of_the_library():
+    assert run_names.AGGREGATIONS == network.AGGREGATIONS
+    assert set(settings.BACKBONES) == set(backbones.BACKBONES)
 
 
 # Code
