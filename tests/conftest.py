@@ -4,6 +4,7 @@ provoked faults."""
 from __future__ import annotations
 
 import csv
+import importlib.util
 import os
 import re
 from pathlib import Path
@@ -61,6 +62,8 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if marker := item.get_closest_marker("fault"):
             item.user_properties.append(("fault", marker.args))
+        if item.name == "safn.crf.dense_crf" and not importlib.util.find_spec("pydensecrf"):
+            item.add_marker(pytest.mark.skip(reason="the dense CRF is not installed"))
 
 
 @pytest.fixture
