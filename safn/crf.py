@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Any
 
 import numpy as np
 
 from safn.arguments import require_count, require_number, require_shape, require_unit_interval
 
+# The build of pydensecrf asks for a Cython that ends at Python 3.12: with today's it builds on all.
+HOW = "pip install 'cython>=3.1' setuptools wheel && pip install --no-build-isolation --no-deps pydensecrf2==1.1"
 SMALLEST_STD = 0.01  # pydensecrf's lattice overflows below, and ends the process
 
 
@@ -85,9 +88,14 @@ def _require_image(image: np.ndarray, probabilities: np.ndarray) -> None:
         raise ValueError(f"probabilities sum to {sums.min():g} to {sums.max():g} over the classes; wanted: 1")
 
 
+def is_installed() -> bool:
+    """Say whether pydensecrf is there, without which ``dense_crf`` raises ImportError."""
+    return importlib.util.find_spec("pydensecrf") is not None
+
+
 def _pydensecrf() -> Any:
     try:
         import pydensecrf.densecrf
     except ImportError as error:
-        raise ImportError("dense CRF needs pydensecrf: pip install pydensecrf2==1.1 (and a C++ compiler)") from error
+        raise ImportError(f"the dense CRF needs pydensecrf and a C++ compiler: make crf, or {HOW}") from error
     return pydensecrf.densecrf

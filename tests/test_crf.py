@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tiny import softmax
 
-from safn.crf import dense_crf
+from safn.crf import dense_crf, is_installed
 
 
 @pytest.fixture
@@ -97,6 +97,13 @@ def test_the_smallest_deviations_and_the_largest_floor_are_taken(scene):
 @pytest.mark.fault(16, "the CRF is not installed", "its module hidden from the import")
 def test_without_pydensecrf_the_error_says_what_to_install(scene, monkeypatch, happened):
     monkeypatch.setitem(sys.modules, "pydensecrf.densecrf", None)
-    with pytest.raises(ImportError, match=r"pip install pydensecrf2==1\.1") as error:
+    with pytest.raises(ImportError, match=r"make crf, or pip install .* pydensecrf2==1\.1$") as error:
         dense_crf(*scene)
     happened(error.value)
+
+
+def test_whether_the_crf_is_installed_is_known(monkeypatch):
+    pytest.importorskip("pydensecrf")
+    assert is_installed()
+    monkeypatch.setitem(sys.modules, "pydensecrf", None)
+    assert not is_installed()
