@@ -37,6 +37,8 @@
 from safn import SAFN, backbones, inference, loading, training
 from safn_book import charts, checks, galleries, settings, stages, studies
 
+charts.use_style()
+
 # %% tags=["parameters"]
 # parameters
 runs = "../runs/emoji"  # folder of the outputs of all stages

@@ -34,6 +34,9 @@ from IPython.display import display
 
 from safn import backbones, evaluation, inference, loading
 from safn_book import charts, checks, galleries, settings, stages
+from safn_book.tables import percent
+
+charts.use_style()
 
 # %% tags=["parameters"]
 # parameters
@@ -77,7 +80,7 @@ sweep = evaluation.sweep_maps(folder, train, stage.folder / "train")
 scores = evaluation.numbers_of_maps(folder, train, sweep)
 alone = evaluation.at_threshold(folder, val, stage.folder / "val", sweep.threshold)
 display(charts.sweep({"training images": sweep.miou}))
-charts.percent(
+percent(
     {
         "training images, best threshold": scores["map_miou"],
         "those of the official train list, same threshold": scores["map_miou_train_list"],
@@ -86,10 +89,11 @@ charts.percent(
 )
 
 # %%
-charts.percent({k.removeprefix("map_iou "): v for k, v in scores.items() if k.startswith("map_iou ")})
+percent({k.removeprefix("map_iou "): v for k, v in scores.items() if k.startswith("map_iou ")})
 
 # %%
-galleries.map_gallery(folder, train, {"localization map": stage.folder / "train"}, rows=5)
+shown = galleries.examples(folder, train, 5)
+galleries.image_gallery(folder, shown, maps={"localization map": stage.folder / "train"})
 
 # %% [markdown]
 # ## Check

@@ -12,10 +12,8 @@ from hypothesis.extra.numpy import arrays
 
 from safn.data import DataError, VOCFolder, load_mask
 from safn.maps import load_maps, maps_prediction, save_maps
-from safn.metrics import CONVENTIONS, ConfusionMatrix
 from safn.pseudo import harmonic_mean, of_image, pseudo_ground_truth, write_folder
 from safn.saliency import load_saliency, save_saliency
-from safn_book.studies import limits, sweep
 
 quick = settings(max_examples=60, deadline=None, derandomize=True)
 SHARES = st.integers(0, 20).map(lambda k: k / 20)
@@ -155,74 +153,6 @@ def test_images_without_saliency_are_refused_left_out_or_made_of_their_maps_by_n
     alone = maps_prediction(values, 0.4)
     alone[(values > 0.95).sum(0) > 1] = 255
     assert (load_mask(out / "a3.png") == alone).all() and {0, 1, 2} <= set(np.unique(alone))
-
-
-def test_the_sweep_scores_what_its_thresholds_make(made_of):
-    folder, ids, *sources = made_of
-    folder.mask_path("a0").unlink()
-    given = {"gamma": 0.2, "ignore_saliency": 0.4, "ignore_confidence": 0.9, "combine": "harmonic"}
-    table = sweep(folder, ids, *sources, given)
-    assert table.groupby("threshold", sort=False)["value"].agg(list).to_dict() == {
-        "gamma": [0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5],
-        "ignore_saliency": [0.03, 0.06, 0.1, 0.2, 0.3, 0.4, 0.5, 1],  # the given one among them
-        "ignore_confidence": [0.5, 0.6, 0.7, 0.8, 0.9, 1],
-    }
-    assert table["ignored (%)"].nunique() > 2
-    for _, row in table.iterrows():
-        matrix = ConfusionMatrix(4)
-        for image_id in ids[1:]:
-            rules = {**given, row["threshold"]: row["value"]}
-            matrix.update(of_image(folder, image_id, *sources, **rules), folder.mask(image_id))
-        assert [row[c] for c in CONVENTIONS] == pytest.approx([100 * matrix.miou(c) for c in CONVENTIONS], abs=1e-3)
-        assert row["ignored (%)"] == pytest.approx(100 * matrix.ignored_share(), abs=1e-3)
-
-
-def test_each_limit_knows_the_truth_in_one_respect(tiny_voc, tmp_path):
-    folder, ids = VOCFolder(tiny_voc), ["a0", "a1", "a2", "a3"]
-    (tmp_path / "maps").mkdir()
-    (tmp_path / "saliency").mkdir()
-    for image_id in ids:
-        mask, labels = folder.mask(image_id), folder.label(image_id)
-        true = np.stack([mask == c for c in (1, 2, 3)]).astype(float)
-        save_maps(
-            tmp_path / "maps" / f"{image_id}.npz", 0.5 * labels[:, None, None] + 0.5 * true, labels
-        )  # right classes
-        left = (mask > 0) & (mask != 255)
-        left[:, 10:] = False  # salient is the left of the first object only
-        save_saliency(tmp_path / "saliency" / f"{image_id}.png", 0.6 * left)
-    found = limits(folder, ids, tmp_path / "maps", tmp_path / "saliency", 0.5, 0.2)
-    assert found["true foreground, classes of the maps"] == 1
-    matrix = ConfusionMatrix(4)
-    for image_id in ids:
-        mask = folder.mask(image_id)
-        mask[:, 10:] = 0
-        matrix.update(mask % 255, folder.mask(image_id))
-    known = found["foreground of the saliency, true classes"]
-    assert known == pytest.approx(matrix.miou()) and 0.4 < known < 0.9
-    assert found["as it is"] == pytest.approx(known)  # the classes are right and the maps are above gamma everywhere
-
-
-def test_limits_of_an_empty_map_take_a_class_that_is_there_and_those_of_a_control_are_its_own(tiny_voc, tmp_path):
-    folder, ids = VOCFolder(tiny_voc), ["a0", "a1", "a2", "a3"]
-    for name in ("maps", "saliency"):
-        (tmp_path / name).mkdir()
-    for image_id in ids:
-        mask, labels = folder.mask(image_id), folder.label(image_id)
-        shown = (mask > 0) & (mask != 255)
-        maps = np.stack([mask == c for c in (1, 2, 3)]).astype(float)
-        maps[:, :, :4] = 0  # no class reaches the left of the image
-        save_maps(tmp_path / "maps" / f"{image_id}.npz", maps * (labels.sum() > 1), labels)
-        save_saliency(tmp_path / "saliency" / f"{image_id}.png", shown.astype(float))
-    single = [i for i in ids if folder.label(i).sum() == 1]
-    assert any(folder.label(i)[0] == 0 for i in single)  # where the first of all classes is wrong
-    sources = (tmp_path / "maps", tmp_path / "saliency")
-    assert limits(folder, single, *sources, 0.5, 0.2)["true foreground, classes of the maps"] == 1
-    for combine in ("maps", "saliency"):
-        matrix = ConfusionMatrix(4)
-        for image_id in ids:
-            alone = {"gamma": 0.2, "ignore_saliency": 1, "ignore_confidence": 1, "combine": combine}
-            matrix.update(of_image(folder, image_id, *sources, **alone), folder.mask(image_id))
-        assert limits(folder, ids, *sources, 0.5, 0.2, combine)["as it is"] == matrix.miou()
 
 
 @quick
