@@ -52,7 +52,15 @@ def measure(folder: data.VOCFolder, train: list[str], val: list[str], settings: 
     p = SimpleNamespace(**settings)
     p.resize, p.size = (round(0.875 * p.crop), round(1.375 * p.crop)), p.crop
     training.seed_everything(p.seed)
-    network = SAFN(p.backbone, len(folder.classes), p.scales, p.aggregation, p.weights, p.attention_start, p.freeze)
+    network = SAFN(
+        p.backbone,
+        len(folder.classes),
+        p.scales,
+        p.aggregation,
+        weights=p.weights,
+        attention_start=p.attention_start,
+        freeze=p.freeze,
+    )
     if p.input_scaling:
         network.attention.register_forward_pre_hook(lambda _, given: (given[0] / given[0].std(),))
     started = time.time()

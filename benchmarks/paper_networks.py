@@ -76,11 +76,14 @@ def working(profile: str) -> tuple[dict[Name, SimpleNamespace], str]:
 
 def network_of(stage: str, p: SimpleNamespace) -> nn.Module:
     """The network that a stage trains, with random weights."""
+    start = {"weights": "none", "freeze": p.freeze}
     if stage == "02_baseline":
-        return PlainClassifier(p.backbone, len(VOC_CLASSES), "none", p.freeze)
+        return PlainClassifier(p.backbone, len(VOC_CLASSES), **start)
     if stage == "03_train_safn":
-        return SAFN(p.backbone, len(VOC_CLASSES), p.scales, p.aggregation, "none", p.attention_start, p.freeze)
-    return DeepLab(p.backbone, p.head, len(VOC_CLASSES) + 1, "none", p.head_width, p.freeze, p.head_dilation, p.crop)
+        start["attention_start"] = p.attention_start
+        return SAFN(p.backbone, len(VOC_CLASSES), p.scales, p.aggregation, **start)
+    shape = {"head_width": p.head_width, "head_dilation": p.head_dilation, "crop": p.crop}
+    return DeepLab(p.backbone, p.head, len(VOC_CLASSES) + 1, **start, **shape)
 
 
 # --- one network, in a process of its own ----------------------------------------------------------------------------

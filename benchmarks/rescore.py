@@ -11,12 +11,11 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from safn import evaluation, inference
-from safn.backbones import BACKBONES
+from safn import evaluation, inference, trained
 from safn.data import DataError, VOCFolder
 from safn.loading import PlainSet, plain_loader
 from safn.training import mean_average_precision
-from safn_book import stages, studies
+from safn_book import studies
 from safn_book.stages import RECORD, Input, fingerprint, of_stage
 from safn_book.workflow import place
 
@@ -72,8 +71,8 @@ def _stages(runs: Path, run: str) -> list[Input]:
 def of_classifier(stage: Input, folder: VOCFolder, _: list[str], val: list[str]) -> Scores:
     """Stage 03: mAP of the validation images and the scale weights, by its network."""
     p = stage.record["parameters"]
-    network = inference.on_device(stages.load_safn(stage, len(folder.classes)), p["accelerator"])
-    samples = PlainSet(folder, val, BACKBONES[p["backbone"]].normalisation, p["size"])
+    network = inference.on_device(trained.load(stage.folder), p["accelerator"])
+    samples = PlainSet(folder, val, network.normalisation, p["size"])
     device, scores, labels = next(network.parameters()).device, [], []
     for batch in plain_loader(samples, 0, batch_size=4):  # as in training
         scores.append(network(batch["image"].to(device)).sigmoid().cpu())

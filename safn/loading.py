@@ -139,8 +139,8 @@ def resize_long(image: Image.Image, size: int) -> Image.Image:
     return image.resize(tuple(max(1, round(s * ratio)) for s in image.size), Image.Resampling.BILINEAR)
 
 
-def at_most(image: Image.Image, largest: int) -> Image.Image:
-    """``image``, shrunk where its long side has more than ``largest`` pixels (0: never)."""
+def shrink_to(image: Image.Image, largest: int) -> Image.Image:
+    """Shrink an image whose long side has more than ``largest`` pixels (0: never)."""
     return resize_long(image, largest) if 0 < largest < max(image.size) else image
 
 

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics.functional.classification import binary_average_precision
 
-from safn import backbones
+from safn import backbones, trained
 from safn.data import DataError, VOCFolder
-from safn.files import load_network, load_tensors, save_network, save_tensors, write_file
+from safn.files import load_tensors, save_tensors, write_file
 from safn.loading import Augmentation, PlainSet, TrainingSet, plain_loader, training_loader
 from safn.network import SAFN, classification_loss
 from safn.segmentation import DeepLab
@@ -190,6 +190,8 @@ def fit(
     validation=None,
     *,
     folder: Path,
+    classes: list[str],
+    longest_side: int = 0,
     epochs: int,
     iterations: int = 0,
     precision: str = "32-true",
@@ -198,13 +200,13 @@ def fit(
 ) -> pd.DataFrame:
     """Train, or go on where an interrupted training of the same folder stopped; returns the log, one row an epoch.
 
-    Writes ``last.ckpt`` after each epoch (atomically) and ``log.csv``; on success ``model.ckpt`` holds the weights of
-    the network alone and ``last.ckpt`` is gone. ``iterations`` > 0 stops after so many steps.
+    Writes ``last.ckpt`` after each epoch (atomically) and ``log.csv``; on success the network is saved (``trained.save``)
+    and ``last.ckpt`` is gone. ``iterations`` > 0 stops after so many steps.
     """
     _quiet()
-    checkpoint, trained = folder / "last.ckpt", folder / "model.ckpt"
-    if trained.exists():  # killed after the training, before the stage was complete
-        load_network(module.network, trained)
+    checkpoint = folder / "last.ckpt"
+    if trained.is_complete(folder):  # killed after the training, before the stage was complete
+        trained.load_weights(module.network, folder)
         checkpoint.unlink(missing_ok=True)
         log = pd.read_csv(folder / "log.csv", dtype=str).astype(float)  # read as numbers, some lose their last digit
         return log.astype({"epoch": int, "step": int})
@@ -235,7 +237,7 @@ def fit(
         # lightning begins to load batches before it sets the epoch; workers would fetch those of the first
         train.sampler.set_epoch(load_tensors(checkpoint)["epoch"] + 1)
     trainer.fit(module, train, validation, ckpt_path=resume, weights_only=True)
-    save_network(module.network, trained)
+    trained.save(module.network, folder, classes, longest_side)
     checkpoint.unlink(missing_ok=True)
     return pd.DataFrame(history.rows)
 
@@ -296,7 +298,7 @@ def train_classifier(
     augmentation = Augmentation(p.crop, p.resize)
     batches = training_loader(TrainingSet(folder, train, augmentation, normalisation, p.seed), p.batch_size, p.workers)
     validation = plain_loader(PlainSet(folder, val, normalisation, p.size), p.workers, batch_size=4)
-    return _fit(Classifier(network, vars(p)), batches, validation, p, out)
+    return _fit(Classifier(network, vars(p)), batches, validation, p, folder, out)
 
 
 def train_segmenter(
@@ -319,15 +321,17 @@ def train_segmenter(
             f"{len(absent)} of {len(paths)} training images have no mask ({', '.join(absent[:5])}, ...): {remedy}"
         )
     samples = TrainingSet(folder, train, augmentation, normalisation, p.seed, paths)
-    return _fit(Segmenter(network, vars(p)), training_loader(samples, p.batch_size, p.workers), None, p, out)
+    return _fit(Segmenter(network, vars(p)), training_loader(samples, p.batch_size, p.workers), None, p, folder, out)
 
 
-def _fit(module: _Module, batches, validation, p: SimpleNamespace, out: Path) -> pd.DataFrame:
+def _fit(module: _Module, batches, validation, p: SimpleNamespace, folder: VOCFolder, out: Path) -> pd.DataFrame:
     return fit(
         module,
         batches,
         validation,
         folder=out,
+        classes=folder.classes,
+        longest_side=max(p.resize),
         epochs=p.epochs,
         iterations=p.iterations,
         precision=p.precision,

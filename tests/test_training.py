@@ -17,9 +17,8 @@ import tiny
 import torch
 from torch import nn
 
-from safn import backbones, training
+from safn import backbones, trained, training
 from safn.data import DataError, VOCFolder, save_mask
-from safn.files import load_network
 from safn.inference import multi_scale_maximum
 from safn.loading import Augmentation, TrainingSet, training_loader
 from safn.network import SAFN
@@ -90,7 +89,9 @@ def test_each_step_takes_its_rate_in_every_group_and_iterations_stop_the_trainin
     settings = {**tiny.SETTINGS, "schedule": "step", "learning_rate": 0.001}
     module = Watched(DeepLab("tiny", "largefov", 3, head_width=8), settings)
     batches = tiny.training_batches(tiny.Samples())
-    log = training.fit(module, batches, folder=tmp_path, epochs=99, iterations=6, accelerator="cpu")
+    log = training.fit(
+        module, batches, folder=tmp_path, classes=["cat", "dog"], epochs=99, iterations=6, accelerator="cpu"
+    )
     factors = np.array([1, 1, 0.1, 0.1, 0.01, 0.01])[:, None]
     np.testing.assert_allclose(module.taken, 0.001 * factors * [1, 2, 10, 20])
     assert module.momentum == {0.9} and log["step"].iloc[-1] == 6
@@ -156,7 +157,7 @@ def test_a_loss_of_nan_stops_with_the_ids_and_the_last_checkpoint_stays(tmp_path
     assert str(error.value).count("image_") == 2  # the batch, no more
     state = torch.load(tmp_path / "last.ckpt", weights_only=True)
     assert state["global_step"] == 4 and all(t.isfinite().all() for t in state["state_dict"].values())
-    assert not (tmp_path / "model.ckpt").exists()
+    assert not trained.is_complete(tmp_path)
     log, network = tiny.train(tmp_path)  # with the image replaced, it goes on
     assert list(log["epoch"]) == [1, 2, 3]
     happened(error.value, "the epoch at work; with the image replaced, it goes on from the last checkpoint")
@@ -195,7 +196,7 @@ def resumed_and_whole(folder: Path, capsys, **options) -> float:
     on_disk = pd.read_csv(folder / "killed" / "log.csv")
     np.testing.assert_allclose(on_disk[columns], expected[columns], atol=1e-6)
     assert not (folder / "killed" / "last.ckpt").exists()
-    load_network(tiny.Net(), folder / "killed" / "model.ckpt")
+    assert trained.load(folder / "killed").classes == tiny.CLASSES
     assert not list((folder / "killed").glob("*.partial"))
     return max((t - resumed.state_dict()[n]).abs().max().item() for n, t in whole.state_dict().items())
 
@@ -245,11 +246,11 @@ def test_resume_after_kills_at_random_steps_repeats_losses_weights_and_order(tmp
 
 def test_killed_between_training_and_the_end_of_its_stage_it_is_not_trained_again(tmp_path):
     log, network = tiny.train(tmp_path)
-    (tmp_path / "last.ckpt").write_bytes(b"left by a kill right after model.ckpt")
+    (tmp_path / "last.ckpt").write_bytes(b"left by a kill right after the network was saved")
     again, restored = tiny.train(tmp_path, samples=tiny.Samples(spoilt=(0, 0)))  # any step would stop it
     pd.testing.assert_frame_equal(again, log, check_exact=True)
     assert all(torch.equal(t, restored.state_dict()[n]) for n, t in network.state_dict().items())
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["log.csv", "model.ckpt"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["log.csv", "network.json", "network.safetensors"]
 
 
 FULL = """
@@ -344,7 +345,7 @@ def test_the_classifier_trains_on_a_folder_and_logs_the_weight_of_each_scale(tmp
     assert log["step"].tolist() == [2, 4] and log["val_mAP"].between(0, 1).all()
     np.testing.assert_allclose(log["weight_1"] + log["weight_0.5"], 1, atol=1e-5)
     assert not torch.equal(before, network.attention.conv2.weight)
-    assert (tmp_path / "model.ckpt").exists()
+    assert trained.load(tmp_path).classes == folder.classes
 
 
 def test_the_segmenter_takes_the_masks_it_is_given(tmp_path, tiny_voc):

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from safn import backbones
+from safn import backbones, trained
 from safn.loading import EpochSampler
 
 
@@ -30,13 +30,21 @@ def backbone(channels: int = 6, stride: int = 8) -> backbones.Backbone:
 class Net(nn.Module):
     """A classifier with the two parts that training asks for, and dropout, which needs the random state."""
 
-    def __init__(self) -> None:
+    arguments = {"num_classes": 3}
+    normalisation = backbones.IMAGENET
+
+    def __init__(self, num_classes: int = 3, weights: str = "none") -> None:
         super().__init__()
+        self.initial_weights = weights
         self.backbone = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.ReLU())
-        self.head = nn.Sequential(nn.Dropout(0.5), nn.Conv2d(4, 3, 1))
+        self.head = nn.Sequential(nn.Dropout(0.5), nn.Conv2d(4, num_classes, 1))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.head(self.backbone(images)).mean((2, 3))
+
+
+trained.KINDS["Net"] = Net
+CLASSES = ["cat", "dog", "car"]
 
 
 class Samples(Dataset):
@@ -148,7 +156,9 @@ def train_deeplab(folder: Path, steps: Path, pause: float = 0):
     training.seed_everything(0)
     module = Told(DeepLab("tiny", "largefov", 3, head_width=8), SETTINGS)
     folder.mkdir(parents=True, exist_ok=True)
-    log = training.fit(module, training_batches(Samples()), folder=folder, epochs=3, accelerator="cpu")
+    log = training.fit(
+        module, training_batches(Samples()), folder=folder, classes=["cat", "dog"], epochs=3, accelerator="cpu"
+    )
     return log, module.network
 
 
@@ -165,6 +175,7 @@ def train(folder: Path, epochs: int = 3, seed: int = 0, **options):
         training_batches(samples, seed, options.pop("workers", 0)),
         plain_batches(Samples()),
         folder=folder,
+        classes=CLASSES,
         epochs=epochs,
         accelerator="cpu",
         **options,

@@ -85,7 +85,7 @@ def _wrong(path: Path, size: tuple[int, int] | None) -> list[str]:
     return problems
 
 
-def of_test_set(predictions: Path, root: Path, out: Path) -> int:
+def archive_test_set(predictions: Path, root: Path, out: Path) -> int:
     """Archive the predictions of the official test list of ``root``, which holds ``VOCdevkit``; returns their number.
 
     Raises:
