@@ -65,7 +65,8 @@ def measure(folder: data.VOCFolder, train: list[str], val: list[str], settings: 
         network.attention.register_forward_pre_hook(lambda _, given: (given[0] / given[0].std(),))
     started = time.time()
     with tempfile.TemporaryDirectory() as out:
-        log = training.train_classifier(network, p, folder, train, val, Path(out))
+        options = training.TrainingOptions.from_parameters(p)
+        log = training.train_classifier(network, options, folder, train, val, Path(out))
         samples = loading.PlainSet(folder, train, backbones.BACKBONES[p.backbone].normalisation, p.size)
         inference.on_device(network, "cpu")
         inference.write_maps(network, samples, Path(out) / "maps", flip=False)
@@ -73,7 +74,7 @@ def measure(folder: data.VOCFolder, train: list[str], val: list[str], settings: 
     samples.ids = val
     statistics = studies.attention_statistics(network, samples)
     row = {name: settings[name] for name in ("seed", "backbone", "weights", *charts.SWEPT)}
-    row |= {"val mAP (%)": 100 * log.val_mAP.iloc[-1], "map mIoU (%)": 100 * maps}
+    row |= {"val mAP (%)": 100 * log[-1]["val_mAP"], "map mIoU (%)": 100 * maps}
     for scale, values in statistics.iterrows():
         row |= {f"weight {scale}": values["mean"], f"spread {scale}": values["spread between pixels"]}
     where = {name: stages.environment()[name] for name in ("commit", "machine")}

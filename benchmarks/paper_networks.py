@@ -150,13 +150,13 @@ def _train(
     network: nn.Module, stage: str, p: SimpleNamespace, data: VOCFolder, out: Path, steps: int, batch: int
 ) -> float:
     here = {"precision": "32-true", "accelerator": "cpu", "workers": 0}
-    p = SimpleNamespace(**{**vars(p), **here, "iterations": steps, "batch_size": batch})
+    options = training.TrainingOptions.from_parameters({**vars(p), **here, "iterations": steps, "batch_size": batch})
     ends = [time.perf_counter()]
     hook = register_optimizer_step_post_hook(lambda *_: ends.append(time.perf_counter()))
     if stage == "06_train_segmentation":
-        training.train_segmenter(network, p, data, data.ids("train_aug"), None, out)
+        training.train_segmenter(network, options, data, data.ids("train_aug"), None, out)
     else:
-        training.train_classifier(network, p, data, data.ids("train_aug"), data.ids("val"), out)
+        training.train_classifier(network, options, data, data.ids("train_aug"), data.ids("val"), out)
     hook.remove()
     return float(np.mean(np.diff(ends)[1:] if steps > 1 else np.diff(ends)))
 

@@ -30,6 +30,7 @@
 # | **Time** | about 1 minute on 2 cores (emoji) |
 
 # %%
+import pandas as pd
 from IPython.display import display
 
 from safn import evaluation, inference, loading, metrics, network, training
@@ -70,7 +71,8 @@ source, folder, train, val = stages.of_stage(p.runs)
 stage = stages.begin(p.runs, "02_baseline", "default", p, [source])
 training.seed_everything(p.seed)
 plain = network.PlainClassifier(p.backbone, len(folder.classes), weights=p.weights, freeze=p.freeze)
-log = training.train_classifier(plain, p, folder, train, val, stage.folder)
+options = training.TrainingOptions.from_parameters(p)
+log = pd.DataFrame(training.train_classifier(plain, options, folder, train, val, stage.folder))
 charts.curves(log, {"loss (Eq. 3)": ["loss"], "validation mAP": ["val_mAP"]})
 
 # %% [markdown]
@@ -84,7 +86,7 @@ for split, ids in {"train": train, "val": val}.items():
     samples = loading.PlainSet(folder, ids, plain.normalisation, p.size)
     inference.write_grad_cam(plain, samples, stage.folder / split, predicted=split == "val")
 sweep = evaluation.sweep_maps(folder, train, stage.folder / "train")
-alone = evaluation.at_threshold(folder, val, stage.folder / "val", sweep.threshold)
+alone = evaluation.score_maps_at(folder, val, stage.folder / "val", sweep.threshold)
 display(charts.sweep({"Grad-CAM, training images": sweep.miou}))
 percent(
     {

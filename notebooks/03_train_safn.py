@@ -34,6 +34,8 @@
 # `run` is named after aggregation, scales and seed, so that the runs of an ablation lie side by side.
 
 # %%
+import pandas as pd
+
 from safn import SAFN, inference, loading, training
 from safn_book import charts, checks, galleries, settings, stages, studies
 
@@ -84,7 +86,8 @@ network = SAFN(
     attention_start=p.attention_start,
     freeze=p.freeze,
 )
-log = training.train_classifier(network, p, folder, train, val, stage.folder)
+options = training.TrainingOptions.from_parameters(p)
+log = pd.DataFrame(training.train_classifier(network, options, folder, train, val, stage.folder))
 weight_columns = [f"weight_{s:g}" for s in p.scales]
 charts.curves(log, {"loss (Eq. 3)": ["loss"], "validation mAP": ["val_mAP"], "mean scale weight": weight_columns})
 

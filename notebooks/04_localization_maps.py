@@ -35,6 +35,7 @@ from IPython.display import display
 import safn
 from safn import evaluation, inference, loading
 from safn_book import charts, checks, galleries, settings, stages
+from safn_book.scores import map_scores
 from safn_book.tables import percent
 
 charts.use_style()
@@ -77,8 +78,8 @@ print(f"maps without a positive value, set to 0: {empty['train']} of the trainin
 
 # %%
 sweep = evaluation.sweep_maps(folder, train, stage.folder / "train")
-scores = evaluation.numbers_of_maps(folder, train, sweep)
-alone = evaluation.at_threshold(folder, val, stage.folder / "val", sweep.threshold)
+scores = map_scores(folder, train, sweep)
+alone = evaluation.score_maps_at(folder, val, stage.folder / "val", sweep.threshold)
 display(charts.sweep({"training images": sweep.miou}))
 percent(
     {

@@ -31,6 +31,8 @@
 # A run `<run>@<backbone>-<head>` is another network on the same pseudo ground truth (Table 2).
 
 # %%
+import pandas as pd
+
 from safn import DeepLab, inference, training
 from safn_book import charts, checks, galleries, settings, stages, workflow
 
@@ -86,7 +88,8 @@ network = DeepLab(
 )
 masks = None if p.label_source == "masks" else labels.folder
 train = [i for i in train if i not in labels.record.get("left_out", ())]
-log = training.train_segmenter(network, p, folder, train, masks, stage.folder)
+options = training.TrainingOptions.from_parameters(p)
+log = pd.DataFrame(training.train_segmenter(network, options, folder, train, masks, stage.folder))
 charts.curves(log, {"cross-entropy": ["loss"], "learning rate (head)": ["learning_rate"]})
 
 # %% [markdown]

@@ -43,6 +43,7 @@ from IPython.display import display
 import safn
 from safn import evaluation, inference, metrics
 from safn_book import charts, checks, galleries, settings, stages
+from safn_book.scores import evaluation_scores
 
 charts.use_style()
 
@@ -122,7 +123,7 @@ galleries.image_gallery(folder, shown, masks={names[q]: stage.folder / q for q i
 # ## Check
 
 # %%
-scores = evaluation.numbers_of_evaluation(counts)
+scores = evaluation_scores(counts)
 scores |= {f"seconds_{q}": seconds[q] for q in protocols}  # crf: network and CRF side by side
 done = stage.finish(
     scores,

@@ -34,9 +34,12 @@ class StageError(RuntimeError):
 
 
 def fingerprint(folder: Path) -> str:
-    """SHA-256 over the names and contents of all files below ``folder`` except its record and hidden ones; 16 hex digits."""
+    """SHA-256 over the names and contents of all files below ``folder`` except its record, ``training.log`` (which tells the
+    time) and hidden ones; 16 hex digits."""
     digest = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != RECORD and p.name[0] != "."):
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name[0] != "."):
+        if path.name in (RECORD, "training.log"):
+            continue
         digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:16]

@@ -124,16 +124,11 @@ class Payload:
         return Path.touch, (self.path,)
 
 
-SETTINGS = {
-    "seed": 0,
-    "optimizer": "sgd",
-    "learning_rate": 0.1,
-    "momentum": 0.9,
-    "weight_decay": 5e-4,
-    "schedule": "poly",
-    "power": 0.9,
-    "new_layer_factor": 10,
-}
+def options(**changed):
+    """Options of a training on the CPU, three epochs of SGD unless changed."""
+    from safn.training import TrainingOptions
+
+    return TrainingOptions(**{"learning_rate": 0.1, "epochs": 3, "accelerator": "cpu", **changed})
 
 
 def train_deeplab(folder: Path, steps: Path, pause: float = 0):
@@ -154,32 +149,21 @@ def train_deeplab(folder: Path, steps: Path, pause: float = 0):
 
     backbones.BACKBONES.setdefault("tiny", backbone())
     training.seed_everything(0)
-    module = Told(DeepLab("tiny", "largefov", 3, head_width=8), SETTINGS)
+    module = Told(DeepLab("tiny", "largefov", 3, head_width=8), options())
     folder.mkdir(parents=True, exist_ok=True)
-    log = training.fit(
-        module, training_batches(Samples()), folder=folder, classes=["cat", "dog"], epochs=3, accelerator="cpu"
-    )
+    log = training.fit(module, training_batches(Samples()), folder=folder, classes=["cat", "dog"])
     return log, module.network
 
 
-def train(folder: Path, epochs: int = 3, seed: int = 0, **options):
+def train(folder: Path, seed: int = 0, samples: Samples | None = None, workers: int = 0, **changed):
     """Train ``Net`` on ``Samples`` in ``folder``; returns the log and the network."""
     from safn import training
 
     training.seed_everything(seed)
-    module = training.Classifier(Net(), {**SETTINGS, "seed": seed, "learning_rate": 0.02})
-    samples = options.pop("samples", Samples())
+    module = training.Classifier(Net(), options(seed=seed, learning_rate=0.02, **changed))
+    batches = training_batches(samples or Samples(), seed, workers)
     folder.mkdir(parents=True, exist_ok=True)
-    log = training.fit(
-        module,
-        training_batches(samples, seed, options.pop("workers", 0)),
-        plain_batches(Samples()),
-        folder=folder,
-        classes=CLASSES,
-        epochs=epochs,
-        accelerator="cpu",
-        **options,
-    )
+    log = training.fit(module, batches, plain_batches(Samples()), folder=folder, classes=CLASSES)
     return log, module.network
 
 
