@@ -32,7 +32,7 @@
 import pandas as pd
 from IPython.display import Markdown, display
 
-from safn_book import charts, checks, cost, published, results, settings, stages
+from safn_book import charts, checks, conclusions, cost, published, results, settings, stages
 from safn_book.tables import show, with_short_names
 
 charts.use_style()
@@ -75,9 +75,15 @@ show(published.table(4), published.CAPTIONS[4])
 
 # %%
 differences = results.differences(compared, "aggregation", p.bootstrap)
-display(Markdown(results.conclude(differences)))
-display(charts.differences(differences))
-show(results.present(differences), "Differences of mIoU in points, with 95 % intervals")
+main = compared.table["configuration"][0]
+ahead = conclusions.against(differences, main)
+for measure, rows in ahead.groupby("measure", sort=False):
+    title = results.MEASURES[measure].title
+    display(Markdown(conclusions.conclusion(rows, title)))
+    display(
+        show(conclusions.comparison(compared.table, ahead, measure), f"{title}: mIoU (%), and points of difference")
+    )
+charts.differences(differences)
 
 # %% [markdown]
 # ## Which objects gain?
@@ -88,8 +94,8 @@ show(results.present(differences), "Differences of mIoU in points, with 95 % int
 by_size, spread = (results.by_size(compared.table, statistic) for statistic in ("mean", "std"))
 for measure, sizes in by_size.items():
     title = results.MEASURES[measure].title
+    display(Markdown(f"{title[0].upper()}{title[1:]}: {conclusions.size_statement(sizes)}"))
     display(charts.bars(with_short_names(sizes), f"{title}\nforeground IoU (%)", with_short_names(spread[measure])))
-Markdown(results.conclude_sizes(by_size))
 
 # %% [markdown]
 # ## What does attention cost? (Table 5)

@@ -31,7 +31,7 @@
 # %%
 from IPython.display import Markdown, display
 
-from safn_book import charts, checks, galleries, published, results, settings, stages, studies
+from safn_book import charts, checks, conclusions, galleries, published, results, settings, stages, studies
 from safn_book.tables import show, with_short_names
 
 charts.use_style()
@@ -69,9 +69,15 @@ show(published.table(6), published.CAPTIONS[6])
 
 # %%
 differences = results.differences(compared, "scales", p.bootstrap)
-display(Markdown(results.conclude(differences)))
-display(charts.differences(differences))
-show(results.present(differences), "Differences of mIoU in points, with 95 % intervals")
+main = compared.table["configuration"][0]
+ahead = conclusions.against(differences, main)
+for measure, rows in ahead.groupby("measure", sort=False):
+    title = results.MEASURES[measure].title
+    display(Markdown(conclusions.conclusion(rows, title)))
+    display(
+        show(conclusions.comparison(compared.table, ahead, measure), f"{title}: mIoU (%), and points of difference")
+    )
+charts.differences(differences)
 
 # %% [markdown]
 # ## Which objects gain?
@@ -84,8 +90,8 @@ show(results.present(differences), "Differences of mIoU in points, with 95 % int
 by_size, spread = (results.by_size(compared.table, statistic) for statistic in ("mean", "std"))
 for measure, sizes in by_size.items():
     title = results.MEASURES[measure].title
+    display(Markdown(f"{title[0].upper()}{title[1:]}: {conclusions.size_statement(sizes)}"))
     display(charts.bars(with_short_names(sizes), f"{title}\nforeground IoU (%)", with_short_names(spread[measure])))
-Markdown(results.conclude_sizes(by_size))
 
 # %% [markdown]
 # ## Do the weights follow the size of the object?
@@ -97,16 +103,16 @@ Markdown(results.conclude_sizes(by_size))
 # %%
 masked = [i for i in train if folder.mask_path(i)]
 images = galleries.spaced(masked, p.study_images or len(masked))
-main = list(results.main_runs(compared.table)["run"])
-studied = studies.study_runs(p.runs, folder, images, main)
+networks = list(results.main_runs(compared.table)["run"])
+studied = studies.study_runs(p.runs, folder, images, networks)
 grouped = studies.weights_by_size(studied)
 correlations = studies.weight_size_correlation(studied)
 for run, study in studied.items():
     study.objects.to_csv(stage.folder / f"objects_{run}.csv", index=False)
-if left_out := [run for run in main if run not in studied]:
+if left_out := [run for run in networks if run not in studied]:
     print(f"without masks, attention or network, and not studied: {', '.join(left_out)}")
+display(Markdown(conclusions.correlation_statement(correlations)))
 if studied:
-    display(Markdown(studies.conclude_correlations(correlations)))
     display(charts.weights_by_size(grouped))
 show(correlations, "Rank correlation of the weight on an object with its size", digits=2)
 
@@ -121,9 +127,11 @@ show(correlations, "Rank correlation of the weight on an object with its size", 
 replaced = studies.replacement_scores(studied)
 replaced.to_csv(stage.folder / "replaced.csv", index=False)
 means = replaced.drop(columns=["from", "to"]).groupby("weights", sort=False).mean(numeric_only=True)
-display(Markdown(studies.conclude_replacements(replaced)))
-display(show(means, "Maps with other weights, means over the networks"))
-show(replaced, "Maps with other weights, each network")
+if studied:
+    changes = conclusions.replaced_table(replaced)
+    display(Markdown(conclusions.weights_statement(changes, len(studied))))
+    display(show(changes, "Change of the map mIoU in points, and the networks in which it is significant", digits=2))
+show(means, "mIoU and foreground IoU (%) of the maps, means over the networks")
 
 # %% [markdown]
 # ## Check

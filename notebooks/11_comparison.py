@@ -108,11 +108,13 @@ for number, network in enumerate(published.NETWORKS.values(), 1):
 # run was trained on photographs of VOC. Otherwise see [the published numbers](../book/published.md).
 
 # %%
-per_class = results.by_class(ours, compared.records, protocol)
+evaluations = {(stage, run): record for (stage, run), record in compared.records.items() if run in set(ours["run"])}
+per_class = results.by_class(evaluations, "07_evaluate", protocol)
+per_class.loc["mean"] = per_class.mean()
 if comparable:
     per_class = per_class.join(published.table(3).add_suffix(", paper"))
 per_class.round(1).to_csv(stage.folder / "per_class.csv")
-show(per_class, f"IoU (%) of each class, {results.PROTOCOLS[protocol]}")
+show(with_short_names(per_class), f"IoU (%) of each class, {results.PROTOCOLS[protocol]}")
 
 # %% [markdown]
 # ## Check

@@ -233,7 +233,7 @@ for stage, measure, caption in [
     ("05_pseudo_ground_truth", "recall", "Pseudo labels: recall in percent, training images."),
     ("07_evaluate", "crf", "Segmentation, multi-scale + CRF: IoU in percent, validation images."),
 ]:
-    display(show(with_short_names(conclusions.by_class(recorded, stage, measure)), caption))
+    display(show(with_short_names(results.by_class(recorded, stage, measure)), caption))
 
 # %% mystnb={"figure": {"caption": "The thresholds of the pseudo labels, moved one at a time, on up to 150 training images. Dashed: the setting."}, "image": {"alt": "mIoU of the pseudo labels against each of their three thresholds, with the share of ignored pixels below."}} tags=["hide-input"]
 labels = recorded["05_pseudo_ground_truth", runs["run"].iloc[0]]

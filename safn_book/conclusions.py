@@ -7,9 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from safn_book.archive import Records
 from safn_book.results import MEASURES, Verdict, over_seeds
-from safn_book.run_names import RunName
 from safn_book.tables import MISSING, interval, number, phrase, with_short_names
 
 CONSTANT = "mean of the learned weights"
@@ -70,7 +68,7 @@ def conclusion(rows: pd.DataFrame, noun: str) -> str:
         Verdict.TOO_FEW_SEEDS: "have too few seeds to be compared with those of {}",
         Verdict.DIFFERENT_MACHINES: "come from another type of machine than those of {}, so they are not compared",
     }
-    sentences = []
+    sentences: list[str] = []
     for verdict, text in phrases.items():
         others = [phrase(name) for name in rows["second"][rows["verdict"] == verdict]]
         if others:
@@ -185,16 +183,29 @@ def weights_statement(table: pd.DataFrame, networks: int) -> str:
     )
 
 
-def by_class(records: Records, stage: str, measure: str) -> pd.DataFrame:
-    """Average what a stage recorded for each class over the seeds.
+def size_statement(sizes: pd.DataFrame) -> str:
+    """Say which configuration has the highest IoU on objects of each size.
 
-    Returns:
-        percent, one row a class and one column a configuration; configurations without the measure are left out.
+    Args:
+        sizes: a table of ``results.by_size``.
     """
-    found: dict[str, list[pd.Series]] = {}
-    for (recorded_stage, run), record in records.items():
-        if recorded_stage == stage and measure in record.get("per_class", {}):
-            values = pd.Series(record["per_class"][measure], dtype=float)
-            found.setdefault(RunName.parse(run).configuration, []).append(values)
-    means = {name: 100 * pd.concat(values, axis=1).mean(axis=1) for name, values in found.items()}
-    return pd.DataFrame(means)
+    best = sizes.dropna(how="all").idxmax(axis=1)
+    parts = [f"{phrase(name)} on {size} objects ({sizes.loc[size, name]:.1f} %)" for size, name in best.items()]
+    return f"The highest IoU has {listing(parts)}." if parts else "No object was scored."
+
+
+def correlation_statement(correlations: pd.DataFrame) -> str:
+    """Say whether the weight of the largest scale falls with the size of the object, as the paper expects.
+
+    Args:
+        correlations: of ``studies.weight_size_correlation``.
+    """
+    if correlations.empty:
+        return "No network with attention was studied."
+    scale = max(correlations["scale"], key=float)
+    rows = correlations[correlations["scale"] == scale]
+    falls, rises = (rows["to"] < 0).sum(), (rows["from"] > 0).sum()
+    return (
+        f"The paper expects the weight of scale {scale} to fall with the size of the object. It falls significantly in "
+        f"{falls or 'none'} of {len(rows)} networks, and rises significantly in {rises or 'none'}."
+    )

@@ -96,11 +96,14 @@ def test_the_saliency_statement_names_what_matters_more():
     assert "were not run" in conclusions.saliency_statement(runs_table(alone), MAIN)
 
 
-def test_classes_are_averaged_over_the_seeds():
-    records = {
-        ("07_evaluate", f"{MAIN}_seed{seed}"): {"per_class": {"crf": {"cat": cat, "dog": None}}}
-        for seed, cat in enumerate((0.2, 0.4))
-    }
-    table = conclusions.by_class(records, "07_evaluate", "crf")
-    assert table.loc["cat", MAIN] == pytest.approx(30) and pd.isna(table.loc["dog", MAIN])
-    assert conclusions.by_class(records, "07_evaluate", "single").empty
+def test_sizes_name_the_best_configuration():
+    sizes = pd.DataFrame({MAIN: [20.5, 40.0, None], OTHER: [10.0, 50.25, None]}, index=["small", "large", "none"])
+    text = conclusions.size_statement(sizes)
+    assert "SAFN with 2 scales on small objects (20.5 %)" in text and "on large objects (50.2 %)" in text
+    assert "none" not in text and "No object" in conclusions.size_statement(sizes[2:])
+
+
+def test_correlations_are_those_of_the_largest_scale():
+    rows = [("0.5", 0.4, 0.5), ("1", -0.3, -0.1), ("0.5", 0.4, 0.5), ("1", -0.3, 0.1)]
+    text = conclusions.correlation_statement(pd.DataFrame(rows, columns=["scale", "from", "to"]))
+    assert "weight of scale 1 " in text and "in 1 of 2 networks" in text and "in none" in text
