@@ -32,6 +32,7 @@
 from IPython.display import Markdown, display
 
 from safn_book import charts, checks, conclusions, galleries, published, results, settings, stages, studies
+from safn_book.run_names import RunName
 from safn_book.tables import show, with_short_names
 
 charts.use_style()
@@ -53,7 +54,7 @@ compared = results.load_runs(p.runs, p.experiments, p.missing_segmentation)
 stage = stages.begin(p.runs, "09_scales", "default", p, [source, *compared.ends])
 ours = results.overview(compared.table)
 ours.to_csv(stage.folder / "table6.csv")
-show(with_short_names(ours), f"This run, percent, {results.seeds_note(compared.table)}")
+show(with_short_names(ours), f"This run, percent. {results.seeds_note(compared.table)}")
 
 # %% [markdown]
 # The columns are those of the chapter before. The paper's Table 6 follows. It was measured on VOC 2012 val with another
@@ -61,7 +62,7 @@ show(with_short_names(ours), f"This run, percent, {results.seeds_note(compared.t
 # be compared with ours.
 
 # %%
-show(published.table(6), published.CAPTIONS[6])
+show(published.table(6).drop(columns="protocol"), published.CAPTIONS[6])
 
 # %% [markdown]
 # ## Is the difference significant?
@@ -72,11 +73,9 @@ differences = results.differences(compared, "scales", p.bootstrap)
 main = compared.table["configuration"][0]
 ahead = conclusions.against(differences, main)
 for measure, rows in ahead.groupby("measure", sort=False):
-    title = results.MEASURES[measure].title
-    display(Markdown(conclusions.conclusion(rows, title)))
-    display(
-        show(conclusions.comparison(compared.table, ahead, measure), f"{title}: mIoU (%), and points of difference")
-    )
+    what = results.MEASURES[measure]
+    display(Markdown(conclusions.conclusion(rows, what.title)))
+    display(show(conclusions.comparison(compared.table, ahead, measure), f"{what.heading}: mIoU (%) and points"))
 charts.differences(differences)
 
 # %% [markdown]
@@ -89,9 +88,11 @@ charts.differences(differences)
 # %%
 by_size, spread = (results.by_size(compared.table, statistic) for statistic in ("mean", "std"))
 for measure, sizes in by_size.items():
-    title = results.MEASURES[measure].title
-    display(Markdown(f"{title[0].upper()}{title[1:]}: {conclusions.size_statement(sizes)}"))
-    display(charts.bars(with_short_names(sizes), f"{title}\nforeground IoU (%)", with_short_names(spread[measure])))
+    what = results.MEASURES[measure]
+    display(Markdown(f"**{what.heading}.** {conclusions.size_statement(sizes)}"))
+    display(
+        charts.bars(with_short_names(sizes), f"{what.title}\nforeground IoU (%)", with_short_names(spread[measure]))
+    )
 
 # %% [markdown]
 # ## Do the weights follow the size of the object?
@@ -114,7 +115,9 @@ if left_out := [run for run in networks if run not in studied]:
 display(Markdown(conclusions.correlation_statement(correlations)))
 if studied:
     display(charts.weights_by_size(grouped))
-show(correlations, "Rank correlation of the weight on an object with its size", digits=2)
+seeds = [RunName.parse(run).seed for run in correlations["run"]]
+shown = correlations.drop(columns="run").assign(seed=seeds)
+show(shown, "Rank correlation of the weight on an object with its size, with 95 % intervals", digits=2)
 
 # %% [markdown]
 # ## Do the learned weights matter?
@@ -131,7 +134,8 @@ if studied:
     changes = conclusions.replaced_table(replaced)
     display(Markdown(conclusions.weights_statement(changes, len(studied))))
     display(show(changes, "Change of the map mIoU in points, and the networks in which it is significant", digits=2))
-show(means, "mIoU and foreground IoU (%) of the maps, means over the networks")
+shown = means.drop(columns=["difference", "threshold"], errors="ignore").rename(index=conclusions.WEIGHTS)
+show(shown.rename_axis(None), "mIoU and foreground IoU (%) of the maps, means over the networks")
 
 # %% [markdown]
 # ## Check

@@ -63,7 +63,7 @@ print(f"{len(train)} training images, {len(val)} validation images")
 # %%
 compared.table.set_index("run")[list(results.COLUMNS)].mul(100).round(1).to_csv(stage.folder / "summary.csv")
 summary = with_short_names(results.over_seeds(compared.table, results.COLUMNS))
-show(summary.rename(columns=results.COLUMNS).T, f"This run, percent, {results.seeds_note(compared.table)}")
+show(summary.rename(columns=results.COLUMNS).T, f"This run, percent. {results.seeds_note(compared.table)}")
 
 # %% [markdown]
 # ## Is the segmentation better than the classifier alone?
@@ -100,6 +100,7 @@ for number, network in enumerate(published.NETWORKS.values(), 1):
     if comparable and network in means:
         own = {"method": "SAFN (this run)", "training": f"{len(train):,}", "val": 100 * means[network]}
         table = pd.concat([table, pd.DataFrame([own])], ignore_index=True)
+    table = table.drop(columns=["reference", "protocol"])
     display(show(table, published.CAPTIONS[number], best=["val", "test"]))
 
 # %% [markdown]

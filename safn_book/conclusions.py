@@ -11,6 +11,7 @@ from safn_book.results import MEASURES, Verdict, over_seeds
 from safn_book.tables import MISSING, interval, number, phrase, with_short_names
 
 CONSTANT = "mean of the learned weights"
+WEIGHTS = {"their mean": CONSTANT, "shuffled pixels": "learned weights, shuffled", "equal": "equal weights"}
 
 
 def listing(words: Iterable[str], last: str = "and") -> str:
@@ -159,8 +160,7 @@ def replaced_table(replaced: pd.DataFrame) -> pd.DataFrame:
     groups = rows.groupby("weights", sort=False)
     table = groups.agg({"difference": "mean", "worse": "sum", "better": "sum"})
     table.insert(1, "each network", groups["difference"].agg(_signed))
-    names = {"their mean": CONSTANT, "shuffled pixels": "learned weights, shuffled", "equal": "equal weights"}
-    return table.rename(columns={"difference": "change"}, index=names).rename_axis(None)
+    return table.rename(columns={"difference": "change"}, index=WEIGHTS).rename_axis(None)
 
 
 def _signed(values: Iterable[float], digits: int = 2) -> str:
@@ -190,8 +190,8 @@ def size_statement(sizes: pd.DataFrame) -> str:
         sizes: a table of ``results.by_size``.
     """
     best = sizes.dropna(how="all").idxmax(axis=1)
-    parts = [f"{phrase(name)} on {size} objects ({sizes.loc[size, name]:.1f} %)" for size, name in best.items()]
-    return f"The highest IoU has {listing(parts)}." if parts else "No object was scored."
+    parts = [f"{phrase(name)} on {size} objects" for size, name in best.items()]
+    return f"Highest IoU: {listing(parts)}." if parts else "No object was scored."
 
 
 def correlation_statement(correlations: pd.DataFrame) -> str:

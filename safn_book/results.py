@@ -61,7 +61,7 @@ class Measure:
         stage: the stage that measures it.
         metric: its name among the metrics of that stage.
         ignored: how ignored pixels of a prediction count, see ``safn.metrics``.
-        title: its name on pages.
+        title: what is scored, in the plural. *Strict*: ignored pixels are errors.
         sizes: what the names of the measure by object size begin with; empty where it is not taken by size.
         counts_file: the confusion counts of each image, in the folder of the stage.
     """
@@ -73,26 +73,24 @@ class Measure:
     sizes: str = ""
     counts_file: str = "counts.npz"
 
+    @property
+    def heading(self) -> str:
+        """The title with a capital letter."""
+        return self.title[0].upper() + self.title[1:]
+
 
 MEASURES = {
     "maps": Measure(Stage.MAPS, "map_miou", "wrong", "localization maps", "map_iou "),
     "pseudo_background": Measure(Stage.PSEUDO_LABELS, "pseudo_miou_background", "background", "pseudo labels"),
-    "pseudo_wrong": Measure(
-        Stage.PSEUDO_LABELS,
-        "pseudo_miou_wrong",
-        "wrong",
-        "pseudo labels, ignored pixels counted as errors",
-        "pseudo_iou ",
-    ),
+    "pseudo_wrong": Measure(Stage.PSEUDO_LABELS, "pseudo_miou_wrong", "wrong", "pseudo labels (strict)", "pseudo_iou "),
 }
-for _key, _title in PROTOCOLS.items():
+for _key, _title in {
+    "single": "single-scale segmentations",
+    "multi": "multi-scale segmentations",
+    "crf": "multi-scale segmentations with CRF",
+}.items():
     MEASURES[f"segmentation_{_key}"] = Measure(
-        Stage.EVALUATE,
-        f"val_miou_{_key}",
-        "wrong",
-        f"segmentation, {_title}",
-        f"val_iou_{_key} ",
-        f"counts_{_key}.npz",
+        Stage.EVALUATE, f"val_miou_{_key}", "wrong", _title, f"val_iou_{_key} ", f"counts_{_key}.npz"
     )
 COMPARED = [key for key in MEASURES if key != "pseudo_wrong"]  # one convention for ignored pixels is enough
 
@@ -237,8 +235,8 @@ def seeds_note(table: pd.DataFrame) -> str:
     """Say in a caption what the number of seeds allows."""
     seeds = table["seed"].nunique()
     if seeds < LEAST_SEEDS:
-        return f"{seeds} of the {LEAST_SEEDS} seeds that an order of the rows would need"
-    return f"mean ± standard deviation over {seeds} seeds"
+        return f"Seeds: {seeds}. An order of the rows needs at least {LEAST_SEEDS}."
+    return f"Mean ± standard deviation over {seeds} seeds."
 
 
 def _shared_seeds(measured: pd.DataFrame, configurations: int) -> pd.DataFrame:

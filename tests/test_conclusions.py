@@ -99,7 +99,7 @@ def test_the_saliency_statement_names_what_matters_more():
 def test_sizes_name_the_best_configuration():
     sizes = pd.DataFrame({MAIN: [20.5, 40.0, None], OTHER: [10.0, 50.25, None]}, index=["small", "large", "none"])
     text = conclusions.size_statement(sizes)
-    assert "SAFN with 2 scales on small objects (20.5 %)" in text and "on large objects (50.2 %)" in text
+    assert "SAFN with 2 scales on small objects" in text and "max pooling with 2 scales on large objects" in text
     assert "none" not in text and "No object" in conclusions.size_statement(sizes[2:])
 
 
