@@ -18,8 +18,8 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from safn import data, evaluation, files, inference, metrics, pseudo, saliency, trained
-from safn.network import ANY_SIZE
+from safn import data, evaluation, files, inference, map_files, metrics, saliency, trained
+from safn.rescaling import ANY_SIZE
 from safn_book import checks, stages
 from safn_book.run_names import CHAIN
 
@@ -32,11 +32,11 @@ def counts_of_views(folder: data.VOCFolder, ids: list[str], stage: stages.Input,
     for name in ("saliency", "masks"):
         (out / name).mkdir(parents=True)
     for image_id in tqdm(ids, f"{views} views", mininterval=2, file=sys.stdout):
-        found = saliency.of_views(detector, folder.image(image_id), views)
-        saliency.save_saliency(out / "saliency" / f"{image_id}.png", found)
+        found = saliency.multi_view_saliency(detector, folder.image(image_id), views)
+        map_files.save_saliency(out / "saliency" / f"{image_id}.png", found)
     maps = stage.folder.parent.parent / "04_localization_maps" / stage.record["run"] / "train"
     rules = {name: p[name] for name in ("gamma", "ignore_saliency", "ignore_confidence", "combine")}
-    pseudo.write_folder(folder, ids, maps, out / "saliency", out / "masks", **rules)
+    map_files.write_pseudo_labels(folder, ids, maps, out / "saliency", out / "masks", **rules)
     return evaluation.score_masks(folder, ids, out / "masks")[1]
 
 

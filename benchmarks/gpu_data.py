@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from safn.data import VOID, DataError, VOCFolder
 from safn.loading import Augmentation, Normalisation
-from safn.saliency import load_saliency
+from safn.map_files import load_saliency
 
 MULTIPLE = 16  # of the stored side: tensor cores want it
 GREY = (0.299, 0.587, 0.114)  # of red, green and blue, as Pillow has them

@@ -73,9 +73,7 @@ def _stages(runs: Path, run: str) -> list[Input]:
     paths = [runs / stage / str(name.at(stage)) / RECORD for stage in CHAIN if stage in SCORED]
     stages = [Input(path.parent, json.loads(path.read_text())) for path in paths if path.exists()]
     if restored := [stage.name for stage in stages if stage.record.get("restored")]:
-        raise DataError(
-            "\n  - ".join([f"{run} was restored without its files: delete these and run it again", *restored])
-        )
+        raise DataError.from_problems(f"{run} was restored without its files: delete these and run it again", restored)
     return stages
 
 

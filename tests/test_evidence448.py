@@ -18,10 +18,10 @@ from safn.data import VOC_CLASSES, VOCFolder, palette
 from safn.evaluation import SweepCounter
 from safn.inference import multi_scale_maximum
 from safn.loading import Augmentation, PlainSet, TrainingSet
+from safn.map_files import save_saliency
 from safn.metrics import ConfusionMatrix
 from safn.network import SAFN
 from safn.pseudo import pseudo_ground_truth
-from safn.saliency import save_saliency
 from safn.segmentation import DeepLab
 from safn_book import workflow
 

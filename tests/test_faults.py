@@ -19,7 +19,7 @@ import tiny
 import torch
 from PIL import Image, ImageDraw
 
-from safn import backbones, data, evaluation, files, inference, loading, pseudo, saliency
+from safn import backbones, data, evaluation, files, inference, loading, map_files
 from safn.data import VOCFolder, load_mask
 from safn.datasets import voc_server
 from safn.network import SAFN
@@ -91,9 +91,9 @@ def test_a_photo_without_a_label_is_background_to_the_end(tiny_voc, tmp_path, ha
     out.mkdir()
     samples = loading.PlainSet(folder, ["a0"], backbones.IMAGENET)
     assert inference.write_maps(SAFN("tiny", 3, (1, 0.5)), samples, tmp_path / "maps") == 0
-    saliency.save_saliency(out / "saliency.png", np.full((32, 40), 0.4))
+    map_files.save_saliency(out / "saliency.png", np.full((32, 40), 0.4))
     (out / "saliency.png").rename(tmp_path / "a0.png")
-    pseudo.write_folder(folder, ["a0"], tmp_path / "maps", tmp_path, out)
+    map_files.write_pseudo_labels(folder, ["a0"], tmp_path / "maps", tmp_path, out)
     assert load_mask(out / "a0.png").shape == (32, 40) and not load_mask(out / "a0.png").any()
     happened("no message: its pseudo ground truth is all background")
 
@@ -137,7 +137,7 @@ def test_odd_photos_are_read_upright_in_rgb_and_predicted_at_their_size(tmp_path
 WRITERS = {
     "record.json": lambda path, k: files.write_json(path, {"value": [k] * 999}),
     "mask.png": lambda path, k: data.save_mask(path, np.full((40, 40), k)),
-    "saliency.png": lambda path, k: saliency.save_saliency(path, np.full((40, 40), k / 9)),
+    "saliency.png": lambda path, k: map_files.save_saliency(path, np.full((40, 40), k / 9)),
     "maps.npz": lambda path, k: inference.save_maps(path, np.full((1, 9, 9), k / 9), np.ones(1)),
     "counts.npz": lambda path, k: evaluation.save_counts(path, np.full((1, 9, 10), k)),
     "last.ckpt": lambda path, k: files.save_tensors({"a": torch.ones(k)}, path),
