@@ -44,6 +44,9 @@ RENAMED = {
     "95 % from": "from",
     "rank correlation with size": "correlation",
     "more than learned": "difference",
+    "as it is": "pseudo labels",
+    "true foreground, classes of the maps": "ground-truth foreground",
+    "foreground of the saliency, true classes": "ground-truth classes",
 }
 TABLES = ("correlations", "replaced")
 Record = dict[str, Any]
@@ -60,8 +63,10 @@ def migrate(records: list[Record]) -> list[Record]:
 
 
 def migrate_record(record: Record, metrics: dict[str, Record]) -> Record:
-    """One record: only chapters 08 and 09 change."""
+    """One record: only stage 05 and chapters 08 and 09 change."""
     changed = dict(record)
+    if "limits" in record:
+        changed["limits"] = {RENAMED.get(name, name): value for name, value in record["limits"].items()}
     if "differences" in record:
         changed["differences"] = [migrate_difference(row, record, metrics) for row in record["differences"]]
     if "by_size" in record:
@@ -209,7 +214,7 @@ def renamed(path: Path_, old: Any) -> Path_:
     if len(path) > 4 and path[1] == "by_size":
         index, chapter, measure, name, *rest = path
         return (index, chapter, RENAMED.get(measure, measure), configuration_of(name, old[index]), *rest)
-    if len(path) > 1 and path[1] in ("differences", *TABLES):
+    if len(path) > 1 and path[1] in ("differences", "limits", *TABLES):
         return tuple(RENAMED.get(part, part) for part in path)
     return path
 

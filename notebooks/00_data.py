@@ -42,6 +42,8 @@ from safn import data
 from safn.datasets import emoji
 from safn_book import charts, checks, galleries, settings, stages
 
+charts.use_style()
+
 # %% tags=["parameters"]
 # parameters
 runs = "../runs/emoji"  # folder of the outputs of all stages
@@ -90,8 +92,7 @@ pd.DataFrame(
 
 # %%
 shown = [i for i in lists["train"] if folder.mask_path(i)][:6]
-rows = [{"image": np.asarray(folder.image(i)), "true mask": folder.mask(i)} for i in shown]
-galleries.gallery([{f"{k} {n + 1}": v for n, row in enumerate(rows) for k, v in row.items()}], folder.classes, 11)
+galleries.image_gallery(folder, shown)
 
 # %% [markdown]
 # ## Check

@@ -32,12 +32,13 @@
 import sys
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
 from safn import evaluation, map_files, saliency
-from safn_book import checks, galleries, settings, stages
+from safn_book import charts, checks, galleries, settings, stages
+
+charts.use_style()
 
 # %% tags=["parameters"]
 # parameters
@@ -75,18 +76,7 @@ pd.Series(scores).round(3).to_frame("value")
 
 # %%
 shown = [i for i in made if folder.mask_path(i)][:4]
-galleries.gallery(
-    [
-        {
-            "image": np.asarray(folder.image(i)),
-            "saliency": galleries.grey((255 * map_files.load_saliency(stage.folder / f"{i}.png")).astype(np.uint8)),
-            "true mask": folder.mask(i),
-        }
-        for i in shown
-    ],
-    folder.classes,
-    7,
-)
+galleries.image_gallery(folder, shown, saliency=stage.folder)
 
 # %% [markdown]
 # ## Check

@@ -35,6 +35,9 @@ from IPython.display import display
 
 from safn import baseline, evaluation, inference, loading, metrics, training
 from safn_book import charts, checks, galleries, settings, stages
+from safn_book.tables import percent
+
+charts.use_style()
 
 # %% tags=["parameters"]
 # parameters
@@ -85,7 +88,7 @@ for split, ids in {"train": train, "val": val}.items():
 sweep = evaluation.sweep_maps(folder, train, stage.folder / "train")
 alone = evaluation.score_maps_at(folder, val, stage.folder / "val", sweep.threshold)
 display(charts.sweep({"Grad-CAM, training images": sweep.miou}))
-charts.percent(
+percent(
     {
         "training images, best threshold": sweep.miou.max(),
         "validation images, predicted classes, same threshold": alone.miou(),
@@ -93,7 +96,7 @@ charts.percent(
 )
 
 # %%
-galleries.map_gallery(folder, train, {"Grad-CAM": stage.folder / "train"}, rows=4)
+galleries.image_gallery(folder, galleries.examples(folder, train, 4), maps={"Grad-CAM": stage.folder / "train"})
 
 # %% [markdown]
 # ## Check

@@ -39,6 +39,8 @@ import pandas as pd
 from safn import SAFN, inference, loading, training
 from safn_book import charts, checks, galleries, settings, stages, studies
 
+charts.use_style()
+
 # %% tags=["parameters"]
 # parameters
 runs = "../runs/emoji"  # folder of the outputs of all stages

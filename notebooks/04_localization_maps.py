@@ -36,6 +36,9 @@ import safn
 from safn import evaluation, inference, loading
 from safn_book import charts, checks, galleries, settings, stages
 from safn_book.scores import map_scores
+from safn_book.tables import percent
+
+charts.use_style()
 
 # %% tags=["parameters"]
 # parameters
@@ -78,7 +81,7 @@ sweep = evaluation.sweep_maps(folder, train, stage.folder / "train")
 scores = map_scores(folder, train, sweep)
 alone = evaluation.score_maps_at(folder, val, stage.folder / "val", sweep.threshold)
 display(charts.sweep({"training images": sweep.miou}))
-charts.percent(
+percent(
     {
         "training images, best threshold": scores["map_miou"],
         "those of the official train list, same threshold": scores["map_miou_train_list"],
@@ -87,10 +90,11 @@ charts.percent(
 )
 
 # %%
-charts.percent({k.removeprefix("map_iou "): v for k, v in scores.items() if k.startswith("map_iou ")})
+percent({k.removeprefix("map_iou "): v for k, v in scores.items() if k.startswith("map_iou ")})
 
 # %%
-galleries.map_gallery(folder, train, {"localization map": stage.folder / "train"}, rows=5)
+shown = galleries.examples(folder, train, 5)
+galleries.image_gallery(folder, shown, maps={"localization map": stage.folder / "train"})
 
 # %% [markdown]
 # ## Check

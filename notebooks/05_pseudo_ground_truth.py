@@ -39,6 +39,9 @@ from IPython.display import display
 from safn import evaluation, map_files
 from safn_book import charts, checks, galleries, settings, stages, studies
 from safn_book.scores import pseudo_label_class_scores, pseudo_label_scores
+from safn_book.tables import percent
+
+charts.use_style()
 
 # %% tags=["parameters"]
 # parameters
@@ -99,7 +102,8 @@ per_class.mul(100).round(1).transpose()
 # beside the result.
 
 # %%
-moved = studies.sweep(folder, salient, maps.folder / "train", saliency.folder, rules)
+sources = studies.Sources(folder, salient, maps.folder / "train", saliency.folder)
+moved = studies.threshold_sweep(sources, rules)
 moved.to_csv(stage.folder / "thresholds.csv", index=False)
 charts.sensitivity(moved, rules) if len(salient) else print("nothing to score")
 
@@ -112,11 +116,13 @@ charts.sensitivity(moved, rules) if len(salient) else print("nothing to score")
 # %%
 threshold, limits = saliency.record["metrics"]["saliency_threshold"], {}
 if salient and threshold is not None:
-    limits = studies.limits(folder, salient, maps.folder / "train", saliency.folder, threshold, p.gamma, p.combine)
-    display(charts.percent(limits))
+    limits = studies.oracle_pseudo_labels(sources, threshold, p.gamma, p.combine)
+    display(percent(limits))
 
 # %%
-galleries.pseudo_gallery(folder, salient, maps.folder / "train", saliency.folder, stage.folder, rows=5)
+made_from = {"maps": {"localization map": maps.folder / "train"}, "saliency": saliency.folder}
+shown = galleries.examples(folder, salient, 5)
+galleries.image_gallery(folder, shown, **made_from, masks={"pseudo label": stage.folder})
 
 # %% [markdown]
 # ## Check

@@ -36,6 +36,8 @@ import pandas as pd
 from safn import DeepLab, inference, training
 from safn_book import charts, checks, galleries, settings, stages, workflow
 
+charts.use_style()
+
 # %% tags=["parameters"]
 # parameters
 runs = "../runs/emoji"  # folder of the outputs of all stages
@@ -97,8 +99,8 @@ charts.curves(log, {"cross-entropy": ["loss"], "learning rate (head)": ["learnin
 inference.on_device(network, p.accelerator)
 shown = galleries.spaced(train, 4)
 inference.predict(network, network.normalisation, folder.photos(shown), stage.folder / "examples")
-trained_on = {} if masks is None else {"trained on": masks}
-galleries.mask_gallery(folder, shown, {"learned": stage.folder / "examples", **trained_on}, rows=4)
+pseudo_labels = {} if masks is None else {"pseudo label": masks}
+galleries.image_gallery(folder, shown, masks={"prediction": stage.folder / "examples", **pseudo_labels})
 
 # %% [markdown]
 # ## Check

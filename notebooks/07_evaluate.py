@@ -46,6 +46,8 @@ from safn.crf import is_installed
 from safn_book import charts, checks, galleries, settings, stages
 from safn_book.scores import evaluation_scores
 
+charts.use_style()
+
 # %% tags=["parameters"]
 # parameters
 runs = "../runs/emoji"  # folder of the outputs of all stages
@@ -122,7 +124,8 @@ display(charts.bars(100 * by_size, "foreground IoU (%)"))
 # Evenly spaced over the validation list, not chosen.
 
 # %%
-galleries.mask_gallery(folder, val, {names[q]: stage.folder / q for q in protocols}, rows=5)
+shown = galleries.examples(folder, val, 5)
+galleries.image_gallery(folder, shown, masks={names[q]: stage.folder / q for q in protocols})
 
 # %% [markdown]
 # ## Check

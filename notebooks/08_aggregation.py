@@ -29,12 +29,13 @@
 # | **Time** | half a minute on 2 cores (emoji), of which Table 5 takes most; minutes for each run that is missing |
 
 # %%
-from types import SimpleNamespace
-
 import pandas as pd
-from IPython.display import display
+from IPython.display import Markdown, display
 
-from safn_book import charts, checks, cost, results, settings, stages
+from safn_book import charts, checks, conclusions, cost, published, results, settings, stages
+from safn_book.tables import show, with_short_names
+
+charts.use_style()
 
 # %% tags=["parameters"]
 # parameters
@@ -49,69 +50,84 @@ p = settings.read(globals())
 
 # %%
 source, folder, *_ = stages.of_stage(p.runs)
-table, ends = results.collect(p.runs, p.experiments, p.missing_segmentation)
-stage = stages.begin(p.runs, "08_aggregation", "default", p, [source, *ends])
-print(results.seeds_sentence(table))
-ours = results.overview(table, "aggregation")
-ours
+compared = results.load_runs(p.runs, p.experiments, p.missing_segmentation)
+stage = stages.begin(p.runs, "08_aggregation", "default", p, [source, *compared.ends])
+ours = results.overview(compared.table)
+ours.to_csv(stage.folder / "table4.csv")
+show(with_short_names(ours), f"This run, percent. {results.seeds_note(compared.table)}")
 
 # %% [markdown]
-# All in percent: validation mAP of the classifier, best mIoU of the maps and mIoU of the pseudo ground truth (ignored
-# pixels as background) on training images, and mIoU of the segmentation on validation images without CRF. A column is
-# of the seeds that all of its rows have; a number without ± is of one.
+# *mAP* is that of the classifier on validation images. *Localization maps* (at their best threshold) and *pseudo labels*
+# (ignored pixels counted as background) have the mIoU on training images. The segmentation has the mIoU on validation
+# images, without CRF. Each column uses only the seeds that all of its rows have. A value without ± comes from one seed.
 #
-# Beside them the published numbers. Ours are of this run's data, backbone and detector, theirs of VOC 2012 val with
-# DSS and, by their level, VGG16 (the paper does not say): **not comparable in level**, only in order.
+# The paper's Table 4 follows. It was measured on VOC 2012 val with another saliency detector, another backbone and more
+# training images than any run of this book. Only the order of its rows can be compared with ours.
 
 # %%
-beside = results.beside_published(ours, 4)
-beside.to_csv(stage.folder / "table4.csv")
-beside
+show(published.table(4).drop(columns="protocol"), published.CAPTIONS[4])
 
 # %% [markdown]
-# ## Is a difference more than chance?
-# In points of mIoU, maps and pseudo ground truth on training images, segmentation on validation images. *Images*: 95 %
-# interval of a paired bootstrap over images, which says what other images would change. *All*: that of another training
-# as well, from the spread over the seeds; with three seeds it is wide. One is called better only if that interval leaves out
-# 0, and if there are three seeds. Of twenty comparisons expect one false alarm.
+# ## Is the difference significant?
+# Differences of mIoU in points. *Images* is a 95 % confidence interval from a paired bootstrap over images. *Images and
+# seeds* adds the variation between training seeds. A difference is called significant if three seeds were trained and
+# the second interval does not contain 0. One of twenty such comparisons is a false alarm.
 
 # %%
-gaps = results.differences(p.runs, table, "aggregation", p.bootstrap)
-gaps.round(2)
+differences = results.differences(compared, "aggregation", p.bootstrap)
+main = compared.table["configuration"][0]
+ahead = conclusions.against(differences, main)
+for measure, rows in ahead.groupby("measure", sort=False):
+    what = results.MEASURES[measure]
+    display(Markdown(conclusions.conclusion(rows, what.title)))
+    display(show(conclusions.comparison(compared.table, ahead, measure), f"{what.heading}: mIoU (%) and points"))
+charts.differences(differences)
 
 # %% [markdown]
-# ## By object size
-# Foreground IoU (%) of the maps, of the pseudo ground truth, and of the segmentation at the last of its tests, grouped by how much of the image the class
-# covers; means over the seeds that all have, whiskers: their standard deviation.
+# ## Which objects gain?
+# Foreground IoU (%) of maps, pseudo labels and segmentation, grouped by how much of the image the class covers. Bars are
+# means over the seeds that all configurations have. Whiskers are their standard deviation.
 
 # %%
-by_size, spread = (results.by_size(table, "aggregation", of) for of in ("mean", "std"))
+by_size, spread = (results.by_size(compared.table, statistic) for statistic in ("mean", "std"))
 for measure, sizes in by_size.items():
-    display(charts.bars(sizes, f"{measure}\nforeground IoU (%)", spread[measure]), sizes.round(1))
+    what = results.MEASURES[measure]
+    display(Markdown(f"**{what.heading}.** {conclusions.size_statement(sizes)}"))
+    display(
+        charts.bars(with_short_names(sizes), f"{what.title}\nforeground IoU (%)", with_short_names(spread[measure]))
+    )
 
 # %% [markdown]
-# ## What does it cost? (Table 5)
-# Milliseconds an image of a training step and of the extraction of the maps (medians; the three networks take turns,
-# with the crop and batch of this run, and ratios are those within a turn), and the memory that a training step has to
-# hold, counted: weights, gradients, momentum, images and what is kept for the backward pass. Published are those of a
-# GPU that is not named, its memory as the system showed it: **compare the ratios** to average pooling.
+# ## What does attention cost? (Table 5)
+# Time and memory for each image. The three networks take turns in one process, with the crop and the batch of this run.
+# The memory of a training step is counted from the sizes of its tensors. The paper measured on a GPU that it does not
+# name, so only ratios to average pooling are compared.
 
 # %%
-model = stages.need(p.runs, "03_train_safn", p.experiments[0], restored=True)
-trained = SimpleNamespace(**model.record["parameters"])
-measured = cost.measure(trained, len(folder.classes), p.cost_steps) if p.cost_steps else ()
-table5 = cost.beside(*measured) if measured else pd.DataFrame()
+trained = stages.need(p.runs, "03_train_safn", p.experiments[0], restored=True).record["parameters"]
+setup = {name: trained[name] for name in ("backbone", "crop", "batch_size", "freeze")}
+workload = cost.Workload(num_classes=len(folder.classes), scales=tuple(trained["scales"]), **setup)
+table5 = pd.DataFrame()
+if p.cost_steps:
+    measured, ratios = cost.measure(workload, p.cost_steps)
+    table5 = cost.ratios_beside_paper(ratios)
+    units = dict(zip(cost.COLUMNS, ("training (ms)", "maps (ms)", "memory (MB)")))
+    display(show(with_short_names(measured.rename(columns=units)), "Cost of an image in this run"))
+    display(show(with_short_names(table5), "Cost divided by that of average pooling: this run, and Table 5", digits=3))
+    training, extraction, memory = ratios.loc["attention"]
+    text = f"Attention takes {training:.2f} times the training time of average pooling, {extraction:.2f} times that of"
+    display(Markdown(f"{text} its maps, and {memory:.2f} times the memory."))
 table5.to_csv(stage.folder / "table5.csv")
-table5
 
 # %% [markdown]
 # ## Check
 
 # %%
-scores = {f"val_miou_multi {run}": value for run, value in zip(table["run"], table["val_miou_multi"], strict=True)}
+final = compared.table.set_index("run")["val_miou_multi"]
+scores = {f"val_miou_multi {run}": value for run, value in final.items()}
 done = stage.finish(
     scores,
-    differences=gaps.to_dict("records"),
-    by_size={what: table.to_dict() for what, table in by_size.items()},
+    differences=differences.to_dict("records"),
+    by_size={measure: sizes.to_dict() for measure, sizes in by_size.items()},
 )
 checks.compare(done, source)

@@ -29,9 +29,13 @@
 # | **Time** | half a minute on 2 cores; minutes for each run that is missing |
 
 # %%
-from IPython.display import display
+from IPython.display import Markdown, display
 
-from safn_book import charts, checks, galleries, results, settings, stages, studies
+from safn_book import charts, checks, conclusions, galleries, published, results, settings, stages, studies
+from safn_book.run_names import RunName
+from safn_book.tables import show, with_short_names
+
+charts.use_style()
 
 # %% tags=["parameters"]
 # parameters
@@ -46,84 +50,104 @@ p = settings.read(globals())
 
 # %%
 source, folder, train, _ = stages.of_stage(p.runs)
-table, ends = results.collect(p.runs, p.experiments, p.missing_segmentation)
-stage = stages.begin(p.runs, "09_scales", "default", p, [source, *ends])
-print(results.seeds_sentence(table))
-ours = results.overview(table, "scales")
-ours
+compared = results.load_runs(p.runs, p.experiments, p.missing_segmentation)
+stage = stages.begin(p.runs, "09_scales", "default", p, [source, *compared.ends])
+ours = results.overview(compared.table)
+ours.to_csv(stage.folder / "table6.csv")
+show(with_short_names(ours), f"This run, percent. {results.seeds_note(compared.table)}")
 
 # %% [markdown]
-# All in percent, as in the chapter before, each column of the seeds that all of its rows have. Beside them the published numbers, of VOC 2012 val with DSS and, by their
-# level, VGG16 (the paper does not say): **not comparable in level**, only in order.
+# The columns are those of the chapter before. The paper's Table 6 follows. It was measured on VOC 2012 val with another
+# saliency detector, another backbone and more training images than any run of this book. Only the order of its rows can
+# be compared with ours.
 
 # %%
-beside = results.beside_published(ours, 6)
-beside.to_csv(stage.folder / "table6.csv")
-beside
+show(published.table(6).drop(columns="protocol"), published.CAPTIONS[6])
 
 # %% [markdown]
-# Is a difference more than chance? See the chapter before for the intervals.
+# ## Is the difference significant?
+# The chapter before explains the intervals.
 
 # %%
-gaps = results.differences(p.runs, table, "scales", p.bootstrap)
-gaps.round(2)
+differences = results.differences(compared, "scales", p.bootstrap)
+main = compared.table["configuration"][0]
+ahead = conclusions.against(differences, main)
+for measure, rows in ahead.groupby("measure", sort=False):
+    what = results.MEASURES[measure]
+    display(Markdown(conclusions.conclusion(rows, what.title)))
+    display(show(conclusions.comparison(compared.table, ahead, measure), f"{what.heading}: mIoU (%) and points"))
+charts.differences(differences)
 
 # %% [markdown]
-# ## By object size
-# The paper's claim is about size: smaller copies complete the maps of large objects and blur those of small ones.
-# Foreground IoU (%) of the localization maps at each run's best threshold, training images, of their
-# pseudo ground truth, and of the segmentation at the last of its tests, validation images; means over the seeds that all have, whiskers: their standard deviation.
+# ## Which objects gain?
+# The paper expects smaller scales to complete the maps of large objects and to blur those of small ones. Foreground IoU
+# (%) of maps and pseudo labels on training images and of the segmentation on validation images, grouped by how much of
+# the image the class covers. Bars are means over the seeds that all configurations have. Whiskers are their standard
+# deviation.
 
 # %%
-by_size, spread = (results.by_size(table, "scales", of) for of in ("mean", "std"))
+by_size, spread = (results.by_size(compared.table, statistic) for statistic in ("mean", "std"))
 for measure, sizes in by_size.items():
-    display(charts.bars(sizes, f"{measure}\nforeground IoU (%)", spread[measure]), sizes.round(1))
+    what = results.MEASURES[measure]
+    display(Markdown(f"**{what.heading}.** {conclusions.size_statement(sizes)}"))
+    display(
+        charts.bars(with_short_names(sizes), f"{what.title}\nforeground IoU (%)", with_short_names(spread[measure]))
+    )
 
 # %% [markdown]
-# ## Do the weights know the size of an object?
-# The weights that the main experiment's networks learnt, one network a seed, averaged over the pixels of each class of
-# training images with a mask (`study_images` of them, evenly spaced), and their rank correlation with the share of the image that the class covers
-# (interval: resampled images). In the plot each network has its lines: medians over groups of as many objects each, and
-# bands from the first to the third quartile.
+# ## Do the weights follow the size of the object?
+# The weights of the main experiment's networks, one for each seed, averaged over the pixels of each class of a training
+# image. If the paper is right, the weight of scale 1 falls with the size of the object. The plot has one line for each
+# network and scale: medians over groups of equally many objects, with a band from the first to the third quartile. The
+# rank correlation has a 95 % interval over resampled images.
 
 # %%
-shown = [i for i in train if folder.mask_path(i)]
-shown = galleries.spaced(shown, p.study_images or len(shown))
-main = list(results.of_main(table)["run"])
-studied = studies.study_runs(p.runs, folder, shown, main)
-grouped, correlations, replaced = (of(studied) for of in (studies.by_share, studies.correlations, studies.scores))
+masked = [i for i in train if folder.mask_path(i)]
+images = galleries.spaced(masked, p.study_images or len(masked))
+networks = list(results.main_runs(compared.table)["run"])
+studied = studies.study_runs(p.runs, folder, images, networks)
+grouped = studies.weights_by_size(studied)
+correlations = studies.weight_size_correlation(studied)
+for run, study in studied.items():
+    study.objects.to_csv(stage.folder / f"objects_{run}.csv", index=False)
+if left_out := [run for run in networks if run not in studied]:
+    print(f"without masks, attention or network, and not studied: {', '.join(left_out)}")
+display(Markdown(conclusions.correlation_statement(correlations)))
 if studied:
-    for run, (objects, _) in studied.items():
-        objects.to_csv(stage.folder / f"objects_{run}.csv", index=False)
-    display(charts.weights_by_size(grouped), correlations)
-if left := [run for run in main if run not in studied]:
-    print(f"not studied, for want of masks, of an attention, or of the network (restored runs): {', '.join(left)}")
+    display(charts.weights_by_size(grouped))
+seeds = [RunName.parse(run).seed for run in correlations["run"]]
+shown = correlations.drop(columns="run").assign(seed=seeds)
+show(shown, "Rank correlation of the weight on an object with its size, with 95 % intervals", digits=2)
 
 # %% [markdown]
-# ## What if they were others?
-# The same network and the same class features, but in Eq. 2 other weights in the place of the learned ones: their mean
-# over the validation images (no attention at all, only a preference), the learned ones with the pixels of each image
-# shuffled (the place is lost), equal weights, or one scale alone. mIoU (%) of the maps at each one's best threshold,
-# and their foreground IoU by object size. *More than learned* has the 95 % interval of a paired bootstrap over images. If the
-# interval holds 0, it cannot be told that what was taken away contributed anything. Each network, and the means over the seeds:
+# ## Do the learned weights matter?
+# The same network and the same features, with other weights in Eq. 2. *Their mean* over the validation images keeps the
+# preference for a scale and nothing else. *Shuffled pixels* keeps the weights of each image and loses their place. mIoU
+# (%) of the maps at the best threshold of each. The *difference* to the learned weights has a 95 % interval of a paired
+# bootstrap over images.
 
 # %%
+replaced = studies.replacement_scores(studied)
 replaced.to_csv(stage.folder / "replaced.csv", index=False)
-means = replaced.drop(columns=[studies.FROM, studies.TO], errors="ignore")
-means = means.groupby("weights", sort=False).mean(numeric_only=True)
-display(replaced)
-means.round(2)
+means = replaced.drop(columns=["from", "to"]).groupby("weights", sort=False).mean(numeric_only=True)
+if studied:
+    changes = conclusions.replaced_table(replaced)
+    display(Markdown(conclusions.weights_statement(changes, len(studied))))
+    display(show(changes, "Change of the map mIoU in points, and the networks in which it is significant", digits=2))
+shown = means.drop(columns=["difference", "threshold"], errors="ignore").rename(index=conclusions.WEIGHTS)
+show(shown.rename_axis(None), "mIoU and foreground IoU (%) of the maps, means over the networks")
 
 # %% [markdown]
 # ## Check
 
 # %%
-scores = {f"val_miou_multi {run}": value for run, value in zip(table["run"], table["val_miou_multi"], strict=True)}
+final = compared.table.set_index("run")["val_miou_multi"]
+scores = {f"val_miou_multi {run}": value for run, value in final.items()}
 scores |= {f"maps, {weights}": row["mIoU"] / 100 for weights, row in means.iterrows()}
 done = stage.finish(
     scores,
-    differences=gaps.to_dict("records"),
-    by_size={what: table.to_dict() for what, table in by_size.items()},
+    differences=differences.to_dict("records"),
+    by_size={measure: sizes.to_dict() for measure, sizes in by_size.items()},
     weights_by_size=grouped.to_dict("records"),
     correlations=correlations.to_dict("records"),
     replaced=replaced.to_dict("records"),

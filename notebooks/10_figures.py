@@ -31,7 +31,11 @@
 
 # %%
 from safn import evaluation
-from safn_book import checks, galleries, settings, stages
+from safn_book import charts, checks, galleries, settings, stages
+from safn_book.run_names import RunName
+from safn_book.tables import METHODS
+
+charts.use_style()
 
 # %% tags=["parameters"]
 # parameters
@@ -47,24 +51,25 @@ p = settings.read(globals())
 # %%
 source, folder, train, val = stages.of_stage(p.runs)
 plain = stages.need(p.runs, "02_baseline")
-shown = [*p.experiments, *([p.baseline] if p.baseline else [])]
-maps = {run: stages.need(p.runs, "04_localization_maps", run) for run in shown}
+maps = {run: stages.need(p.runs, "04_localization_maps", run) for run in [*p.experiments, p.baseline] if run}
 main = p.experiments[0]
 ends = [stages.need(p.runs, "07_evaluate", run) for run in (main, p.second) if run]
 stage = stages.begin(p.runs, "10_figures", "default", p, [source, plain, *ends, *maps.values()])
 
 # %% [markdown]
 # ## Figure 4: segmentation of validation images
-# (a) image, (b) true mask, (c) ours, (d) ours with the second segmentation network, where the profile has one (the
-# paper's: DeepLab-ASPP on ResNet).
+# (a) image, (b) our prediction, then that of the second segmentation network where the profile has one (the paper's is
+# DeepLab-ASPP on ResNet), and the ground truth.
 
 # %%
 predictions = [end.folder / list(end.record["per_class"])[-1] for end in ends]  # of the last test protocol
-galleries.figure4(folder, val, predictions[0], p.examples, *predictions[1:])
+titles = ("prediction", "second network")
+shown = galleries.examples(folder, val, p.examples)
+galleries.image_gallery(folder, shown, masks=dict(zip(titles, predictions)), letters=True)
 
 # %% [markdown]
 # ### Where it succeeds and where it fails
-# Validation images from the best and from the worst tenth by their own mIoU, which stands beside the row.
+# Validation images from the best and from the worst tenth. The mIoU of the image stands beside the row.
 
 # %%
 counts = evaluation.load_counts(ends[0].folder / f"counts_{predictions[0].name}.npz")
@@ -72,24 +77,26 @@ galleries.best_and_worst(folder, val, counts, predictions[0], p.examples)
 
 # %% [markdown]
 # ## Figure 5: maps of small and of large objects
-# (a) image, (b)-(d) maps of the main experiment's network at each scale alone, (e)-(g) aggregated by the maximum, the
-# average and the attention, each from the network that was trained so, (h) true mask. Small objects first.
+# (a) image, then the maps of the main experiment's network at each scale alone, the maps of each aggregation, each from
+# the network that was trained with it, and the ground truth. Small objects come first.
 
 # %%
-aggregated = {run.split("_")[0]: maps[run].folder / "train" for run in p.experiments}
-galleries.figure5(folder, train, stages.need(p.runs, "03_train_safn", main), maps[main], aggregated, p.examples)
+pooled = {METHODS[RunName.parse(run).aggregation]: maps[run].folder / "train" for run in p.experiments}
+model = stages.need(p.runs, "03_train_safn", main)
+galleries.figure5(folder, train, model, maps[main], pooled, p.examples)
 
 # %% [markdown]
 # ## Figure 6: from the plain classifier to SAFN
-# (a) image, (b) the plain classifier with Grad-CAM, (c) our baseline, one scale, where the run has it, (d) SAFN.
+# (a) image, (b) the plain classifier with Grad-CAM, then our baseline with one scale where the run has it, SAFN, and the
+# ground truth.
 
 # %%
-columns = {
-    "(b) plain + Grad-CAM": plain.folder / "train",
-    **({"(c) baseline": maps[p.baseline].folder / "train"} if p.baseline else {}),
-    "(d) SAFN": maps[main].folder / "train",
-}
-galleries.map_gallery(folder, train, columns, rows=p.examples)
+columns = {"plain, Grad-CAM": plain.folder / "train"}
+if p.baseline:
+    columns["baseline, 1 scale"] = maps[p.baseline].folder / "train"
+columns["SAFN"] = maps[main].folder / "train"
+shown = galleries.examples(folder, train, p.examples)
+galleries.image_gallery(folder, shown, maps=columns, letters=True)
 
 # %%
 done = stage.finish({})

@@ -31,10 +31,12 @@
 
 # %%
 import pandas as pd
-from IPython.display import display
+from IPython.display import Markdown, display
 
-from safn import data
 from safn_book import charts, checks, published, results, settings, stages
+from safn_book.tables import show, with_short_names
+
+charts.use_style()
 
 # %% tags=["parameters"]
 # parameters
@@ -47,68 +49,78 @@ p = settings.read(globals())
 # %%
 source, folder, train, val = stages.of_stage(p.runs)
 plain = stages.need(p.runs, "02_baseline")
-table, ends = results.collect(p.runs, p.experiments)
-stage = stages.begin(p.runs, "11_comparison", "default", p, [source, plain, *ends])
-main = table.iloc[0]
-print(f"{len(train)} training images, {len(val)} validation images; one row a run")
+compared = results.load_runs(p.runs, p.experiments)
+stage = stages.begin(p.runs, "11_comparison", "default", p, [source, plain, *compared.ends])
+main = compared.table.iloc[0]
+print(f"{len(train)} training images, {len(val)} validation images")
 
 # %% [markdown]
 # ## From stage to stage
-# In percent. *Maps* and *pseudo ground truth* are scored on training images, the rest on validation images. A `+maps`
-# or `+saliency` run is a control whose pseudo ground truth uses only that; `@` names another segmentation network on
-# the same pseudo ground truth; `masks` is the fully supervised upper bound.
+# *Labels from maps only* and *foreground from saliency only* are controls: their pseudo labels use one of the two inputs.
+# Another segmentation network on the same pseudo labels is named after a comma. *Fully supervised* is trained on
+# ground-truth masks, the upper bound.
 
 # %%
-columns = results.COLUMNS
-summary = table.set_index("run").reindex(columns=list(columns)).mul(100).round(1).rename(columns=columns)
-summary.to_csv(stage.folder / "summary.csv")
-summary.transpose()
+compared.table.set_index("run")[list(results.COLUMNS)].mul(100).round(1).to_csv(stage.folder / "summary.csv")
+summary = with_short_names(results.over_seeds(compared.table, results.COLUMNS))
+show(summary.rename(columns=results.COLUMNS).T, f"This run, percent. {results.seeds_note(compared.table)}")
 
 # %% [markdown]
 # ## Is the segmentation better than the classifier alone?
-# The classifier alone: maps of the classes it predicts itself, cut at the best threshold of the training images.
+# The maps of a classifier are a segmentation themselves: its predicted classes, at the best threshold of the training
+# images. Scores on validation images, first seed.
 
 # %%
-alone = {
-    "plain classifier + Grad-CAM": plain.record["metrics"]["classifier_only_val_miou"],
-    "SAFN, maps only": main["classifier_only_val_miou"],
-    "segmentation, single scale": main["val_miou_single"],
-    "segmentation, multiple scales": main["val_miou_multi"],
-}
-charts.percent(pd.Series(alone, dtype=float))
+alone = pd.Series(
+    {
+        "plain classifier, Grad-CAM": plain.record["metrics"]["classifier_only_val_miou"],
+        "SAFN, maps of the predicted classes": main["classifier_only_val_miou"],
+        "segmentation, single scale": main["val_miou_single"],
+        "segmentation, multi-scale": main["val_miou_multi"],
+    },
+    dtype=float,
+)
+gain = main["val_miou_multi"] - main["classifier_only_val_miou"]
+display(show(alone.mul(100).to_frame("mIoU (%)"), "Segmentation of the validation images"))
+Markdown(f"The segmentation network changes the mIoU of the maps by **{100 * gain:+.1f} points**.")
 
 # %% [markdown]
 # ## Tables 1 and 2
-# As published, VOC 2012, all 10,582 training images (`10K`) or more. Table 1 is of VGG16-based segmentation networks,
-# Table 2 of ResNet-based ones. A run of this book stands below the table of *its own* network, DeepLab-LargeFOV on
-# VGG16 or DeepLab-ASPP on ResNet-101, if the profile has one; its test column needs the evaluation server.
+# As published: mIoU (%) on VOC 2012, trained on 10,582 images (`10K`) or more. A run of this book stands below the table
+# of its own segmentation network, and only if it was trained on photographs of VOC. Its test score would need the
+# evaluation server.
 
 # %%
-ours = results.of_main(table)
-protocol = list(ends[0].record["per_class"])[-1]
-print(f"this run: {results.PROTOCOLS[protocol]}, of {', '.join(ours['network'].unique())}")
+ours = results.main_runs(compared.table)
+protocol = list(compared.ends[0].record["per_class"])[-1]
+comparable = published.is_voc(source.record["parameters"], folder.classes)
+means = ours.groupby("network")[f"val_miou_{protocol}"].mean()
 for number, network in enumerate(published.NETWORKS.values(), 1):
-    shown = published.table(number)[["method", "venue", "supervision", "training", "val", "test"]]
-    shown = pd.concat([shown, results.own_row(ours, network, protocol, len(train))])
-    display(shown.style.hide(axis="index").format(precision=1))
+    table = published.table(number)
+    if comparable and network in means:
+        own = {"method": "SAFN (this run)", "training": f"{len(train):,}", "val": 100 * means[network]}
+        table = pd.concat([table, pd.DataFrame([own])], ignore_index=True)
+    table = table.drop(columns=["reference", "protocol"])
+    display(show(table, published.CAPTIONS[number], best=["val", "test"]))
 
 # %% [markdown]
 # ## Table 3: by class
-# IoU (%) of this run, mean over its seeds, beside the published column of the same network; the last test protocol of
-# the run is shown.
+# IoU (%) of this run, mean over its seeds. The published columns of the same segmentation network stand beside it if the
+# run was trained on photographs of VOC. Otherwise see [the published numbers](../book/published.md).
 
 # %%
-beside = results.by_class(ours, ends, protocol)
-if folder.classes == data.VOC_CLASSES:
-    beside = results.beside_table3(beside)
-beside.to_csv(stage.folder / "per_class.csv")
-beside
+evaluations = {(stage, run): record for (stage, run), record in compared.records.items() if run in set(ours["run"])}
+per_class = results.by_class(evaluations, "07_evaluate", protocol)
+per_class.loc["mean"] = per_class.mean()
+if comparable:
+    per_class = per_class.join(published.table(3).add_suffix(", paper"))
+per_class.round(1).to_csv(stage.folder / "per_class.csv")
+show(with_short_names(per_class), f"IoU (%) of each class, {results.PROTOCOLS[protocol]}")
 
 # %% [markdown]
 # ## Check
 
 # %%
-scores = {f"val_miou_{k}": main[f"val_miou_{k}"] for k in ends[0].record["per_class"]}
-scores["gain_over_classifier_alone"] = main["val_miou_multi"] - main["classifier_only_val_miou"]
-done = stage.finish(scores)
+scores = {f"val_miou_{k}": main[f"val_miou_{k}"] for k in compared.ends[0].record["per_class"]}
+done = stage.finish({**scores, "gain_over_classifier_alone": gain})
 checks.compare(done, source)

@@ -1,66 +1,64 @@
-"""Collects the prose, the executed notebooks and what is generated into one folder, and builds the book there."""
+"""Collect the prose and the executed notebooks in one folder, and build the book there."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
-from html.parser import HTMLParser
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from safn_book import charts, drawings, evidence, pages, quotes, recorded
-
 ROOT = Path(__file__).resolve().parent.parent
-TITLES = {
-    "00_data": "Data",
-    "01_saliency": "Saliency maps",
-    "02_baseline": "Baseline maps and Grad-CAM",
-    "03_train_safn": "Training SAFN",
-    "04_localization_maps": "Localization maps",
-    "05_pseudo_ground_truth": "Pseudo ground truth",
-    "06_train_segmentation": "Training the segmentation network",
-    "07_evaluate": "Evaluation",
-    "08_aggregation": "Aggregation methods",
-    "09_scales": "Sets of scales",
-    "10_figures": "Figures",
-    "11_comparison": "Comparison",
+# the notebooks that need no runs, only results/: page of the book -> notebook and parameters
+REPORTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "notebooks/12_what_we_learned": ("12_what_we_learned", {"records": "../results/evidence.json"}),
+    "book/emoji_results": (
+        "12_what_we_learned",
+        {"records": "../results/evidence-emoji.json", "images": "synthetic scenes of emoji glyphs"},
+    ),
+    "notebooks/13_attention": ("13_attention", {}),
+    "notebooks/14_speed": ("14_speed", {}),
+    "notebooks/15_records": ("15_records", {}),
 }
 
 
 class BookError(RuntimeError):
     """The book cannot be built; the message lists every reason."""
 
+    @classmethod
+    def of(cls, head: str, problems: Iterable[str]) -> BookError:
+        return cls("\n  - ".join([head, *problems]))
 
-def build(runs: Path, chapters: dict[str, Path], out: Path, jobs: Iterable[tuple[str, str]] | None = None) -> Path:
+
+def build(runs: Path, chapters: dict[str, Path], out: Path, jobs: Iterable[tuple[str, str]] = ()) -> Path:
     """Build the book of a profile.
 
     Args:
-        runs: ``runs/<profile>``: holds ``<stage>/<run>/record.json`` and ``executed/<stage>/<run>.ipynb``.
-        chapters: stage -> executed notebook that is its chapter. A stage without one gets a page that says so.
-        out: the build folder; whatever an earlier build left there is replaced.
-        jobs: (stage, run) of all runs that belong to the book, for the provenance page and the search for errors;
-            ``None``: the chapters alone are searched, and every record of ``runs`` is listed.
+        runs: ``runs/<profile>``, with ``<stage>/<run>/record.json`` and ``executed/<stage>/<run>.ipynb``.
+        chapters: stage -> executed notebook that is its chapter. The others appear without outputs, and say so.
+        out: the build folder; an earlier build in it is replaced.
+        jobs: stage and run of everything that belongs to the book: searched for errors, and listed with its cost.
 
     Returns:
         the first page, ``out/_build/html/index.html``.
 
     Raises:
-        BookError: notebooks with errors or warnings, a warning of the build, or pages that need the internet.
+        BookError: notebooks with errors or warnings, or a warning of Jupyter Book.
     """
-    jobs = None if jobs is None else list(jobs)
-    notebooks = set(chapters.values())
-    notebooks |= {runs / "executed" / stage / f"{run}.ipynb" for stage, run in jobs or ()}
-    problems = [line for path in sorted(notebooks) for line in notebook_problems(path)]
-    if problems:
-        raise BookError("\n  - ".join(["the book is not built, its notebooks have faults:", *problems]))
-    collect(runs, chapters, out, jobs)
-    # not the script jupyter-book: it names the Python of the folder that it was installed in
+    jobs = list(jobs)
+    notebooks = {*chapters.values(), *(runs / "executed" / stage / f"{run}.ipynb" for stage, run in jobs)}
+    _refuse_faulty(notebooks)
+    pages = execute_reports(runs, jobs)
+    _refuse_faulty(pages.values())
+    collect(chapters, pages, out)
+    # not the script jupyter-book, whose first line names the Python of the folder that it was installed in
     program = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
     command = [*program, "build", str(out), "-W", "--keep-going"]
     done = subprocess.run(command, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -68,20 +66,69 @@ def build(runs: Path, chapters: dict[str, Path], out: Path, jobs: Iterable[tuple
     (out / "build.log").write_text(log)
     if done.returncode:
         lines = [line for line in log.splitlines() if "WARNING" in line or "ERROR" in line]
-        lines = lines or [line for line in log.splitlines() if line.strip()][-5:]
-        raise BookError("\n  - ".join([f"jupyter-book fails ({out / 'build.log'}):", *lines]))
-    html = out / "_build" / "html"
-    foreign = external_resources(html)
-    if foreign:
-        raise BookError("\n  - ".join(["these pages need the internet:", *foreign]))
-    return html / "index.html"
+        raise BookError.of(f"jupyter-book fails ({out / 'build.log'}):", lines or log.strip().splitlines()[-5:])
+    return out / "_build" / "html" / "index.html"
+
+
+# --- report notebooks ------------------------------------------------------------------------------------------------
+
+
+def execute_reports(runs: Path, jobs: Iterable[tuple[str, str]] = ()) -> dict[str, Path]:
+    """Execute the notebooks that only read ``results/``, where they or what they read have changed.
+
+    Returns:
+        page of the book -> executed notebook in ``runs/executed/reports``.
+    """
+    stages = [f"{stage}/{run}" for stage, run in jobs]
+    extra = {"notebooks/15_records": {"runs": str(runs.resolve()), "stages": stages}}
+    with ThreadPoolExecutor() as pool:
+        tasks = {
+            page: pool.submit(_execute, name, {**parameters, **extra.get(page, {})}, runs, Path(page).name)
+            for page, (name, parameters) in REPORTS.items()
+        }
+        return {page: task.result() for page, task in tasks.items()}
+
+
+def _execute(name: str, parameters: dict[str, Any], runs: Path, page: str) -> Path:
+    source, executed = ROOT / "notebooks" / f"{name}.ipynb", runs / "executed" / "reports" / f"{page}.ipynb"
+    stamp = executed.with_suffix(".sha256")
+    state = _state(source, parameters)
+    if executed.exists() and stamp.exists() and stamp.read_text() == state:
+        return executed
+    executed.parent.mkdir(parents=True, exist_ok=True)
+    stamp.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "papermill", "--no-progress-bar", "--cwd", str(ROOT / "notebooks")]
+    command += [str(source), str(executed), "-y", json.dumps(parameters)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise BookError(f"{source} fails with {parameters}:\n{done.stderr[-2000:]}")
+    stamp.write_text(state)
+    return executed
+
+
+def _state(notebook: Path, parameters: dict[str, Any]) -> str:
+    """A digest of all that a report depends on: notebook, parameters, ``results/``, code, records of the runs."""
+    digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode())
+    paths = [notebook, *sorted((ROOT / "results").glob("*")), *sorted((ROOT / "safn_book").glob("*.py"))]
+    if "runs" in parameters:
+        paths += [Path(parameters["runs"]) / stage / "record.json" for stage in parameters["stages"]]
+    for path in paths:
+        if path.is_file():
+            digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 # --- executed notebooks ----------------------------------------------------------------------------------------------
 
 
+def _refuse_faulty(notebooks: Iterable[Path]) -> None:
+    problems = [line for path in sorted(notebooks) for line in notebook_problems(path)]
+    if problems:
+        raise BookError.of("the book is not built, its notebooks have faults:", problems)
+
+
 def notebook_problems(path: Path) -> list[str]:
-    """What forbids a notebook in the book: errors, warnings or other error output, cells not run, widgets."""
+    """What keeps a notebook out of the book: errors, warnings or other error output, cells not run, widgets."""
     if not path.exists():
         return [f"{path}: missing"]
     notebook = json.loads(path.read_text())
@@ -104,40 +151,20 @@ def _output_problems(output: dict[str, Any]) -> Iterator[str]:
         yield f"{output['ename']}: {output['evalue']}"
     elif output["output_type"] == "stream":
         lines = "".join(output["text"]).strip().splitlines()
+        warned = [line for line in lines if re.search(r"\b\w*Warning: ", line)]
         if output["name"] == "stderr" and lines:
             yield f"error output: {lines[0][:200]}"
-        elif warned := next((line for line in lines if re.search(r"\b\w*Warning: ", line)), None):
-            yield f"warning: {warned[:200]}"
+        elif warned:
+            yield f"warning: {warned[0][:200]}"
     elif any("widget" in kind for kind in output.get("data", ())):
         yield "a widget, which needs scripts from elsewhere: use plain tqdm"
-
-
-def _copy_notebook(source: Path, target: Path) -> None:
-    """Copy an executed notebook; of a progress line that redrew itself the last state remains."""
-    notebook = json.loads(source.read_text())
-    for cell in notebook["cells"]:
-        merged: list[dict[str, Any]] = []
-        for output in cell.get("outputs", ()):
-            if output["output_type"] == "stream" and merged and merged[-1].get("name") == output["name"]:
-                merged[-1]["text"] += "".join(output["text"])
-            elif output["output_type"] == "stream":
-                merged.append({**output, "text": "".join(output["text"])})
-            else:
-                merged.append(output)
-        for output in merged:
-            if output["output_type"] == "stream":
-                lines = output["text"].split("\n")
-                output["text"] = "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in lines)
-        if "outputs" in cell:
-            cell["outputs"] = merged
-    target.write_text(json.dumps(notebook, indent=1))
 
 
 # --- the build folder ------------------------------------------------------------------------------------------------
 
 
-def collect(runs: Path, chapters: dict[str, Path], out: Path, jobs: Iterable[tuple[str, str]] | None = None) -> None:
-    """Fill the build folder: prose, chapters, drawings, provenance, pages of code."""
+def collect(chapters: dict[str, Path], pages: dict[str, Path], out: Path) -> None:
+    """Fill the build folder with the prose, the chapters and the report pages."""
     if out.exists() and any(out.iterdir()) and not (out / "_toc.yml").exists():
         raise BookError(f"{out} holds other files: name a folder that is empty or an earlier build")
     old = out.with_name(out.name + ".old")
@@ -146,100 +173,48 @@ def collect(runs: Path, chapters: dict[str, Path], out: Path, jobs: Iterable[tup
         out.rename(old)  # half deleted it would pass for other files
         shutil.rmtree(old)
     (out / "notebooks").mkdir(parents=True)
-    for name in ("_toc.yml", "_config.yml"):  # what an earlier build is known by comes first
-        shutil.copy(ROOT / name, out)
-    shutil.copytree(ROOT / "book", out / "book")
-    for stage in _stages(ROOT / "_toc.yml"):
-        if stage in chapters:
-            _copy_notebook(chapters[stage], out / "notebooks" / f"{stage}.ipynb")
-        else:
-            title = TITLES.get(stage, stage)
-            text = f"# {title}\n\nThis profile does not run this stage. `notebooks/{stage}.ipynb` holds it.\n"
-            (out / "notebooks" / f"{stage}.md").write_text(text)
-    drawings.save(out / "book" / "drawn")
-    _generate(out / "book" / "generated", runs, chapters, jobs)
-    recorded.write_pages(out / "book" / "records")
-    pages.write_code(out / "book" / "code")
-    for page in (out / "book").glob("*.md"):
-        page.write_text(pages.linked(quotes.glued(page.read_text())))
+    shutil.copy(ROOT / "_toc.yml", out)  # what an earlier build is known by comes first
+    config = yaml.safe_load((ROOT / "_config.yml").read_text())
+    config.setdefault("execute", {})["execute_notebooks"] = "off"  # all that is to run has run
+    (out / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False))
+    for name in ("book", "profiles"):
+        shutil.copytree(ROOT / name, out / name)
+    for source in sorted((ROOT / "notebooks").glob("[0-9]*.ipynb")):
+        _copy_notebook(chapters.get(source.stem, source), out / "notebooks" / source.name)
+    for page, executed in pages.items():
+        (out / page).with_suffix(".md").unlink(missing_ok=True)  # what stands there until it is executed
+        _copy_notebook(executed, out / f"{page}.ipynb")
 
 
-def _generate(out: Path, runs: Path, chapters: dict[str, Path], jobs: Iterable[tuple[str, str]] | None) -> None:
-    """The texts and pictures that the prose includes."""
-    out.mkdir()
-    texts = {
-        "profile": _built_from(runs, chapters),
-        "provenance": pages.provenance(runs, jobs),
-        "recorded": recorded.overview(),
-        "evidence": evidence.sections("evidence"),
-        "evidence_emoji": evidence.sections("evidence-emoji"),
-        "faults": pages.faults(),
-        "kills": pages.kills(),
-        "attention": f"{pages.attention()}\n{recorded.weights()}",
-        "smoke": pages.smoke(),
-        "speed": pages.speed(),
-        "missed": pages.missed(),
-        "profiles": pages.profiles(),
-    }
-    for name, text in texts.items():
-        (out / f"{name}.md").write_text(text)
-    drawn = evidence.pictures()
-    if len(rows := pages.swept()):
-        drawn["attention-swept"] = charts.swept(rows)
-    if curves := pages.growth():
-        drawn["growth"] = charts.growth(curves)
-    for name, figure in drawn.items():
-        drawings.write_svg(out / f"{name}.svg", figure)
+def _copy_notebook(source: Path, target: Path) -> None:
+    """Copy a notebook; the cell of injected parameters, which names folders of this machine, is not shown."""
+    notebook = json.loads(source.read_text())
+    for cell in notebook["cells"]:
+        tags = cell["metadata"].get("tags", [])
+        if "injected-parameters" in tags:
+            cell["metadata"]["tags"] = [*tags, "remove-cell"]
+    target.write_text(json.dumps(notebook, indent=1))
 
 
-def _built_from(runs: Path, chapters: dict[str, Path]) -> str:
-    """One sentence for the first page: which profile this copy shows, and which run of the main chapters."""
-    text = f"This copy shows the profile `{runs.resolve().name}`"
-    if "03_train_safn" in chapters:
-        text += f"; its chapters on training show the run `{chapters['03_train_safn'].stem}`"
-    return f":::{{note}}\n{text}.\n:::\n"
+# --- Sphinx ----------------------------------------------------------------------------------------------------------
+
+NOT_RUN = """:::{{note}}
+This copy of the book shows the code of this chapter, but not its results. `make book` runs every stage and builds
+the book with them. This chapter alone: `papermill {name}.ipynb out.ipynb` in the folder `notebooks`.
+:::"""
 
 
-def _stages(toc: Path) -> list[str]:
-    """The notebooks that a table of contents names."""
-    parts = yaml.safe_load(toc.read_text())["parts"]
-    files = [chapter["file"] for part in parts for chapter in part["chapters"]]
-    return [Path(file).name for file in files if file.startswith("notebooks/")]
+def setup(app: Any) -> dict[str, bool]:
+    """Make this module an extension of Sphinx (``_config.yml``): chapters that have not run say so."""
+    app.connect("source-read", _say_not_run)
+    return {"parallel_read_safe": True}
 
 
-# --- the built pages -------------------------------------------------------------------------------------------------
-
-
-class _Resources(HTMLParser):
-    """Collects the addresses that a page loads by itself (links to follow are not among them)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        values = {name: value or "" for name, value in attrs}
-        if tag == "link" and values.get("rel") not in (
-            "canonical",
-            "next",
-            "prev",
-            "search",
-            "author",
-            "license",
-        ):
-            self.found.append(values.get("href", ""))
-        elif tag != "a":
-            self.found += [values[name] for name in ("src", "srcset", "data", "poster") if name in values]
-
-
-def external_resources(html: Path) -> list[str]:
-    """Scripts, styles, fonts and pictures that the built pages would fetch from elsewhere, as ``page: address``."""
-    found = []
-    for path in sorted(html.rglob("*.html")):
-        parser = _Resources()
-        parser.feed(path.read_text())
-        found += [f"{path.relative_to(html)}: {a}" for a in parser.found if re.match(r"(https?:)?//", a)]
-    for path in sorted(html.rglob("*.css")):
-        addresses = re.findall(r"(?:url\(|@import)\s*[\"']?((?:https?:)?//[^\"')\s;]+)", path.read_text())
-        found += [f"{path.relative_to(html)}: {a}" for a in addresses]
-    return found
+def _say_not_run(app: Any, page: str, source: list[str]) -> None:
+    if not app.env.doc2path(page).endswith(".ipynb") or page in REPORTS:
+        return
+    notebook = json.loads(source[0])
+    if not any(cell.get("execution_count") for cell in notebook["cells"]):
+        text = NOT_RUN.format(name=Path(page).name)
+        notebook["cells"].insert(1, {"cell_type": "markdown", "id": "not-run", "metadata": {}, "source": text})
+        source[0] = json.dumps(notebook)

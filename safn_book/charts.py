@@ -1,245 +1,256 @@
-"""Every chart of numbers, in the notebooks and on the pages of the book; importing it sets matplotlib's style."""
+"""Charts of numbers. Each function returns a closed figure, which a notebook shows once."""
 
 from __future__ import annotations
 
 import textwrap
-from typing import Any
+from typing import Any, cast
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from cycler import cycler
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 
-SERIES = (
-    "#0072b2",
-    "#d55e00",
-    "#009e73",
-    "#cc79a7",
-    "#e69f00",
-    "#56b4e9",
-)  # Okabe and Ito's, safe for colour-blind
-plt.rcParams.update(
-    {
-        "figure.dpi": 110,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.grid": True,
-        "grid.alpha": 0.3,
-        "axes.prop_cycle": plt.cycler(color=SERIES),
-        "figure.constrained_layout.use": True,
-        "savefig.facecolor": "white",
-    }
-)
+from safn_book.results import MEASURES
+from safn_book.tables import short_name
+
+# Okabe and Ito's colours, safe for colour-blind readers
+SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+STYLE: dict[str, Any] = {
+    "figure.dpi": 110,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "axes.prop_cycle": cycler(color=SERIES),
+    "savefig.facecolor": "white",
+    "legend.frameon": False,
+}
+
+
+def use_style() -> None:
+    """Set the style of the book for the figures that this process draws."""
+    plt.rcParams.update(cast(Any, STYLE))
+
+
+def _panels(rows: int, columns: int, size: tuple[float, float], **options: Any) -> tuple[Figure, np.ndarray]:
+    """A figure with a grid of axes, ``(rows, columns)``, that is closed: it is shown where it is returned."""
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained", **options)
+    plt.close(figure)
+    return figure, axes
+
+
+def _legend_above(figure: Figure, axis: Axes, columns: int = 3) -> None:
+    figure.legend(*axis.get_legend_handles_labels(), ncols=columns, loc="outside upper center")
 
 
 def curves(log: pd.DataFrame, panels: dict[str, list[str]], x: str = "epoch") -> Figure:
-    """One panel a key (its label of the vertical axis), one line a column of ``log``; missing columns are left out."""
-    figure, axes = plt.subplots(1, len(panels), figsize=(4 * len(panels), 3), squeeze=False)
+    """Draw one panel a key, its vertical label, and in it one line a column of ``log``; missing columns are left out."""
+    figure, axes = _panels(1, len(panels), (4 * len(panels), 3))
     for axis, (label, columns) in zip(axes[0], panels.items()):
-        for column in (c for c in columns if c in log):
-            rows = log[log[column].notna()]
-            axis.plot(rows[x], rows[column], marker="o", markersize=4, label=column.replace("_", " "))
+        for column in columns:
+            if column in log:
+                rows = log[log[column].notna()]
+                axis.plot(rows[x], rows[column], marker="o", markersize=4, label=column.replace("_", " "))
         axis.set(xlabel=x, ylabel=label)
-        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         if len(axis.lines) > 1:
-            axis.legend(frameon=False)
-    plt.close(figure)
+            axis.legend()
     return figure
 
 
 def bars(
     table: pd.DataFrame, ylabel: str, errors: pd.DataFrame | None = None, width: float = 8, rotate: float = 0
 ) -> Figure:
-    """Grouped bars: one group a row of ``table``, one colour a column; ``errors`` of the same form as whiskers."""
-    figure, axis = plt.subplots(figsize=(width, 3.2))
+    """Draw grouped bars: one group a row of ``table``, one colour a column, ``errors`` of the same form as whiskers."""
+    figure, axes = _panels(1, 1, (width, 3.2))
+    axis = axes[0, 0]
     table.plot.bar(ax=axis, yerr=errors, capsize=3, rot=rotate, width=0.8)
     axis.grid(axis="x", visible=False)
     axis.set(xlabel="", ylabel=ylabel)
-    axis.legend(frameon=False, ncols=min(4, table.shape[1]), loc="lower center", bbox_to_anchor=(0.5, 1))
-    plt.close(figure)
+    axis.legend(ncols=min(4, table.shape[1]), loc="lower center", bbox_to_anchor=(0.5, 1))
     return figure
 
 
 def sweep(curves: dict[str, np.ndarray]) -> Figure:
-    """mIoU in percent against the background threshold, one line a method; a dot marks the best."""
-    figure, axis = plt.subplots(figsize=(6, 3.2))
+    """Draw mIoU in percent against the background threshold, one line a method. A dot marks the best threshold.
+
+    Args:
+        curves: method -> mIoU in 0..1 at evenly spaced thresholds from 0 to 1.
+    """
+    figure, axes = _panels(1, 1, (6, 3.2))
+    axis = axes[0, 0]
     for name, values in curves.items():
         thresholds = np.linspace(0, 1, len(values))
         (line,) = axis.plot(thresholds, 100 * values, label=name)
         best = int(values.argmax())
-        axis.plot(thresholds[best], 100 * values[best], "o", color=line.get_color())
-        axis.annotate(f"{100 * values[best]:.1f} at {thresholds[best]:.2f}", (thresholds[best], 100 * values[best]),
-                      xytext=(6, 4), textcoords="offset points", fontsize=8)  # fmt: skip
+        place = thresholds[best], 100 * values[best]
+        axis.plot(*place, "o", color=line.get_color())
+        text = f"{place[1]:.1f} at {place[0]:.2f}"
+        axis.annotate(text, place, xytext=(6, 4), textcoords="offset points", fontsize=8)
     axis.set(xlabel="background threshold", ylabel="mIoU (%)")
-    axis.legend(frameon=False)
-    plt.close(figure)
+    axis.legend()
     return figure
 
 
-def sensitivity(table: pd.DataFrame, given: dict[str, Any]) -> Figure:
-    """mIoU in percent against each threshold of ``pseudo.sweep``, one line a 255 convention, and below it the ignored share;
-    a dashed line marks the value ``given``."""
-    names = list(dict.fromkeys(table["threshold"]))
+IGNORED = {
+    "drop": "ignored pixels excluded",
+    "background": "counted as background",
+    "wrong": "counted as errors",
+}
+
+
+def sensitivity(table: pd.DataFrame, settings: dict[str, Any]) -> Figure:
+    """Draw mIoU in percent against each threshold of ``studies.threshold_sweep``, one line a convention for ignored
+    pixels, and below it their share. A dashed line marks the value in ``settings``."""
+    names = list(table["threshold"].unique())
     size = (3.4 * len(names), 4.4)
-    figure, axes = plt.subplots(
-        2, len(names), figsize=size, sharex="col", sharey="row", squeeze=False, height_ratios=(2, 1)
-    )
+    figure, axes = _panels(2, len(names), size, sharex="col", sharey="row", height_ratios=(2, 1))
     for (above, below), name in zip(axes.T, names):
         rows = table[table["threshold"] == name]
-        for column in rows.columns[2:-1]:
-            above.plot(rows["value"], rows[column], marker=".", label=f"255: {column}")
-        below.plot(rows["value"], rows.iloc[:, -1], marker=".", color=SERIES[3])
+        for column, label in IGNORED.items():
+            above.plot(rows["value"], rows[column], marker=".", label=label)
+        below.plot(rows["value"], rows["ignored (%)"], marker=".", color=SERIES[3])
         for axis in (above, below):
-            axis.axvline(given[name], color="0.5", linestyle="--", linewidth=1)
+            axis.axvline(settings[name], color="0.5", linestyle="--", linewidth=1)
         below.set_xlabel(name)
     axes[0, 0].set_ylabel("mIoU (%)")
-    axes[1, 0].set_ylabel(table.columns[-1])
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), frameon=False, ncols=3, loc="outside upper center")
-    plt.close(figure)
+    axes[1, 0].set_ylabel("ignored (%)")
+    _legend_above(figure, axes[0, 0])
     return figure
 
 
 def weights_by_size(rows: pd.DataFrame) -> Figure:
-    """Weight of each scale against the share of the image that a class covers, from ``scales.by_share``: a line of medians a
-    run and scale, and its band from the first to the third quartile."""
-    figure, axis = plt.subplots(figsize=(6, 3.2))
-    colours = dict(zip(dict.fromkeys(rows["scale"]), SERIES))
+    """Draw the weight of each scale against the share of the image that a class covers.
+
+    Args:
+        rows: of ``studies.weights_by_size``. Each run and scale has a line of medians and a band of its quartiles.
+    """
+    figure, axes = _panels(1, 1, (6, 3.2))
+    axis = axes[0, 0]
+    colours = dict(zip(rows["scale"].unique(), SERIES))
     for (_, scale), group in rows.groupby(["run", "scale"], sort=False):
-        x, label = 100 * group["share"], None if scale in axis.get_legend_handles_labels()[1] else scale
-        axis.plot(x, group["median"], marker="o", markersize=4, color=colours[scale], label=label)
+        x = 100 * group["share"]
+        axis.plot(x, group["median"], marker="o", markersize=4, color=colours[scale])
         axis.fill_between(x, group["from"], group["to"], color=colours[scale], alpha=0.1, linewidth=0)
-    axis.set(
-        xscale="log", xlabel="share of the image that the class covers (%)", ylabel="weight on the class", ylim=(0, 1)
-    )
-    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.xaxis.set_major_formatter("{x:g}")
-    axis.minorticks_off()
-    axis.legend(frameon=False, title="scale")
-    plt.close(figure)
+    axis.set(xscale="log", xlabel="share of the image that the class covers (%)", ylabel="mean weight on the class")
+    axis.set_ylim(0, 1)
+    _plain_ticks(axis, "x")
+    first_lines = [next(line for line in axis.lines if line.get_color() == colour) for colour in colours.values()]
+    axis.legend(first_lines, list(colours), title="scale")
     return figure
 
 
+def _plain_ticks(axis: Axes, which: str) -> None:
+    """Write 1, 2 and 5 of each decade of a logarithmic axis as plain numbers."""
+    ruler = axis.xaxis if which == "x" else axis.yaxis
+    ruler.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ruler.set_major_formatter("{x:g}")
+    axis.minorticks_off()
+
+
 def growth(curves: list[dict[str, Any]]) -> Figure:
-    """Seconds against size, one panel for each thing that grows, both axes logarithmic; the legend has the exponents."""
+    """Draw seconds against size, one panel for each thing that grows, both axes logarithmic. The legend has the exponents."""
     panels = list(dict.fromkeys(curve["of"] for curve in curves))
     rows = -(-len(panels) // 2)
-    figure, axes = plt.subplots(rows, 2, figsize=(8, 3.2 * rows), squeeze=False)
+    figure, axes = _panels(rows, 2, (8, 3.2 * rows))
     for axis in axes.flat[len(panels) :]:
         axis.remove()
-    for axis, of in zip(axes.flat, panels):
-        for curve in (c for c in curves if c["of"] == of):
+    for axis, panel in zip(axes.flat, panels):
+        shown = [curve for curve in curves if curve["of"] == panel]
+        for curve in shown:
             label = f"{curve['what']}: {curve['exponent']:.2f}"
             axis.loglog(curve["sizes"], curve["seconds"], "o-", markersize=4, label=label)
-        sizes = next(c["sizes"] for c in curves if c["of"] == of)
+        _plain_ticks(axis, "y")
+        sizes = shown[0]["sizes"]
         axis.set_xticks(sizes, [f"{size:,}" for size in sizes], fontsize=8)
-        axis.minorticks_off()
-        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.yaxis.set_major_formatter("{x:g}")
-        axis.set(xlabel=of, ylabel="seconds")
-        axis.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1))
-    plt.close(figure)
+        axis.set(xlabel=panel, ylabel="seconds")
+        axis.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1))
     return figure
 
 
 def seeds(runs: pd.DataFrame, panels: dict[str, str]) -> Figure:
-    """One panel a metric of ``recorded.runs_of`` (column -> title), one row a configuration, percent: a dot a run, a line for
-    the mean over the seeds. The axes do not begin at 0."""
-    names = list(dict.fromkeys(runs["configuration"]))
-    figure, axes = plt.subplots(1, len(panels), figsize=(10, 1 + 0.32 * len(names)), sharey=True, squeeze=False)
-    for axis, (column, title) in zip(axes[0], panels.items()):
-        for place, name in enumerate(reversed(names)):
-            values = 100 * runs.loc[runs["configuration"] == name, column].dropna()
+    """Draw every run as a dot and the mean over its seeds as a line, in percent; the axes do not begin at 0.
+
+    Args:
+        runs: of ``results.runs_table``.
+        panels: metric -> title, one panel each; one row a configuration.
+    """
+    configurations = list(runs["configuration"].unique())
+    figure, axes = _panels(1, len(panels), (10, 1 + 0.32 * len(configurations)), sharey=True)
+    for axis, (metric, title) in zip(axes[0], panels.items()):
+        for place, name in enumerate(reversed(configurations)):
+            values = 100 * runs.loc[runs["configuration"] == name, metric].dropna()
             axis.plot(values, [place] * len(values), "o", color=SERIES[0], markersize=5, alpha=0.6)
             if len(values):
                 axis.plot([values.mean()] * 2, [place - 0.35, place + 0.35], color=SERIES[1], linewidth=2)
         axis.set_title(title, fontsize=9)
         axis.set_xlabel("%")
-        axis.locator_params(axis="x", nbins=4)  # more would run into those of the next panel
-    axes[0, 0].set_yticks(range(len(names)), names[::-1])
-    plt.close(figure)
+        axis.locator_params(axis="x", nbins=4)  # more labels would touch those of the next panel
+    axes[0, 0].set_yticks(range(len(configurations)), [short_name(name) for name in reversed(configurations)])
     return figure
 
 
 def differences(rows: pd.DataFrame) -> Figure:
-    """One panel a measure of ``results.differences``, one row a pair: a dot for the points of mIoU, a line for each of its
-    ``intervals``, that over images thick."""
-    measures, pairs = list(dict.fromkeys(rows["measure"])), list(dict.fromkeys(rows["difference"]))
-    figure, axes = plt.subplots(
-        1, len(measures), figsize=(10, 1.4 + 0.3 * len(pairs)), sharex=True, sharey=True, squeeze=False
-    )
-    places = np.arange(len(pairs))[::-1]
+    """Draw one panel a measure of ``results.differences`` and one row a pair of configurations: a dot for the points of
+    mIoU, a thick line for the interval over images, a thin one for that over images and seeds. Where a run has no counts
+    of its images, the thin line is of the seeds alone and has another colour."""
+    pairs = list(dict.fromkeys(zip(rows["first"], rows["second"])))[::-1]  # the first at the top
+    measures = list(rows["measure"].unique())
+    figure, axes = _panels(1, len(measures), (10, 1.4 + 0.3 * len(pairs)), sharex=True, sharey=True)
+    handles: dict[str, Any] = {}
     for axis, measure in zip(axes[0], measures):
-        shown = rows["measure"] == measure
         axis.axvline(0, color="0.5", linestyle="--", linewidth=1)
-        for over, bounds in intervals(rows).items():
-            ends = bounds[shown].set_index(rows["difference"][shown]).reindex(pairs)
-            colour, width = (SERIES[2], 1.2) if over == "seeds" else (SERIES[0], 4 if over == "images" else 1.2)
-            axis.hlines(places, ends["from"], ends["to"], color=colour, linewidth=width, label=f"95 %, {over}")
-        axis.plot(
-            rows[shown].set_index("difference")["points"].reindex(pairs), places, "o", color=SERIES[1], markersize=5
-        )
-        axis.set_title(textwrap.fill(measure, 20), fontsize=9)
+        for row in rows[rows["measure"] == measure].to_dict("records"):
+            place = pairs.index((row["first"], row["second"]))
+            counted = pd.notna(row["images_from"])
+            if counted:
+                line = axis.hlines(place, row["images_from"], row["images_to"], color=SERIES[0], linewidth=4)
+                handles["95 %, images"] = line
+            if pd.notna(row["all_from"]):
+                label, colour = ("95 %, images and seeds", SERIES[0]) if counted else ("95 %, seeds", SERIES[2])
+                handles[label] = axis.hlines(place, row["all_from"], row["all_to"], color=colour, linewidth=1.2)
+            axis.plot(row["points"], place, "o", color=SERIES[1], markersize=5)
+        axis.set_title(textwrap.fill(MEASURES[measure].title, 20, break_on_hyphens=False), fontsize=9)
         axis.set_xlabel("points of mIoU")
-    axes[0, 0].set_yticks(places, pairs, fontsize=8)
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), frameon=False, ncols=3, loc="outside upper center")
-    plt.close(figure)
+    names = [f"{short_name(first)} − {short_name(second)}" for first, second in pairs]
+    axes[0, 0].set_yticks(range(len(pairs)), names, fontsize=8)
+    axes[0, 0].set_ylim(-0.5, len(pairs) - 0.5)
+    figure.legend(handles.values(), handles, ncols=3, loc="outside upper center")
     return figure
 
 
-def intervals(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """The 95 % intervals of ``results.differences`` by what they are over, ``from`` and ``to`` of each row, NaN where it has
-    none; what no row has is left out. Over the seeds alone is that of a row whose runs kept no counts of their images."""
-    found, counted = {}, rows["images from"].notna()
-    for over, of, there in (
-        ("images", "images", counted),
-        ("images and seeds", "all", counted),
-        ("seeds", "all", ~counted),
-    ):
-        bounds = pd.DataFrame({end: rows[f"{of} {end}"].astype(float).where(there) for end in ("from", "to")})
-        bounds = bounds.where(np.isfinite(bounds))  # one seed has no end
-        if bounds.notna().any(axis=None):
-            found[over] = bounds
-    return found
-
-
-# settings of benchmarks.attention of which one alone is changed -> label of its axis
+# settings of benchmarks.attention that were changed one at a time -> label of the axis
 SWEPT = {
-    "attention_factor": "attention's rate\n/ backbone's",
-    "attention_start": "attention's start",
+    "attention_factor": "learning rate of the\nattention / backbone",
+    "attention_start": "initialisation of\nthe attention",
     "momentum": "momentum\n(first beta of AdamW)",
     "epochs": "epochs",
     "crop": "crop (pixels)",
 }
+SWEPT_MEASURES = {"weight 1": "weight of scale 1", "val mAP (%)": "val mAP (%)", "map mIoU (%)": "mIoU of the maps (%)"}
 
 
-def swept(rows: pd.DataFrame) -> Figure:
-    """Weight of scale 1, mAP and maps of ``benchmarks.attention``: one column a setting of ``SWEPT``, one line a data set.
-
-    A ring marks the default; whiskers are the spread of the weight between the pixels of an image.
-    """
-    measures = {"weight 1": "weight of scale 1", "val mAP (%)": "val mAP (%)", "map mIoU (%)": "mIoU of the maps (%)"}
-    figure, axes = plt.subplots(len(measures), len(SWEPT), figsize=(10, 6.3), sharex="col", sharey="row")
+def attention_settings(rows: pd.DataFrame) -> Figure:
+    """Draw weight of scale 1, mAP and map mIoU of ``benchmarks.attention``: one column a setting of ``SWEPT``, one line a
+    data set. A ring marks the default. Whiskers are the standard deviation of the weight between the pixels of an image."""
+    figure, axes = _panels(len(SWEPT_MEASURES), len(SWEPT), (10, 6.3), sharex="col", sharey="row")
+    colours = dict(zip(rows["data"].unique(), SERIES))
     for column, (setting, label) in zip(axes.T, SWEPT.items()):
         alone = rows[rows["change"].str.fullmatch(f"default|{setting} = [^,]*")].sort_values(setting)
-        places = {value: place for place, value in enumerate(alone[setting].unique())}
+        ticks = {value: place for place, value in enumerate(alone[setting].unique())}
         for data, shown in alone.groupby("data", sort=False):
-            x, base = shown[setting].map(places), shown["change"] == "default"
-            for axis, measure in zip(column, measures):
+            x, default = shown[setting].map(ticks), shown["change"] == "default"
+            for axis, measure in zip(column, SWEPT_MEASURES):
                 spread = shown["spread 1"] if measure == "weight 1" else None
-                colour = SERIES[list(rows["data"].unique()).index(data)]  # the same in each column
-                axis.errorbar(x, shown[measure], spread, marker="o", capsize=3, color=colour, label=data)
-                axis.plot(x[base], shown[measure][base], "o", color="white", markersize=3, zorder=3)
-        ticks = [value if isinstance(value, str) else f"{value:g}" for value in places]
-        column[-1].set_xticks(list(places.values()), ticks, fontsize=8)
+                axis.errorbar(x, shown[measure], spread, marker="o", capsize=3, color=colours[data], label=data)
+                axis.plot(x[default], shown[measure][default], "o", color="white", markersize=3, zorder=3)
+        names = [value if isinstance(value, str) else f"{value:g}" for value in ticks]
+        column[-1].set_xticks(list(ticks.values()), names, fontsize=8)
         column[-1].set_xlabel(label, fontsize=9)
-    for axis, label in zip(axes[:, 0], measures.values()):
+    for axis, label in zip(axes[:, 0], SWEPT_MEASURES.values()):
         axis.set_ylabel(label)
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), frameon=False, ncols=2, loc="outside upper center")
-    plt.close(figure)
+    _legend_above(figure, axes[0, 0], 2)
     return figure
-
-
-def percent(values: dict[str, Any], digits: int = 1) -> pd.DataFrame:
-    """A column of percentages from shares in 0..1."""
-    return pd.DataFrame({"%": {name: round(100 * value, digits) for name, value in values.items()}})

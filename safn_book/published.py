@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+
+from safn.data import VOC_CLASSES
 
 FOLDER = Path(__file__).resolve().parent.parent / "book" / "published"
 PAPER = "Xu et al., Scale-Aware Feature Network for Weakly Supervised Semantic Segmentation"
@@ -37,11 +40,10 @@ def table(number: int) -> pd.DataFrame:
     return frame
 
 
-def peers() -> pd.DataFrame:
-    """mIoU (%) of localization maps and pseudo labels on VOC 2012 train, as other projects publish them; NaN: unknown."""
-    frame = pd.read_csv(FOLDER / "peers.csv")
-    frame.attrs = {
-        "caption": "mIoU (%) on VOC 2012 train, as published by each project",
-        "source": "each project",
-    }
-    return frame
+def is_voc(parameters: dict[str, Any], classes: list[str]) -> bool:
+    """Whether numbers of a data set can stand beside those of the paper: photographs with VOC's classes.
+
+    Args:
+        parameters: of stage 00. Its emoji scenes have no ``data_folder``.
+    """
+    return bool(parameters["data_folder"]) and classes == VOC_CLASSES

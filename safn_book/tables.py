@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,12 +21,14 @@ def short_name(configuration: str) -> str:
     """Name a configuration in words: ``SAFN, 3 scales``, ``baseline, 1 scale``, ``fully supervised``.
 
     Args:
-        configuration: a run name without its seed. A text of another form is returned as it is.
+        configuration: a run name without its seed, or an aggregation. Another text is returned as it is.
 
     Example:
         >>> short_name("max_1-0.75-0.5"), short_name("attention_1+maps")
         ('max pooling, 3 scales', 'baseline, 1 scale, labels from maps only')
     """
+    if configuration in METHODS:
+        return METHODS[configuration]
     try:
         run = RunName.parse_configuration(configuration)
     except ValueError:
@@ -52,7 +55,7 @@ def phrase(configuration: str) -> str:
 def with_short_names(table: pd.DataFrame) -> pd.DataFrame:
     """Replace configurations by short names in the index and in the column names of a table. Where two would be alike,
     such as two sets of three scales, the configurations stay."""
-    renamed = table.rename(index=short_name, columns=short_name)
+    renamed = table.rename(index=short_name, columns=short_name).rename_axis(None)
     return renamed if renamed.index.is_unique and renamed.columns.is_unique else table
 
 
@@ -90,6 +93,14 @@ def show(table: pd.DataFrame, caption: str = "", digits: int = 1, best: Iterable
         the styled table. An index of consecutive numbers is hidden.
     """
     fractions = table.select_dtypes("float").columns
-    styled = table.style.format(number, subset=fractions, digits=digits).format(na_rep=MISSING)
+    others = table.columns.difference(fractions)
+    styled = table.style.format(partial(number, digits=digits), subset=fractions).format(na_rep=MISSING, subset=others)
     styled = styled.highlight_max(list(best), props="font-weight: bold").set_caption(caption)
+    styled = styled.format_index(escape="html", axis=0).format_index(escape="html", axis=1)  # names such as "< 10 %"
+    styled = styled.set_table_attributes('class="dataframe"')  # as pandas does where a table has no style
     return styled.hide(axis="index") if isinstance(table.index, pd.RangeIndex) else styled
+
+
+def percent(shares: dict[str, float], caption: str = "") -> Styler:
+    """Style shares in 0..1 as one column of percentages."""
+    return show(100 * pd.DataFrame({"%": pd.Series(shares, dtype=float)}), caption)

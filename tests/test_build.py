@@ -1,13 +1,22 @@
-"""The book builds from executed notebooks, opens without internet, and refuses notebooks with faults."""
+"""The book builds from executed notebooks, opens without internet, and refuses notebooks with faults. Its report pages show
+the numbers of ``results/``."""
 
 from __future__ import annotations
 
 import json
+import re
+from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from safn_book import build
+from safn_book.run_names import Stage
+from safn_book.tables import phrase
+
+RESULTS = build.ROOT / "results"
 
 PROGRESS = [{"output_type": "stream", "name": "stdout", "text": t} for t in ("\r 10%", "\r100%\n", "finished\n")]
 
@@ -21,6 +30,10 @@ def code_cell(source="1 + 1", outputs=(), count=1):
         "execution_count": count,
         "outputs": list(outputs),
     }
+
+
+INJECTED = code_cell('runs = "/home/me/runs"', count=2)
+INJECTED["metadata"]["tags"] = ["injected-parameters"]
 
 
 def write_notebook(path: Path, *cells, title="Chapter", **papermill) -> Path:
@@ -44,11 +57,11 @@ def write_notebook(path: Path, *cells, title="Chapter", **papermill) -> Path:
 def make_runs(root: Path) -> tuple[Path, dict[str, Path]]:
     """A run of every stage but 08, each with a record and an executed notebook."""
     runs, chapters = root / "runs" / "tiny", {}
-    for stage, title in build.TITLES.items():
-        if stage == "08_aggregation":
+    for stage in Stage:
+        if stage is Stage.AGGREGATION:
             continue
         path = runs / "executed" / stage / "main.ipynb"
-        chapters[stage] = write_notebook(path, code_cell(outputs=PROGRESS), title=title)
+        chapters[stage] = write_notebook(path, INJECTED, code_cell(outputs=PROGRESS), title=stage.title)
         folder = runs / stage / "main"
         folder.mkdir(parents=True)
         record = {"stage": stage, "run": "main", "fingerprint": stage[:2] * 8, "inputs": {}, "seconds": 60}
@@ -57,50 +70,226 @@ def make_runs(root: Path) -> tuple[Path, dict[str, Path]]:
 
 
 @pytest.fixture(scope="module")
-def html(tmp_path_factory) -> Path:
+def runs_and_html(tmp_path_factory) -> tuple[Path, Path]:
+    """A folder of runs and the book that is built from it."""
     root = tmp_path_factory.mktemp("book")
     runs, chapters = make_runs(root)
-    return build.build(runs, chapters, root / "out").parent
+    jobs = [(stage, "main") for stage in chapters]
+    return runs, build.build(runs, chapters, root / "out", jobs).parent
+
+
+@pytest.fixture(scope="module")
+def html(runs_and_html) -> Path:
+    return runs_and_html[1]
+
+
+def text_of(html: Path, page: str) -> str:
+    return (html / f"{page}.html").read_text()
+
+
+# The built pages
 
 
 def test_every_chapter_is_built_from_its_executed_notebook(html):
-    for stage, title in build.TITLES.items():
-        page = (html / "notebooks" / f"{stage}.html").read_text()
-        assert title in page
-        assert ("finished" in page) == (stage != "08_aggregation")
-    assert "does not run this stage" in (html / "notebooks" / "08_aggregation.html").read_text()
+    for stage in Stage:
+        page = text_of(html, f"notebooks/{stage}")
+        assert ("finished" in page) == (stage is not Stage.AGGREGATION)
+    page = text_of(html, "notebooks/08_aggregation")
+    assert "papermill 08_aggregation.ipynb" in page and "results.differences" in page
+
+
+class Resources(HTMLParser):
+    """The addresses that a page loads by itself (links to follow are not among them)."""
+
+    FOLLOWED = ("canonical", "next", "prev", "search", "author", "license", "index")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag, attrs):
+        values = {name: value or "" for name, value in attrs}
+        if tag == "link" and values.get("rel") not in self.FOLLOWED:
+            self.found.append(values.get("href", ""))
+        elif tag != "a":
+            self.found += [values[name] for name in ("src", "srcset", "data", "poster") if name in values]
+
+
+def external_resources(html: Path) -> list[str]:
+    """Scripts, styles, fonts and pictures that built pages fetch from elsewhere, as ``page: address``."""
+    found = []
+    for path in sorted(html.rglob("*.html")):
+        parser = Resources()
+        parser.feed(path.read_text())
+        found += [f"{path.relative_to(html)}: {a}" for a in parser.found if re.match(r"(https?:)?//", a)]
+    for path in sorted(html.rglob("*.css")):
+        addresses = re.findall(r"(?:url\(|@import)\s*[\"']?((?:https?:)?//[^\"')\s;]+)", path.read_text())
+        found += [f"{path.relative_to(html)}: {a}" for a in addresses]
+    return found
 
 
 def test_built_pages_load_nothing_from_elsewhere_and_formulas_come_from_a_local_file(html):
-    assert build.external_resources(html) == []
-    page = (html / "book" / "method.html").read_text()
-    assert "_static/mathjax/tex-svg-full.js" in page
+    assert external_resources(html) == []
+    assert "_static/mathjax/tex-svg-full.js" in text_of(html, "book/method")
     assert (html / "_static" / "mathjax" / "tex-svg-full.js").stat().st_size < 3_000_000
     assert not [p for p in html.rglob("*.html") if "thebe" in p.read_text() or "require.min.js" in p.read_text()]
 
 
-def test_first_page_names_the_profile_and_the_run(html):
-    page = (html / "book" / "index.html").read_text()
-    assert "tiny" in page and "main" in page
-    assert "book/index.html" in (html / "index.html").read_text()
-
-
-def test_paper_to_code_leads_to_the_code(html):
-    assert (
-        'href="code/safn_maps.html#code-safn-maps-localization-maps"'
-        in (html / "book" / "paper_to_code.html").read_text()
+def test_resources_from_elsewhere_are_found_and_links_are_not(tmp_path):
+    (tmp_path / "a.html").write_text(
+        '<a href="https://x.org">x</a><script src="https://x.org/a.js"></script><link rel="stylesheet" href="//x.org/b.css">'
+        '<img src="c.png"><link rel="canonical" href="https://x.org/">'
     )
-    assert 'id="code-safn-maps-localization-maps"' in (html / "book" / "code" / "safn_maps.html").read_text()
+    (tmp_path / "d.css").write_text("@font-face {src: url('https://x.org/e.woff2')} a {background: url(f.png)}")
+    assert external_resources(tmp_path) == [
+        "a.html: https://x.org/a.js",
+        "a.html: //x.org/b.css",
+        "d.css: https://x.org/e.woff2",
+    ]
+
+
+def test_first_page_and_records_name_the_profile_and_its_runs(html):
+    assert "the profile tiny. Its 11 runs took 11 minutes" in text_of(html, "book/index")
+    assert "03030303" in text_of(html, "notebooks/15_records")
+    assert "book/index.html" in text_of(html, "index")
+
+
+def test_no_page_shows_an_injected_parameter_or_a_folder_of_the_machine(runs_and_html):
+    runs, html = runs_and_html
+    pages = [path for path in html.rglob("*.html") if "_modules" not in path.parts]
+    assert not [path.name for path in pages if str(runs.parent) in path.read_text() or "/home/me" in path.read_text()]
+
+
+def test_paper_to_code_leads_to_the_description_and_to_the_source(html):
+    assert 'href="api_safn.html#safn.maps.localization_maps"' in text_of(html, "book/paper_to_code")
+    assert '_modules/safn/maps.html#localization_maps"' in text_of(html, "book/api_safn")
+    assert "localization_maps" in text_of(html, "_modules/safn/maps")
+
+
+@pytest.mark.parametrize("package", ["safn", "safn_book"])
+def test_every_public_module_is_described(package):
+    page = (build.ROOT / "book" / f"api_{package}.md").read_text()
+    described = set(re.findall(r"automodule:: (\S+)", page))
+    files = [path.relative_to(build.ROOT).with_suffix("") for path in (build.ROOT / package).rglob("*.py")]
+    assert {".".join(file.parts) for file in files if not file.name.startswith("_")} == described
+
+
+def test_settings_that_paper_to_code_names_are_in_the_profile():
+    names = set(re.findall(r"[|,] `(\w+)`(?= [|,]|,)", (build.ROOT / "book" / "paper_to_code.md").read_text()))
+    profile = (build.ROOT / "profiles" / "paper.yaml").read_text()
+    assert len(names) > 8 and {name for name in names if not re.search(rf"\b{name}:", profile)} == set()
 
 
 def test_of_a_progress_line_only_the_last_state_is_shown(html):
-    page = (html / "notebooks" / "03_train_safn.html").read_text()
+    page = text_of(html, "notebooks/03_train_safn")
     assert "100%" in page and "10%" not in page.replace("100%", "")
 
 
-def test_provenance_lists_every_run(html):
-    page = (html / "book" / "provenance.html").read_text()
-    assert "11 runs took 11 minutes" in page and "03030303" in page
+# The numbers of the report pages
+
+
+def glued(runs: Path, page: str) -> dict[str, str]:
+    """The texts that an executed notebook glues, by name."""
+    notebook = json.loads((runs / "executed" / "reports" / f"{page}.ipynb").read_text())
+    outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", [])]
+    found = {}
+    for output in outputs:
+        name = output.get("metadata", {}).get("scrapbook", {}).get("name")
+        if name:
+            found[name] = "".join(next(v for k, v in output["data"].items() if k.endswith("text/plain"))).strip("'")
+    return found
+
+
+def records_of(name: str) -> dict[tuple[str, str], dict]:
+    return {(r["stage"], r["run"]): r for r in json.loads((RESULTS / f"{name}.json").read_text())}
+
+
+@pytest.mark.parametrize("page, name", [("12_what_we_learned", "evidence"), ("emoji_results", "evidence-emoji")])
+def test_conclusions_follow_from_the_intervals(runs_and_html, page, name):
+    records, texts, main = records_of(name), glued(runs_and_html[0], page), "attention_1-0.75-0.5"
+    rows = [row for stage in ("08_aggregation", "09_scales") for row in records[stage, "default"]["differences"]]
+    kinds = {"are significantly better": set(), "are significantly worse": set(), "do not differ significantly": set()}
+    for row in (row for row in rows if row["measure"] == "maps" and main in (row["first"], row["second"])):
+        sign = 1 if row["first"] == main else -1
+        low, high = sorted((sign * row["all_from"], sign * row["all_to"]))
+        other = row["second"] if sign == 1 else row["first"]
+        maps = [
+            [records["04_localization_maps", f"{c}_seed{s}"]["metrics"]["map_miou"] for s in range(3)]
+            for c in (main, other)
+        ]
+        assert sign * row["points"] == pytest.approx(100 * np.subtract(*maps).mean())
+        kind = (
+            "do not differ"
+            if low <= 0 <= high
+            else "are significantly better"
+            if low > 0
+            else "are significantly worse"
+        )
+        next(names for words, names in kinds.items() if words.startswith(kind)).add(phrase(other))
+    for sentence in texts["maps"].split(". "):
+        (words,) = [words for words in kinds if words in sentence]
+        assert {name for name in kinds[words] if name in sentence} == kinds.pop(words)
+    assert not any(kinds.values())
+
+
+@pytest.mark.parametrize("page, name", [("12_what_we_learned", "evidence"), ("emoji_results", "evidence-emoji")])
+def test_weights_and_saliency_are_said_with_the_recorded_numbers(runs_and_html, page, name):
+    records, texts = records_of(name), glued(runs_and_html[0], page)
+    changes = [r["difference"] for r in records["09_scales", "default"]["replaced"] if r["weights"] == "their mean"]
+    assert f"by {np.mean(changes):.2f} points".replace("-", "−") in texts["weights"]
+    scores = {
+        control: records["05_pseudo_ground_truth", f"attention_1-0.75-0.5_seed0{control}"]["metrics"][
+            "pseudo_miou_background"
+        ]
+        for control in ("", "+saliency", "+maps")
+    }
+    for control in ("+saliency", "+maps"):
+        assert f"{100 * (scores[control] - scores['']):.1f} points".replace("-", "−") in texts["saliency"]
+
+
+def test_attention_speed_and_records_show_recorded_numbers(runs_and_html):
+    runs, html = runs_and_html
+    rows = pd.read_csv(RESULTS / "attention.csv").set_index(["images", "change"])
+    texts = glued(runs, "13_attention")
+    assert float(texts["emoji_epochs_12_weight"]) == rows.loc[(320, "epochs = 12"), "weight 1"]
+    assert float(texts["photos_crop_320_spread"]) == rows.loc[(200, "crop = 320"), "spread 1"]
+    hours = json.loads((RESULTS / "smoke.json").read_text())["estimate"]["gpu_hours"]
+    assert glued(runs, "14_speed")["gpu_hours"] == f"{hours:.0f}"
+    texts = glued(runs, "15_records")
+    best = records_of("voc-subset")["07_evaluate", "attention_1-0.75-0.5_seed0"]["metrics"]["val_miou_crf"]
+    assert float(texts["best"]) == pytest.approx(100 * best)
+    gain = {row["what"]: row["points"] for row in json.loads((RESULTS / "choices.json").read_text())["rows"]}
+    assert float(texts["six_views_drop_points"]) == gain["six views, drop"]
+    assert f"gain +{gain['six views, drop']:.1f}" in re.sub("<[^>]+>", "", text_of(html, "book/open_points"))
+
+
+def test_report_tables_hold_no_raw_values(runs_and_html):
+    for page in build.REPORTS:
+        notebook = json.loads((runs_and_html[0] / "executed" / "reports" / f"{Path(page).name}.ipynb").read_text())
+        tables = [
+            str(o["data"]["text/html"])
+            for c in notebook["cells"]
+            for o in c.get("outputs", [])
+            if "text/html" in o.get("data", {})
+        ]
+        cells = re.findall(r"<td[^>]*>(.*?)</td>", "".join(tables).replace("\\n", ""))
+        assert cells and not [cell for cell in cells if re.fullmatch(r"\s*(nan|-?inf|None|np\..*)\s*", cell)]
+
+
+def test_reports_run_again_only_where_they_or_what_they_read_have_changed(runs_and_html, monkeypatch):
+    runs, _ = runs_and_html
+    report = {"notebooks/14_speed": build.REPORTS["notebooks/14_speed"]}
+    monkeypatch.setattr(build, "REPORTS", report)
+    (executed,) = build.execute_reports(runs).values()
+    made = executed.stat().st_mtime_ns
+    build.execute_reports(runs)
+    assert executed.stat().st_mtime_ns == made
+    monkeypatch.setattr(build, "REPORTS", {"notebooks/14_speed": ("14_speed", {"gpu": "none.json"})})
+    build.execute_reports(runs)
+    assert executed.stat().st_mtime_ns > made
+
+
+# Refusals
 
 
 FAULTS = {
@@ -144,18 +333,18 @@ def test_build_refuses_all_faulty_notebooks_at_once_and_writes_nothing(tmp_path)
         "04_localization_maps/max.ipynb: missing",
     ):
         assert part in str(error.value)
-    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out").exists() and not (runs / "executed" / "reports").exists()
 
 
 def test_folder_with_other_files_is_not_replaced(tmp_path):
     (tmp_path / "thesis.txt").write_text("keep me")
     with pytest.raises(build.BookError, match="holds other files"):
-        build.collect(tmp_path, {}, tmp_path)
+        build.collect({}, {}, tmp_path)
     assert (tmp_path / "thesis.txt").exists()
 
 
 def test_a_build_that_was_killed_is_built_again(tmp_path, monkeypatch):
-    runs, chapters = make_runs(tmp_path)
+    _, chapters = make_runs(tmp_path)
     out = tmp_path / "out"
 
     def killed(*_, **__):
@@ -164,9 +353,9 @@ def test_a_build_that_was_killed_is_built_again(tmp_path, monkeypatch):
     for function in ("rmtree", "copytree"):  # while the earlier build is deleted, while the next is laid out
         monkeypatch.setattr(build.shutil, function, killed)
         with pytest.raises(KeyboardInterrupt):
-            build.collect(runs, chapters, out)
+            build.collect(chapters, {}, out)
         monkeypatch.undo()
-        build.collect(runs, chapters, out)
+        build.collect(chapters, {}, out)
         assert (out / "book" / "index.md").exists() and not out.with_name("out.old").exists()
 
 
@@ -177,19 +366,8 @@ def test_a_warning_of_the_build_fails_it_and_is_shown(tmp_path, monkeypatch):
     (root / "_config.yml").write_text("title: Tiny\n")
     (root / "_toc.yml").write_text("format: jb-book\nroot: book/index\nparts: [{chapters: [{file: book/more}]}]\n")
     (root / "book" / "more.md").write_text("# More\n")
+    (root / "profiles").mkdir()
     monkeypatch.setattr(build, "ROOT", root)
+    monkeypatch.setattr(build, "REPORTS", {})
     with pytest.raises(build.BookError, match="undefined label: 'nowhere'"):
         build.build(tmp_path / "runs", {}, tmp_path / "out")
-
-
-def test_resources_from_elsewhere_are_found_and_links_are_not(tmp_path):
-    (tmp_path / "a.html").write_text(
-        '<a href="https://x.org">x</a><script src="https://x.org/a.js"></script><link rel="stylesheet" href="//x.org/b.css">'
-        '<img src="c.png"><link rel="canonical" href="https://x.org/">'
-    )
-    (tmp_path / "d.css").write_text("@font-face {src: url('https://x.org/e.woff2')} a {background: url(f.png)}")
-    assert build.external_resources(tmp_path) == [
-        "a.html: https://x.org/a.js",
-        "a.html: //x.org/b.css",
-        "d.css: https://x.org/e.woff2",
-    ]

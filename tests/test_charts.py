@@ -37,10 +37,6 @@ def test_the_sweep_marks_the_best_threshold():
     assert [text.get_text() for text in axis.texts] == ["50.0 at 0.50", "30.0 at 1.00"]
 
 
-def test_percent_rounds():
-    assert charts.percent({"a": 0.12345, "b": 1}, 2)["%"].to_dict() == {"a": 12.35, "b": 100}
-
-
 def test_weights_by_size_have_a_line_a_run_and_scale_and_a_colour_a_scale():
     rows = [(run, scale, 0.01 * k, k, k + 1, k + 2) for run in "ab" for scale in ("1", "0.5") for k in (1, 50)]
     axis = charts.weights_by_size(pd.DataFrame(rows, columns=["run", "scale", "share", "from", "median", "to"])).axes[0]
@@ -51,9 +47,9 @@ def test_weights_by_size_have_a_line_a_run_and_scale_and_a_colour_a_scale():
 
 
 def test_each_run_is_a_dot_and_each_mean_a_line():
-    runs = pd.DataFrame({"configuration": ["a", "b", "a", "c"], "map_miou": [0.3, 0.5, 0.4, np.nan]})
+    runs = pd.DataFrame({"configuration": ["max_1-0.5", "b", "max_1-0.5", "c"], "map_miou": [0.3, 0.5, 0.4, np.nan]})
     axis = charts.seeds(runs, {"map_miou": "maps"}).axes[0]
-    assert [label.get_text() for label in axis.get_yticklabels()] == ["c", "b", "a"]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["c", "b", "max pooling, 2 scales"]
     dots = {tuple(np.round(line.get_xdata(), 3)) for line in axis.lines if line.get_linestyle() == "None"}
     means = [line.get_xdata()[0] for line in axis.lines if line.get_linestyle() != "None"]
     assert dots == {(), (50.0,), (30.0, 40.0)} and means == pytest.approx([50, 35])
@@ -75,7 +71,7 @@ def test_each_setting_is_swept_in_a_column_with_a_line_a_data_set():
         50,
         [1, 2, 3, 4, 5],
     )
-    figure = charts.swept(table)
+    figure = charts.attention_settings(table)
     maps = figure.axes[10:]
     ticks = [[tick.get_text() for tick in axis.get_xticklabels()] for axis in maps]
     assert ticks == [["0.1", "1"], ["zero"], ["0.9"], ["3", "6"], ["128", "224"]]
@@ -95,25 +91,42 @@ def test_the_sensitivity_has_a_panel_a_threshold_and_marks_what_was_set():
     assert ignored.get_ylabel() == "ignored (%)"
 
 
-def test_a_difference_is_a_dot_with_two_intervals_and_one_seed_has_no_wide_one():
-    row = {"measure": "maps", "points": 1.5, "images from": 1.0, "images to": 2.0, "all from": -1.0, "all to": 4.0}
-    alone = row | {"measure": "val", "all from": None, "all to": None}
-    figure = charts.differences(
-        pd.DataFrame([row | {"difference": "a"}, row | {"difference": "b"}, alone | {"difference": "b"}])
-    )
+ROW = {"measure": "maps", "first": "a", "second": "b", "points": 1.5, "images_from": 1.0, "images_to": 2.0}
+ROW |= {"all_from": -1.0, "all_to": 4.0}
+
+
+def lines(axis) -> list[list[list[float]]]:
+    """The ends of the intervals of a panel."""
+    return [collection.get_segments()[0].tolist() for collection in axis.collections]
+
+
+def labels(figure) -> list[str]:
+    return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+
+
+def test_a_difference_is_a_dot_with_two_intervals():
+    other = ROW | {"second": "c", "points": -1.5}
+    figure = charts.differences(pd.DataFrame([ROW, other, ROW | {"measure": "segmentation_crf"}]))
     left, right = figure.axes
-    assert [text.get_text() for text in left.get_yticklabels()] == ["a", "b"]
-    narrow, wide = left.collections
-    np.testing.assert_array_equal(wide.get_segments(), [[(-1, 1), (4, 1)], [(-1, 0), (4, 0)]])
-    np.testing.assert_array_equal(narrow.get_segments(), [[(1, 1), (2, 1)], [(1, 0), (2, 0)]])
-    assert np.isnan(right.lines[-1].get_xdata()[0]) and right.lines[-1].get_xdata()[1] == 1.5
-    assert not right.collections[1].get_segments()[-1].size
-    uncounted = row | {"difference": "a", "images from": None, "images to": None}
-    (legend,) = charts.differences(pd.DataFrame([uncounted])).legends
-    assert [text.get_text() for text in legend.get_texts()] == ["95 %, seeds"]
-    figure = charts.differences(pd.DataFrame([uncounted, alone | {"difference": "a"}]))
-    images, seeds = figure.axes[0].collections
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["95 %, images", "95 %, seeds"]
-    assert seeds.get_segments()[0].tolist() == [[-1, 0], [4, 0]] and not images.get_segments()[0].size
-    endless = row | {"difference": "a", "all from": -np.inf, "all to": np.inf}
-    assert list(charts.intervals(pd.DataFrame([endless]))) == ["images"]
+    assert [text.get_text() for text in left.get_yticklabels()] == ["a − c", "a − b"]
+    assert lines(left) == [[[1, 1], [2, 1]], [[-1, 1], [4, 1]], [[1, 0], [2, 0]], [[-1, 0], [4, 0]]]
+    assert [line.get_xydata().tolist() for line in left.lines[1:]] == [[[1.5, 1]], [[-1.5, 0]]]
+    assert len(lines(right)) == 2 and labels(figure) == ["95 %, images", "95 %, images and seeds"]
+
+
+def test_one_seed_has_no_interval_over_seeds_and_no_counts_have_none_over_images():
+    nothing = dict.fromkeys(("images_from", "images_to", "all_from", "all_to"))
+    one_seed = ROW | {"all_from": None, "all_to": None}
+    no_counts = ROW | {"images_from": None, "images_to": None}
+    for row, expected in ((one_seed, ["95 %, images"]), (no_counts, ["95 %, seeds"]), (ROW | nothing, [])):
+        figure = charts.differences(pd.DataFrame([row]))
+        assert labels(figure) == expected and len(lines(figure.axes[0])) == len(expected)
+
+
+def test_only_a_call_changes_the_style():
+    import matplotlib as mpl
+
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        charts.use_style()
+        assert not mpl.rcParams["axes.spines.top"]

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pandas as pd
 import pytest
 import tiny
@@ -17,21 +15,19 @@ def small(monkeypatch):
     monkeypatch.setitem(backbones.BACKBONES, "tiny", tiny.backbone())
 
 
-def parameters(**changed) -> SimpleNamespace:
-    p = {**tiny.SETTINGS, "backbone": "tiny", "scales": (1, 0.5), "freeze": 0, "crop": 64, "batch_size": 2}
-    return SimpleNamespace(**{**p, **changed})
+WORKLOAD = cost.Workload("tiny", num_classes=3, scales=(1, 0.5), crop=64, batch_size=2)
 
 
 def test_each_aggregation_is_measured_in_turn_and_the_first_turn_does_not_count(monkeypatch):
     calls, networks = [], []
 
-    def seconds(call):
-        calls.append(call)
+    def seconds(call, *arguments):
+        calls.append((call, arguments))
         return 9.0 if len(calls) <= 6 else len(calls) / 1000  # the first turn is slow: it is left out
 
     monkeypatch.setattr(cost, "seconds", seconds)
     monkeypatch.setattr(cost, "train_step", lambda network, *_: networks.append(network.aggregation))
-    measured, ratios = cost.measure(parameters(), 3, 2)
+    measured, ratios = cost.measure(WORKLOAD, 2)
     assert list(measured.index) == ["max", "avg", "attention"] and list(measured) == list(cost.COLUMNS) == list(ratios)
     # turn 1 begins with avg, turn 2 with attention: calls 7-12 and 13-18, training first, two images a step
     assert measured["training ms/img"].to_dict() == {
@@ -43,21 +39,21 @@ def test_each_aggregation_is_measured_in_turn_and_the_first_turn_does_not_count(
     assert ratios["training ms/img"].to_dict() == {
         "max": pytest.approx((11 / 7 + 15 / 17) / 2), "avg": 1, "attention": pytest.approx((9 / 7 + 13 / 17) / 2),
     }  # fmt: skip
-    for call in calls[::2]:
-        call()
+    for call, arguments in calls[::2]:
+        call(*arguments)
     assert networks == ["max", "avg", "attention", "avg", "attention", "max", "attention", "max", "avg"]
 
 
 def test_a_step_trains_and_an_extraction_does_not():
-    measured, _ = cost.measure(parameters(), 3, 1)
+    measured, _ = cost.measure(WORKLOAD, 1)
     assert (measured > 0).all().all()
     assert measured.loc["attention", "MB"] > measured.loc["avg", "MB"]  # it has more weights and keeps more
-    p, images, labels = parameters(), torch.rand(2, 3, 64, 64), torch.ones(2, 3)
-    network = cost.SAFN("tiny", 3, (1, 0.5), "attention", weights="none", attention_start="random")
+    images, labels = torch.rand(2, 3, 64, 64), torch.ones(2, 3)
+    network = WORKLOAD.network("attention")
     before = {k: v.clone() for k, v in network.state_dict().items()}
-    cost.extract(network, images, labels)
+    cost.extract_maps(network, images, labels)
     assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
-    cost.train_step(network, cost._optimizer(network, p), images, labels)
+    cost.train_step(network, cost.optimizer_of(network), images, labels)
     assert not any(torch.equal(v, before[k]) for k, v in network.state_dict().items())
 
 
@@ -80,7 +76,8 @@ def test_memory_by_hand():
 
 
 def test_ratios_stand_beside_the_published_ones():
-    measured = pd.DataFrame([[10.0, 4, 100], [8, 4, 50], [12, 6, 60]], ["max", "avg", "attention"], cost.COLUMNS)
-    table = cost.beside(measured, measured / 3)
-    assert table["this run"].equals(measured) and table["ratio to avg"].loc["max"].tolist() == [3.333, 1.333, 33.333]
-    assert table["ratio, published"].loc["attention"].tolist() == [1.011, 1.017, 1.004]  # 44.3 / 43.8, ...
+    ratios = pd.DataFrame([[1.25, 1, 2], [1, 1, 1], [1.5, 1.5, 1.2]], ["max", "avg", "attention"], cost.COLUMNS)
+    row = cost.ratios_beside_paper(ratios).loc["attention"]
+    paper = {"training, paper": 44.3 / 43.8, "maps, paper": 47.6 / 46.8, "memory, paper": 3475 / 3461}
+    assert row[list(paper)].to_dict() == pytest.approx(paper, abs=0.001)
+    assert row[["training, this run", "maps, this run", "memory, this run"]].to_list() == [1.5, 1.5, 1.2]

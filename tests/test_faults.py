@@ -23,7 +23,7 @@ from safn import backbones, data, evaluation, files, inference, loading, map_fil
 from safn.data import VOCFolder, load_mask
 from safn.datasets import voc_server
 from safn.network import SAFN
-from safn_book import build, pages, stages, workflow
+from safn_book import build, stages, workflow
 
 ROOT = Path(__file__).resolve().parent.parent
 CASES = {
@@ -75,14 +75,6 @@ def test_the_recorded_table_is_that_of_these_tests():
     recorded = [(row["fault"], row["how it was provoked"]) for row in rows]
     assert recorded == [tuple(a[1:]) for a, _ in sorted(marked().values())], "run make faults"
     assert not [row["fault"] for row in rows if row["what happened"] in ("failed", "skipped")]
-
-
-def test_the_page_shows_the_recorded_table(tmp_path):
-    table = tmp_path / "faults.csv"
-    assert "make faults" in pages.faults(table)
-    table.write_text('fault,how it was provoked,what happened,what was lost\nfull,"8 MB, filled",a|<b>,nothing\n')
-    assert "| full | 8 MB, filled | a\\|\\<b> | nothing |" in pages.faults(table)
-    assert "generated/faults.md" in (ROOT / "book" / "faults.md").read_text()
 
 
 @pytest.fixture(autouse=True)

@@ -11,11 +11,15 @@ from safn import files
 from safn.data import DataError
 from safn.evaluation import save_counts
 from safn.metrics import mean_iou
-from safn_book import published, results, stages
+from safn_book import results, stages
+from safn_book.results import Verdict
+
+ATTENTION, MAX = "attention_1-0.5", "max_1-0.5"
 
 
-def counts(diagonal: list[int], images: int = 6) -> np.ndarray:
-    """The same counts for each image: class k right ``diagonal[k]`` times of 10, else called background."""
+def counts(correct: int, images: int = 6) -> np.ndarray:
+    """Confusion counts of equal images: of 10 pixels of each of two classes so many are right, the others background."""
+    diagonal = [10, correct, correct]
     one = np.zeros((3, 4), np.int64)
     for k, right in enumerate(diagonal):
         one[k, k] += right
@@ -23,233 +27,227 @@ def counts(diagonal: list[int], images: int = 6) -> np.ndarray:
     return np.repeat(one[None], images, 0)
 
 
-@pytest.fixture
-def runs(tmp_path):
-    for run, diagonal in (("attention_1-0.5_seed0", [10, 8, 8]), ("max_1-0.5_seed0", [10, 5, 5])):
-        for stage, metrics in (
-            ("03_train_safn", {"val_mAP": 0.5}),
-            ("07_evaluate", {"val_miou_multi": diagonal[1] / 10}),
-        ):
-            work = stages.begin(tmp_path, stage, run, {"seed": 0, "runs": str(tmp_path)})
-            if stage == "07_evaluate":
-                save_counts(work.folder / "counts_multi.npz", counts(diagonal))
-            work.finish(metrics, supervision="pseudo")
-    return tmp_path
+def miou(correct: int) -> float:
+    """The mIoU of ``counts`` in percent, by hand: background 10 / (10 + missed), classes correct / 10."""
+    return 100 * (10 / (10 + 2 * (10 - correct)) + correct / 10 + correct / 10) / 3
 
 
-def test_collect_gives_one_row_a_run_with_the_metrics_of_its_stages(runs):
-    table, ends = results.collect(runs, ["attention_1-0.5_seed0", "max_1-0.5_seed0"])
-    assert list(table["aggregation"]) == ["attention", "max"] and list(table["scales"]) == ["1-0.5", "1-0.5"]
-    assert list(table["val_miou_multi"]) == [0.8, 0.5] and list(table["val_mAP"]) == [0.5, 0.5]
-    assert [end.folder.name for end in ends] == ["attention_1-0.5_seed0", "max_1-0.5_seed0"]
+def finish(folder, stage, run, metrics=None, parameters=None, **more):
+    return stages.begin(folder, stage, run, parameters or {"seed": 0}).finish(metrics or {}, **more)
 
 
-def miou(right: int) -> float:
-    """By hand: background 10 / (10 + missed), objects right / 10."""
-    return 100 * np.mean([10 / (10 + 2 * (10 - right)), right / 10, right / 10])
+def evaluate(folder, run, correct, images=6):
+    """A run that was evaluated, but whose maps no mask could score."""
+    finish(folder, "04_localization_maps", run)
+    work = stages.begin(folder, "07_evaluate", run, {"seed": 0})
+    save_counts(work.folder / "counts_multi.npz", counts(correct, images))
+    sizes = {"val_iou_multi small (< 10 %)": None, "val_iou_multi large (> 30 %)": correct / 10}
+    work.finish({"val_miou_multi": miou(correct) / 100, **sizes})
 
 
-def of_seeds(runs, attention: list[int], maximum: list[int], images: int = 6):
-    """Runs of some seeds, each right in so many of 10 pixels an object class in every image."""
+def compared(folder, attention: list[int], pooled: list[int], images: int = 6) -> results.Runs:
+    """Runs of both configurations, one a seed."""
     names = []
-    for name, seeds in (("attention_1-0.5", attention), ("max_1-0.5", maximum)):
-        for seed, right in enumerate(seeds):
-            names.append(f"{name}_seed{seed}")
-            work = stages.begin(runs, "07_evaluate", names[-1], {"seed": seed})
-            save_counts(work.folder / "counts_multi.npz", counts([10, right, right], images))
-            sizes = {"val_iou_multi small (< 10 %)": None, "val_iou_multi large (> 30 %)": right / 10}
-            work.finish({"val_miou_multi": miou(right) / 100, **sizes}, supervision="pseudo")
-            work = stages.begin(runs, "04_localization_maps", names[-1], {"seed": seed})
-            save_counts(work.folder / "counts.npz", counts([10, right, right], 0))  # no masks: nothing to compare
-            work.finish({})
-            stages.begin(runs, "05_pseudo_ground_truth", names[-1], {"seed": seed}).finish({})
-    return results.collect(runs, names)[0]
+    for configuration, seeds in ((ATTENTION, attention), (MAX, pooled)):
+        for seed, correct in enumerate(seeds):
+            names.append(f"{configuration}_seed{seed}")
+            evaluate(folder, names[-1], correct, images)
+    return results.load_runs(folder, names)
 
 
-def test_differences_of_equal_images_have_no_spread_over_images(tmp_path):
-    rows = results.differences(tmp_path, of_seeds(tmp_path, [8], [5]), "aggregation", draws=20)
-    (row,) = rows.to_dict("records")
-    assert row["measure"] == "segmentation, multiple scales" and row["difference"] == "attention - max"
-    assert row["points"] == pytest.approx(row["images from"]) == pytest.approx(row["images to"])
-    assert row["points"] == pytest.approx(miou(8) - miou(5))
-    assert np.isinf(row["all from"]) and np.isinf(row["all to"])  # one seed says nothing of another
-    assert row["what can be told"] == "nothing: fewer than three seeds"
+def difference(runs: results.Runs, draws: int = 20) -> dict:
+    (row,) = results.differences(runs, "aggregation", draws).to_dict("records")
+    return row
 
 
-def test_the_interval_over_seeds_is_that_of_student(tmp_path):
-    rows = results.differences(tmp_path, of_seeds(tmp_path, [8, 9, 7], [5, 5, 5]), "aggregation", draws=20)
-    (row,) = rows.to_dict("records")
-    each = np.array([miou(8), miou(9), miou(7)]) - miou(5)
-    half = 4.302653 * each.std(ddof=1) / np.sqrt(3)  # t of 2 degrees of freedom, from a printed table
-    assert row["each seed"] == ", ".join(f"{gap:+.1f}" for gap in each)
-    assert [row["all from"], row["all to"]] == pytest.approx([each.mean() - half, each.mean() + half])
-    assert row["what can be told"] == "attention is better"
-    swapped = of_seeds(tmp_path / "other", [5, 5, 5], [8, 9, 7])
-    assert results.differences(tmp_path / "other", swapped, "aggregation", 20)["what can be told"][0] == "max is better"
-    near = of_seeds(tmp_path / "near", [4, 6, 7], [5, 5, 5])
-    assert results.differences(tmp_path / "near", near, "aggregation", 20)["what can be told"][0] == "nothing"
+# --- one row a run
 
 
-def test_runs_of_one_seed_are_compared(tmp_path):
-    table = of_seeds(tmp_path, [8, 9, 7], [7, 4, 6])
-    each = [miou(8) - miou(7), miou(9) - miou(4), miou(7) - miou(6)]
-    (row,) = results.differences(tmp_path, table.iloc[[2, 0, 1, 4, 5, 3]], "aggregation", draws=20).to_dict("records")
-    assert row["each seed"] == ", ".join(f"{each[seed]:+.1f}" for seed in (2, 0, 1))
-    (row,) = results.differences(tmp_path, table.drop(index=4), "aggregation", draws=20).to_dict("records")
-    assert row["each seed"] == f"{each[0]:+.1f}, {each[2]:+.1f}"  # seed 1 is on one side alone
-    assert row["points"] == pytest.approx((each[0] + each[2]) / 2)
-    (sizes,) = results.by_size(table.drop(index=4), "aggregation").values()
-    assert sizes.loc["large (> 30 %)"].to_dict() == pytest.approx({"attention": 75, "max": 65})
-
-
-def test_runs_that_differ_in_more_than_what_is_compared_are_refused(tmp_path):
-    table = of_seeds(tmp_path, [8], [5])
-    for run, aggregation, epochs in (("attention_1-0.5_seed0", "attention", 6), ("max_1-0.5_seed0", "max", 8)):
-        given = {"aggregation": aggregation, "seed": 0, "epochs": epochs, "workers": epochs}
-        stages.begin(tmp_path, "03_train_safn", run, given).finish({})
-    with pytest.raises(DataError) as error:
-        results.differences(tmp_path, table, "aggregation", draws=20)
-    assert str(error.value).endswith("\n  - 03_train_safn/max_1-0.5_seed0: epochs 6 and 8")
-
-
-def test_nothing_is_told_of_runs_of_unlike_machines(tmp_path):
-    table = of_seeds(tmp_path, [8, 9, 7], [5, 5, 5])
-    for run in table["run"]:
-        stages.begin(tmp_path, "03_train_safn", run, {}).finish({})
-    told = lambda: results.differences(tmp_path, table, "aggregation", draws=20)["what can be told"].to_list()  # noqa: E731
-    assert told() == ["attention is better"]
-    path = tmp_path / "03_train_safn" / "max_1-0.5_seed1" / stages.RECORD
-    files.write_json(path, json.loads(path.read_text()) | {"machine": "another processor, 2 cores"})
-    assert told() == ["nothing: trained on unlike machines"]
-
-
-def test_a_run_without_segmentation_is_compared_by_its_maps_alone(tmp_path):
-    of_seeds(tmp_path, [8, 9, 7], [5, 5, 5])
-    for seed in (1, 2):
-        shutil.rmtree(tmp_path / "07_evaluate" / f"max_1-0.5_seed{seed}")
-    names = [f"{kind}_1-0.5_seed{seed}" for kind in ("attention", "max") for seed in (0, 1, 2)]
-    for run in names:
-        folder = tmp_path / "04_localization_maps" / run
-        save_counts(folder / "counts.npz", counts([10, 8, 8]))
-        record = json.loads((folder / stages.RECORD).read_text())
-        files.write_json(folder / stages.RECORD, record | {"metrics": {"map_miou": 0.8}})
-    table, ends = results.collect(tmp_path, names, "leave")
-    assert [end.folder.parent.name[:2] for end in ends] == ["07", "07", "07", "07", "05", "05"]
-    assert table["val_miou_multi"].isna().to_list() == [False] * 4 + [True] * 2
-    rows = results.differences(tmp_path, table, "aggregation", draws=20).set_index("measure")
-    assert rows.loc["maps", "each seed"] == "+0.0, +0.0, +0.0"
-    assert rows.loc["segmentation, multiple scales", "each seed"] == f"{miou(8) - miou(5):+.1f}"
-    assert rows.loc["segmentation, multiple scales", "what can be told"] == "nothing: fewer than three seeds"
-    sizes = results.by_size(table, "aggregation")["segmentation, multiple scales"]
-    assert sizes.loc["large (> 30 %)"].to_dict() == pytest.approx({"attention": 80, "max": 50})  # of seed 0 both
-
-
-def test_without_counts_the_interval_is_of_the_seeds_alone(tmp_path):
-    table = of_seeds(tmp_path, [8, 9, 7], [5, 5, 5])
-    (whole,) = results.differences(tmp_path, table, "aggregation", draws=20).to_dict("records")
-    (tmp_path / "07_evaluate" / "max_1-0.5_seed1" / "counts_multi.npz").unlink()
-    (row,) = results.differences(tmp_path, table, "aggregation", draws=20).to_dict("records")
-    assert np.isnan([row["images from"], row["images to"]]).all()
-    assert row["all from"] == pytest.approx(whole["all from"])  # images that are alike change nothing
-    assert row["points"] == whole["points"] and row["what can be told"] == "attention is better on these images"
-
-
-def test_other_images_widen_the_interval(tmp_path):
-    table = of_seeds(tmp_path, [8, 8, 8], [5, 5, 5], images=4)
-    path = tmp_path / "07_evaluate" / "attention_1-0.5_seed0" / "counts_multi.npz"
-    mixed = np.concatenate([counts([10, 8, 8], 2), counts([10, 2, 2], 2)])
-    save_counts(path, mixed)
-    table.loc[0, "val_miou_multi"] = mean_iou(mixed.sum(0))
-    (row,) = results.differences(tmp_path, table, "aggregation", draws=200).to_dict("records")
-    assert row["images from"] < row["points"] < row["images to"]
-    assert row["all from"] < row["images from"] and row["all to"] > row["images to"]
-
-
-def test_sizes_are_means_over_the_seeds(tmp_path):
-    table = of_seeds(tmp_path, [8, 6], [5, 5])
-    sizes = results.by_size(table, "aggregation")
-    assert list(sizes) == ["segmentation, multiple scales"]  # the maps have no masks to be scored against
-    large = sizes["segmentation, multiple scales"].loc["large (> 30 %)"]
-    assert large.to_dict() == pytest.approx({"attention": 70, "max": 50})
-    assert sizes["segmentation, multiple scales"].loc["small (< 10 %)"].isna().all()
-
-
-def test_over_seeds_gives_mean_and_standard_deviation():
-    table = pd.DataFrame({"aggregation": ["max", "max", "max", "avg"], "v": [0.1, 0.2, 0.3, 0.5], "seed": [0, 1, 2, 0]})
-    shown = results.over_seeds(table, "aggregation", ["v"])
-    assert shown.loc["max", "v"] == "20.0 ± 10.0" and shown.loc["avg", "v"] == "50.0"
-    assert "no order" in results.seeds_sentence(table.iloc[3:]) and "3 seeds" in results.seeds_sentence(table.iloc[:3])
-
-
-def test_each_column_of_the_overview_is_of_the_seeds_that_its_rows_share():
-    table = pd.DataFrame({"aggregation": ["max", "max", "avg"], "seed": [0, 1, 0], "val_mAP": [0.5, 0.7, 0.4]})
-    table = table.assign(**{c: float("nan") for c in results.OVERVIEW if c != "val_mAP"})
-    ours = results.overview(table.assign(map_miou=[0.1, 0.3, None]), "aggregation")
-    assert ours["mAP"].to_list() == ["50.0", "40.0"]  # not 60.0 ± 14.1, which the other seed has made
-    assert ours["maps"].to_list() == ["20.0 ± 14.1", "-"] and set(ours["single scale"]) == {"-"}
-
-
-def finished(runs, stage, run, metrics, parameters=None, **more):
-    return stages.begin(runs, stage, run, parameters or {"seed": 0}).finish(metrics, supervision="pseudo", **more)
+def test_a_run_has_the_metrics_of_its_stages(tmp_path):
+    for run, value in ((f"{ATTENTION}_seed0", 0.8), (f"{MAX}_seed3", None)):
+        finish(tmp_path, "03_train_safn", run, {"val_mAP": 0.5})
+        finish(tmp_path, "07_evaluate", run, {"val_miou_multi": value})
+    runs = results.load_runs(tmp_path, [f"{ATTENTION}_seed0", f"{MAX}_seed3"])
+    shown = runs.table[["run", "configuration", "aggregation", "scales", "seed", "val_mAP"]]
+    assert shown.to_numpy().tolist() == [
+        [f"{ATTENTION}_seed0", ATTENTION, "attention", "1-0.5", 0, 0.5],
+        [f"{MAX}_seed3", MAX, "max", "1-0.5", 3, 0.5],
+    ]
+    assert runs.table["val_miou_multi"][0] == 0.8 and np.isnan(runs.table["val_miou_multi"][1])
+    assert [end.name for end in runs.ends] == [f"07_evaluate/{ATTENTION}_seed0", f"07_evaluate/{MAX}_seed3"]
 
 
 @pytest.fixture
-def two_networks(tmp_path):
-    """Two seeds of one experiment on VGG16, a second network on the first, a control, and the upper bound."""
-    runs = [f"attention_1_seed{s}" for s in (0, 1)]
-    finished(tmp_path, "05_pseudo_ground_truth", runs[0], {"pseudo_miou_drop": 0.7})
-    names = {runs[0]: 0.6, runs[1]: 0.4, f"{runs[0]}@resnet101-aspp": 0.9, f"{runs[0]}+maps": 0.1, "masks_seed0": 0.8}
-    for run, miou in names.items():
-        resnet = {"backbone": "resnet101", "head": "aspp"}
-        network = resnet if "@" in run else {"backbone": "vgg16", "head": "largefov"}
-        finished(tmp_path, "06_train_segmentation", run, {"loss": 1}, network)
-        each = {"crf": {"background": 1, "aeroplane": miou, "bicycle": None}}
-        finished(tmp_path, "07_evaluate", run, {"val_miou_crf": miou, "val_miou_single": None}, per_class=each)
-    return results.collect(tmp_path, list(names))
+def networks(tmp_path) -> results.Runs:
+    """Two seeds of one experiment on VGG16, a second network on the first, a control, and the fully supervised run."""
+    main = [f"attention_1_seed{seed}" for seed in (0, 1)]
+    finish(tmp_path, "05_pseudo_ground_truth", main[0], {"pseudo_miou_drop": 0.7})
+    values = {main[0]: 0.6, main[1]: 0.4, f"{main[0]}@resnet101-aspp": 0.9, f"{main[0]}+maps": 0.1, "masks_seed0": 0.8}
+    for run, value in values.items():
+        vgg, resnet = {"backbone": "vgg16", "head": "largefov"}, {"backbone": "resnet101", "head": "aspp"}
+        finish(tmp_path, "06_train_segmentation", run, {}, resnet if "@" in run else vgg)
+        per_class = {"crf": {"background": 1, "aeroplane": value, "bicycle": None}}
+        finish(tmp_path, "07_evaluate", run, {"val_miou_crf": value}, per_class=per_class)
+    return results.load_runs(tmp_path, list(values))
 
 
-def test_our_rows_stand_beside_those_of_the_paper(two_networks):
-    table = two_networks[0].assign(scales="1", val_miou_multi=0.5)
-    ours = results.overview(table.iloc[:2], "scales")
-    assert ours.loc["1"].to_dict() == {
-        "mAP": "-", "maps": "-", "pseudo ground truth": "-", "single scale": "-", "multiple scales": "50.0 ± 0.0",
-    }  # fmt: skip
-    beside = results.beside_published(ours, 6)
-    assert beside.loc["1", ("this run", "multiple scales")] == "50.0 ± 0.0" and len(beside) == 1
-    assert (
-        beside.loc["1", ("published, VOC 2012 val", "multiple scales")]
-        == published.table(6).set_index("scales")["multiple scales"]["1"]
-    )
-
-
-def test_a_second_network_shares_the_pseudo_ground_truth_of_its_run(two_networks):
-    table = two_networks[0].set_index("run")
-    assert table.loc["attention_1_seed0@resnet101-aspp", ["network", "pseudo_miou_drop", "seed"]].to_list() == [
-        "resnet101-aspp", 0.7, 0,
-    ]  # fmt: skip
+def test_a_second_network_shares_the_pseudo_labels_of_its_run(networks):
+    table = networks.table.set_index("run")
+    row = table.loc["attention_1_seed0@resnet101-aspp"]
+    assert (row["network"], row["pseudo_miou_drop"], row["seed"]) == ("resnet101-aspp", 0.7, 0)
     assert table["network"].value_counts().to_dict() == {"vgg16-largefov": 4, "resnet101-aspp": 1}
-    assert table["val_miou_single"].isna().all() and table["val_miou_single"].dtype == float  # no masks: not None
+    assert table["supervised"].to_list() == [False] * 4 + [True]
 
 
-def test_the_rows_of_tables_1_and_2_are_those_of_their_network(two_networks):
-    ours = results.of_main(two_networks[0])
-    assert list(ours["run"]) == ["attention_1_seed0", "attention_1_seed1", "attention_1_seed0@resnet101-aspp"]
-    first = results.own_row(ours, "vgg16-largefov", "crf", 10582)
-    assert first[["method", "training", "val"]].to_numpy().tolist() == [["SAFN (this run)", "10,582", "50.0 ± 14.1"]]
-    assert results.own_row(ours, "resnet101-aspp", "crf", 5)["val"].to_list() == ["90.0"]
-    assert results.own_row(ours, "efficientnet_lite0-aspp", "crf", 5).empty
+def test_the_main_experiment_has_all_seeds_and_networks_and_no_control(networks):
+    names = ["attention_1_seed0", "attention_1_seed1", "attention_1_seed0@resnet101-aspp"]
+    assert results.main_runs(networks.table)["run"].to_list() == names
 
 
-def test_the_columns_of_table_3_stand_beside_those_of_their_network(two_networks):
-    table, ends = two_networks
-    columns = results.by_class(results.of_main(table), ends, "crf")
-    assert columns.loc["aeroplane"].to_dict() == {"VGG16-val (this run)": 50, "ResNet-val (this run)": 90}
-    assert columns.loc["mean"].to_list() == [50, 90] and columns.loc["bicycle"].isna().all()
-    beside = results.beside_table3(columns)
-    assert [name.replace("published", "p") for name in beside] == [
-        "VGG16-val (this run)", "VGG16-val (p)", "VGG16-test (p)", "ResNet-val (this run)", "ResNet-val (p)",
-        "ResNet-test (p)",
-    ]  # fmt: skip
-    assert beside.loc["aeroplane"].to_list() == [50, 83.7, 76.6, 90, 84.5, 84.0]
-    other = columns.rename(columns={"VGG16-val (this run)": "efficientnet_lite0-largefov (this run)"})
-    assert results.beside_table3(other).columns[0] == "efficientnet_lite0-largefov (this run)"
+def test_classes_are_averaged_over_the_seeds(networks):
+    table = results.by_class(networks.records, "07_evaluate", "crf")
+    shown = table.loc["aeroplane", ["attention_1", "attention_1@resnet101-aspp", "attention_1+maps", "masks"]]
+    assert shown.to_list() == pytest.approx([50, 90, 10, 80]) and table.loc["bicycle"].isna().all()
+    assert results.by_class(networks.records, "07_evaluate", "single").empty
+
+
+def test_all_runs_of_a_file_are_listed_with_the_main_experiment_first(networks, tmp_path):
+    files.write_json(tmp_path / "exported.json", list(reversed(networks.records.values())))
+    records = results.load(tmp_path / "exported.json")
+    assert results.runs_table(records)["run"].to_list() == [
+        "attention_1_seed0",
+        "attention_1_seed0@resnet101-aspp",
+        "attention_1_seed1",
+        "attention_1_seed0+maps",
+        "masks_seed0",
+    ]
+    assert results.machines(records)["networks"].to_list() == [5]
+
+
+# --- means over seeds
+
+
+def test_mean_and_standard_deviation_over_seeds():
+    table = pd.DataFrame({"configuration": ["max"] * 3 + ["avg", "none"], "v": [0.1, 0.2, 0.3, 0.5, None]})
+    assert results.over_seeds(table, ["v"])["v"].to_dict() == {"max": "20.0 ± 10.0", "avg": "50.0", "none": "–"}
+
+
+def test_each_column_of_the_overview_has_the_seeds_that_its_rows_share():
+    table = pd.DataFrame({"configuration": ["max", "max", "avg"], "seed": [0, 1, 0], "val_mAP": [0.5, 0.7, 0.4]})
+    table = table.assign(**{c: float("nan") for c in results.OVERVIEW if c != "val_mAP"})
+    ours = results.overview(table.assign(map_miou=[0.1, 0.3, None]))
+    assert ours["mAP"].to_list() == ["50.0", "40.0"]  # not 60.0 ± 14.1 with the seed that avg lacks
+    assert ours["localization maps"].to_list() == ["20.0 ± 14.1", "–"] and set(ours["single scale"]) == {"–"}
+
+
+def test_sizes_are_means_over_the_seeds_that_all_have(tmp_path):
+    table = compared(tmp_path, [8, 6, 7], [5, 5, 4]).table
+    ((key, sizes),) = results.by_size(table.drop(index=5)).items()
+    assert key == "segmentation_multi"  # the maps were not scored
+    assert sizes.loc["large (> 30 %)"].to_dict() == pytest.approx({ATTENTION: 70, MAX: 50})
+    assert sizes.loc["small (< 10 %)"].isna().all()
+    deviations = results.by_size(table.drop(index=5), "std")[key].loc["large (> 30 %)"]
+    assert deviations.to_list() == pytest.approx([np.sqrt(200), 0])
+
+
+# --- differences
+
+
+def test_one_seed_has_an_interval_over_images_only(tmp_path):
+    row = difference(compared(tmp_path, [8], [5]))
+    assert (row["measure"], row["first"], row["second"]) == ("segmentation_multi", ATTENTION, MAX)
+    points = miou(8) - miou(5)
+    assert [row["points"], *row["seeds"], row["images_from"], row["images_to"]] == pytest.approx([points] * 4)
+    assert np.isnan([row["all_from"], row["all_to"]]).all() and row["verdict"] == Verdict.TOO_FEW_SEEDS
+
+
+@pytest.mark.parametrize(
+    ("attention", "pooled", "verdict"),
+    [
+        ([8, 9, 7], [5, 5, 5], Verdict.BETTER),
+        ([5, 5, 5], [8, 9, 7], Verdict.WORSE),
+        ([4, 6, 7], [5, 5, 5], Verdict.UNDECIDED),
+        ([8, 9], [5, 5], Verdict.TOO_FEW_SEEDS),
+    ],
+)
+def test_the_verdict_follows_from_the_t_interval_of_the_seeds(tmp_path, attention, pooled, verdict):
+    row = difference(compared(tmp_path, attention, pooled))
+    seeds = np.array([miou(a) - miou(b) for a, b in zip(attention, pooled)])
+    quantile = {2: 12.706205, 3: 4.302653}[len(seeds)]  # of Student's t, from a printed table
+    half = quantile * seeds.std(ddof=1) / np.sqrt(len(seeds))
+    assert row["seeds"] == pytest.approx(seeds) and row["verdict"] == verdict
+    assert [row["all_from"], row["all_to"]] == pytest.approx([seeds.mean() - half, seeds.mean() + half])
+
+
+def test_only_runs_of_the_same_seed_are_compared(tmp_path):
+    runs = compared(tmp_path, [8, 9, 7], [7, 4, 6])
+    seeds = [miou(8) - miou(7), miou(9) - miou(4), miou(7) - miou(6)]
+    runs.table = runs.table.iloc[[2, 0, 1, 4, 5, 3]]
+    assert difference(runs)["seeds"] == pytest.approx([seeds[2], seeds[0], seeds[1]])
+    runs.table = runs.table.drop(index=4)  # seed 1 of one configuration
+    row = difference(runs)
+    assert row["seeds"] == pytest.approx([seeds[2], seeds[0]])
+    assert row["points"] == pytest.approx((seeds[0] + seeds[2]) / 2)
+
+
+def test_images_that_differ_widen_the_interval(tmp_path):
+    runs = compared(tmp_path, [8, 8, 8], [5, 5, 5], images=4)
+    mixed = np.concatenate([counts(8, 2), counts(2, 2)])
+    save_counts(tmp_path / "07_evaluate" / f"{ATTENTION}_seed0" / "counts_multi.npz", mixed)
+    runs.table.loc[0, "val_miou_multi"] = mean_iou(mixed.sum(0))
+    row = difference(runs, draws=200)
+    assert row["all_from"] < row["images_from"] < row["points"] < row["images_to"] < row["all_to"]
+
+
+def test_without_counts_the_interval_is_that_of_the_seeds(tmp_path):
+    runs = compared(tmp_path, [8, 9, 7], [5, 5, 5])
+    whole = difference(runs)
+    (tmp_path / "07_evaluate" / f"{MAX}_seed1" / "counts_multi.npz").unlink()
+    row = difference(runs)
+    assert np.isnan([row["images_from"], row["images_to"]]).all()
+    assert row["all_from"] == pytest.approx(whole["all_from"])  # equal images add nothing
+    assert (row["points"], row["verdict"]) == (whole["points"], Verdict.BETTER)
+
+
+def test_no_verdict_across_machine_types(tmp_path):
+    names = compared(tmp_path, [8, 9, 7], [5, 5, 5]).table["run"].to_list()
+    for run in names:
+        finish(tmp_path, "03_train_safn", run)
+    assert difference(results.load_runs(tmp_path, names))["verdict"] == Verdict.BETTER
+    path = tmp_path / "03_train_safn" / f"{MAX}_seed1" / stages.RECORD
+    files.write_json(path, json.loads(path.read_text()) | {"machine": "another processor, 2 cores"})
+    assert difference(results.load_runs(tmp_path, names))["verdict"] == Verdict.DIFFERENT_MACHINES
+
+
+def test_runs_that_differ_in_another_setting_are_refused(tmp_path):
+    names = compared(tmp_path, [8], [5]).table["run"].to_list()
+    for run, aggregation, epochs in zip(names, ("attention", "max"), (6, 8)):
+        settings = {"aggregation": aggregation, "seed": 0, "epochs": epochs, "workers": epochs}
+        finish(tmp_path, "03_train_safn", run, {}, settings)
+    with pytest.raises(DataError, match=f"03_train_safn/{MAX}_seed0: epochs 6 and 8"):
+        results.differences(results.load_runs(tmp_path, names), "aggregation")
+
+
+def test_a_run_without_segmentation_is_compared_by_its_maps(tmp_path):
+    compared(tmp_path, [8, 9, 7], [5, 5, 5])
+    names = [f"{configuration}_seed{seed}" for configuration in (ATTENTION, MAX) for seed in (0, 1, 2)]
+    for seed in (1, 2):
+        shutil.rmtree(tmp_path / "07_evaluate" / f"{MAX}_seed{seed}")
+    for run in names:
+        path = tmp_path / "04_localization_maps" / run / stages.RECORD
+        files.write_json(path, json.loads(path.read_text()) | {"metrics": {"map_miou": 0.8}})
+    runs = results.load_runs(tmp_path, names, "leave")
+    assert [end.folder.parent.name[:2] for end in runs.ends] == ["07"] * 4 + ["04"] * 2
+    rows = results.differences(runs, "aggregation", 20).set_index("measure")
+    assert rows.loc["maps", "seeds"] == [0, 0, 0] and rows.loc["maps", "verdict"] == Verdict.UNDECIDED
+    assert rows.loc["segmentation_multi", "seeds"] == pytest.approx([miou(8) - miou(5)])
+    sizes = results.by_size(runs.table)["segmentation_multi"]
+    assert sizes.loc["large (> 30 %)"].to_dict() == pytest.approx({ATTENTION: 80, MAX: 50})  # of seed 0
+
+
+def test_differences_survive_a_record(tmp_path):
+    rows = results.differences(compared(tmp_path, [8], [5]), "aggregation", 20)
+    done = finish(tmp_path, "08_aggregation", "default", differences=rows.to_dict("records"))
+    read = results.differences_table({("08_aggregation", "default"): done.record})
+    pd.testing.assert_frame_equal(read.drop(columns="chapter"), rows, check_dtype=False)
+    assert results.differences_table({}).empty

@@ -9,8 +9,9 @@ import torch
 from safn import SAFN, backbones, evaluation
 from safn.data import VOCFolder
 from safn.loading import PlainSet
-from safn.map_files import pseudo_mask, save_maps, save_saliency
+from safn.map_files import load_maps, load_saliency, save_maps, save_saliency
 from safn.metrics import CONVENTIONS, ConfusionMatrix
+from safn.pseudo import pseudo_ground_truth
 from safn_book import studies
 
 
@@ -26,7 +27,7 @@ def studied(tiny_voc, monkeypatch):
 
 def test_what_stands_in_the_place_of_the_weights():
     weights = torch.rand(1, 2, 3, 4).softmax(1)
-    given = studies.replacements(weights, (1, 0.5), (0.7, 0.3), seed=1)
+    given = studies.replacement_weights(weights, (1, 0.5), (0.7, 0.3), seed=1)
     assert list(given) == ["learned", "their mean", "shuffled pixels", "equal", "scale 1 alone", "scale 0.5 alone"]
     for values in given.values():
         assert values.shape == weights.shape and torch.allclose(values.sum(1), torch.ones(1, 3, 4))
@@ -42,7 +43,7 @@ def test_what_stands_in_the_place_of_the_weights():
 
 def test_the_maps_of_the_learned_weights_are_the_network_s_own(studied, tmp_path):
     network, folder, samples = studied
-    _, sweeps = studies.study(network, samples, (0.5, 0.5))
+    sweeps = studies.study_attention(network, samples, (0.5, 0.5)).sweeps
     for sample in samples:
         label = sample["label"][None]
         with torch.inference_mode():
@@ -55,7 +56,7 @@ def test_the_maps_of_the_learned_weights_are_the_network_s_own(studied, tmp_path
 
 def test_one_scale_alone_is_a_network_of_that_scale(studied):
     network, _, samples = studied
-    _, sweeps = studies.study(network, samples, (0.5, 0.5))
+    sweeps = studies.study_attention(network, samples, (0.5, 0.5)).sweeps
     single = SAFN("tiny", 3, (1, 0.5), "avg", weights="none").eval()
     state = {k: v for k, v in network.state_dict().items() if not k.startswith("attention")}
     single.load_state_dict(state)
@@ -65,13 +66,13 @@ def test_one_scale_alone_is_a_network_of_that_scale(studied):
             features = single.scale_features(sample["image"][None])[:, 1]
             maps = studies.localization_maps(features, sample["label"][None])
         target = samples.folder.mask(sample["id"])
-        counter.update(studies.enlarged(maps, sample["label"][None], target.shape), target)
+        counter.update(studies.upsample_maps(maps, sample["label"][None], target.shape), target)
     np.testing.assert_array_equal(sweeps["scale 0.5 alone"].miou, counter.result().miou)
 
 
 def test_each_object_has_its_share_of_the_image_and_the_weights_on_it(studied):
     network, folder, samples = studied
-    objects, _ = studies.study(network, samples, (0.5, 0.5))
+    objects = studies.study_attention(network, samples, (0.5, 0.5)).objects
     assert objects["image"].tolist() == ["a0", "a1", "a2", "a3", "a3", "a4"]
     assert objects["class"].tolist()[3:5] == ["cat", "dog"]
     mask = folder.mask("a3")
@@ -86,127 +87,157 @@ def test_each_object_has_its_share_of_the_image_and_the_weights_on_it(studied):
 
 def test_a_network_that_weighs_nothing_is_refused(studied):
     _, _, samples = studied
-    with pytest.raises(ValueError, match="no weights to study"):
-        studies.study(SAFN("tiny", 3, (1,), weights="none"), samples, (1,))
+    with pytest.raises(ValueError, match="it has no weights"):
+        studies.study_attention(SAFN("tiny", 3, (1,), weights="none"), samples, (1,))
+
+
+def study(objects: pd.DataFrame) -> studies.Study:
+    return studies.Study(objects, {})
 
 
 def test_the_correlation_is_that_of_the_ranks():
     share = np.linspace(0.01, 0.5, 40)
     rising = np.exp(20 * share)  # not a line, but rising
     noise = np.random.default_rng(0).random(40)
-    objects = pd.DataFrame(
-        {"image": range(40), "share": share, "weight 1": rising, "weight 0.5": -rising, "weight 2": noise}
-    )
-    table = studies.correlations({"a": (objects, {}), "b": (objects.iloc[::2], {})}).set_index(["run", "scale"])
-    assert table.loc["b"].shape == (3, 3)
-    table = table.loc["a"]
-    assert table["rank correlation with size"].tolist()[:2] == [1, -1]
-    assert table.loc["weight 1", "95 % from"] == 1
-    assert table.loc["weight 2", "95 % from"] < 0 < table.loc["weight 2", "to"]  # nothing can be told
-    twice = pd.concat([objects] * 2)  # the same objects again in the same images tell nothing new
-    width = lambda rows: studies.correlations({"a": (rows, {})})[["95 % from", "to"]].diff(axis=1).iloc[2, 1]  # noqa: E731
+    weights = {"weight 1": rising, "weight 0.5": -rising, "weight 2": noise}
+    objects = pd.DataFrame({"image": range(40), "share": share, **weights})
+    table = studies.weight_size_correlation({"a": study(objects), "b": study(objects.iloc[::2])})
+    assert table["run"].to_list() == ["a"] * 3 + ["b"] * 3
+    rows = table[table["run"] == "a"].set_index("scale")
+    assert rows.loc[["1", "0.5"], "correlation"].to_list() == [1, -1] and rows.loc["1", "from"] == 1
+    assert rows.loc["2", "from"] < 0 < rows.loc["2", "to"]
+
+
+def test_objects_of_one_image_stay_together_in_the_interval():
+    rng = np.random.default_rng(0)
+    objects = pd.DataFrame({"image": range(40), "share": rng.random(40), "weight 1": rng.random(40)})
+    twice = pd.concat([objects] * 2)  # the same objects again
+
+    def width(objects: pd.DataFrame) -> float:
+        row = studies.weight_size_correlation({"a": study(objects)}).iloc[0]
+        return row["to"] - row["from"]
+
     assert width(twice) == pytest.approx(width(objects), abs=0.02)
     assert width(twice.assign(image=range(80))) < 0.8 * width(objects)
 
 
-def test_objects_of_like_size_are_grouped_by_their_number():
+def test_objects_of_similar_size_are_grouped_by_their_number():
     share = np.linspace(0.01, 0.8, 16)
     objects = pd.DataFrame({"share": share[::-1], "weight 1": 1 - share[::-1], "weight 0.5": share[::-1]})
-    rows = studies.by_share({"run": (objects, {})}, groups=4)
+    rows = studies.weights_by_size({"run": study(objects)}, groups=4)
     first, second = rows[rows["scale"] == "1"], rows[rows["scale"] == "0.5"]
     np.testing.assert_allclose(first["share"], np.median(share.reshape(4, 4), 1))
     np.testing.assert_allclose(first["median"], 1 - first["share"])
     np.testing.assert_allclose(second[["from", "to"]], np.percentile(share.reshape(4, 4), [25, 75], axis=1).T)
-    assert studies.by_share({}).empty and set(rows["run"]) == {"run"}
 
 
-def test_a_run_without_attention_has_no_study():
-    assert studies.correlations({}).empty and studies.scores({}).empty
-
-
-def test_few_images_and_objects_of_one_size_have_numbers_as_well():
+def test_few_images_and_objects_of_one_size_have_numbers():
     objects = pd.DataFrame({"image": range(3), "share": [0.1, 0.2, 0.3], "weight 1": [0.7, 0.8, 0.9]})
-    (row,) = studies.correlations({"run": (objects, {})}).to_dict("records")
-    assert row["95 % from"] == row["to"] == 1  # the draws of one image alone say nothing
-    rows = studies.by_share({"run": (objects.assign(share=0.2), {})}, groups=3)
+    (row,) = studies.weight_size_correlation({"run": study(objects)}).to_dict("records")
+    assert row["from"] == row["to"] == 1  # draws of a single image have no correlation
+    rows = studies.weights_by_size({"run": study(objects.assign(share=0.2))}, groups=3)
     assert rows["median"].tolist() == [0.7, 0.8, 0.9] and set(rows["share"]) == {0.2}
 
 
+def test_runs_without_objects_have_empty_tables_with_the_same_columns():
+    nothing = study(pd.DataFrame(columns=["image", "class", "share", "weight 1"]))
+    for studied in ({}, {"run": nothing}):
+        assert list(studies.weight_size_correlation(studied)) == ["run", "scale", "correlation", "from", "to"]
+        assert studies.weights_by_size(studied).empty
+    assert {"weights", "mIoU", "from", "to"} <= set(studies.replacement_scores({}))
+
+
+def test_replacements_are_compared_with_the_learned_weights():
+    """Two classes and background: the learned weights are right on each pixel, equal weights on every other one."""
+    right, half = np.diag([4, 4, 4]), np.array([[4, 0, 0], [2, 2, 0], [2, 0, 2]])
+    counts = {
+        name: np.stack([np.pad(one, ((0, 0), (0, 1)))] * 5) for name, one in (("learned", right), ("equal", half))
+    }
+    sweeps = {
+        name: evaluation.Sweep(np.array([0.1, miou]), counts[name])
+        for name, miou in (("learned", 1.0), ("equal", (4 / 8 + 1 / 2 + 1 / 2) / 3))
+    }
+    table = studies.replacement_scores({"run": studies.Study(pd.DataFrame(), sweeps)}).set_index("weights")
+    assert table["mIoU"].to_list() == [100, 50] and table["difference"].to_list() == [0, -50]
+    assert table.loc["equal", ["from", "to"]].to_list() == [-50, -50]  # all images are alike
+
+
+# --- pseudo labels
+
+
 @pytest.fixture
-def made_of(tiny_voc, tmp_path):
-    """The tiny folder, its training ids, maps (at half size) and saliency (at another size) of each."""
+def sources(tiny_voc, tmp_path) -> studies.Sources:
+    """The training images of the tiny folder with maps and saliency maps of noise."""
     folder, rng = VOCFolder(tiny_voc), np.random.default_rng(0)
-    for name in ("maps", "saliency"):
-        (tmp_path / name).mkdir()
-    for image_id in folder.ids("train_aug"):
-        save_maps(tmp_path / "maps" / f"{image_id}.npz", rng.random((3, 16, 20)), folder.label(image_id))
-        save_saliency(tmp_path / "saliency" / f"{image_id}.png", rng.random((10, 10)))
-    return folder, folder.ids("train_aug"), tmp_path / "maps", tmp_path / "saliency"
+    sources = studies.Sources(folder, folder.ids("train_aug"), tmp_path / "maps", tmp_path / "saliency")
+    sources.maps.mkdir()
+    sources.saliency.mkdir()
+    for image_id in sources.ids:
+        labels = folder.label(image_id)
+        save_maps(sources.maps / f"{image_id}.npz", rng.random((3, 8, 10)) * labels[:, None, None], labels)
+        save_saliency(sources.saliency / f"{image_id}.png", rng.random((32, 40)))
+    return sources
 
 
-def test_the_sweep_scores_what_its_thresholds_make(made_of):
-    folder, ids, *sources = made_of
-    folder.mask_path("a0").unlink()
-    given = {"gamma": 0.2, "ignore_saliency": 0.4, "ignore_confidence": 0.9, "combine": "harmonic"}
-    table = studies.sweep(folder, ids, *sources, given)
+def matrix_of(sources: studies.Sources, ids: list[str], **rules) -> ConfusionMatrix:
+    """The confusion matrix of pseudo labels, image by image."""
+    matrix = ConfusionMatrix(4)
+    for image_id in ids:
+        maps = load_maps(sources.maps / f"{image_id}.npz", 3, (32, 40))
+        saliency = load_saliency(sources.saliency / f"{image_id}.png", (32, 40))
+        labels = sources.folder.label(image_id)
+        matrix.update(pseudo_ground_truth(maps, saliency, labels, **rules), sources.folder.mask(image_id))
+    return matrix
+
+
+def test_the_sweep_scores_the_pseudo_labels_of_each_threshold(sources):
+    sources.folder.mask_path("a0").unlink()
+    rules = {"gamma": 0.2, "ignore_saliency": 0.4, "ignore_confidence": 0.9, "combine": "harmonic"}
+    table = studies.threshold_sweep(sources, rules)
     assert table.groupby("threshold", sort=False)["value"].agg(list).to_dict() == {
         "gamma": [0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5],
-        "ignore_saliency": [0.03, 0.06, 0.1, 0.2, 0.3, 0.4, 0.5, 1],  # the given one among them
+        "ignore_saliency": [0.03, 0.06, 0.1, 0.2, 0.3, 0.4, 0.5, 1],  # the one of the rules among them
         "ignore_confidence": [0.5, 0.6, 0.7, 0.8, 0.9, 1],
     }
     assert table["ignored (%)"].nunique() > 2
-    for _, row in table.iterrows():
-        matrix = ConfusionMatrix(4)
-        for image_id in ids[1:]:
-            rules = {**given, row["threshold"]: row["value"]}
-            matrix.update(pseudo_mask(folder, image_id, *sources, **rules), folder.mask(image_id))
+    for row in table.iloc[::3].to_dict("records"):
+        matrix = matrix_of(sources, ["a1", "a2", "a3", "a4"], **{**rules, row["threshold"]: row["value"]})
         assert [row[c] for c in CONVENTIONS] == pytest.approx([100 * matrix.miou(c) for c in CONVENTIONS], abs=1e-3)
         assert row["ignored (%)"] == pytest.approx(100 * matrix.ignored_share(), abs=1e-3)
 
 
-def test_each_limit_knows_the_truth_in_one_respect(tiny_voc, tmp_path):
-    folder, ids = VOCFolder(tiny_voc), ["a0", "a1", "a2", "a3"]
-    (tmp_path / "maps").mkdir()
-    (tmp_path / "saliency").mkdir()
-    for image_id in ids:
-        mask, labels = folder.mask(image_id), folder.label(image_id)
-        true = np.stack([mask == c for c in (1, 2, 3)]).astype(float)
-        save_maps(
-            tmp_path / "maps" / f"{image_id}.npz", 0.5 * labels[:, None, None] + 0.5 * true, labels
-        )  # right classes
-        left = (mask > 0) & (mask != 255)
-        left[:, 10:] = False  # salient is the left of the first object only
-        save_saliency(tmp_path / "saliency" / f"{image_id}.png", 0.6 * left)
-    found = studies.limits(folder, ids, tmp_path / "maps", tmp_path / "saliency", 0.5, 0.2)
-    assert found["true foreground, classes of the maps"] == 1
-    matrix = ConfusionMatrix(4)
-    for image_id in ids:
-        mask = folder.mask(image_id)
-        mask[:, 10:] = 0
-        matrix.update(mask % 255, folder.mask(image_id))
-    known = found["foreground of the saliency, true classes"]
-    assert known == pytest.approx(matrix.miou()) and 0.4 < known < 0.9
-    assert found["as it is"] == pytest.approx(known)  # the classes are right and the maps are above gamma everywhere
+def test_each_oracle_has_the_ground_truth_in_one_respect(sources):
+    expected = ConfusionMatrix(4)
+    for image_id in sources.ids:
+        mask, labels = sources.folder.mask(image_id), sources.folder.label(image_id)
+        right = np.stack([mask == c for c in (1, 2, 3)]).astype(float)
+        save_maps(sources.maps / f"{image_id}.npz", 0.5 * labels[:, None, None] + 0.5 * right, labels)
+        salient = (mask > 0) & (mask != 255)
+        salient[:, 10:] = False  # the left part of the first object
+        save_saliency(sources.saliency / f"{image_id}.png", 0.6 * salient)
+        expected.update(np.where(salient, mask, 0), mask)
+    found = studies.oracle_pseudo_labels(sources, 0.5, 0.2)
+    assert found["ground-truth foreground"] == 1  # the classes of the maps are right
+    assert found["ground-truth classes"] == pytest.approx(expected.miou()) and 0.4 < expected.miou() < 0.9
+    assert found["pseudo labels"] == pytest.approx(expected.miou())
 
 
-def test_limits_of_an_empty_map_take_a_class_that_is_there_and_those_of_a_control_are_its_own(tiny_voc, tmp_path):
-    folder, ids = VOCFolder(tiny_voc), ["a0", "a1", "a2", "a3"]
-    for name in ("maps", "saliency"):
-        (tmp_path / name).mkdir()
-    for image_id in ids:
-        mask, labels = folder.mask(image_id), folder.label(image_id)
-        shown = (mask > 0) & (mask != 255)
-        maps = np.stack([mask == c for c in (1, 2, 3)]).astype(float)
-        maps[:, :, :4] = 0  # no class reaches the left of the image
-        save_maps(tmp_path / "maps" / f"{image_id}.npz", maps * (labels.sum() > 1), labels)
-        save_saliency(tmp_path / "saliency" / f"{image_id}.png", shown.astype(float))
-    single = [i for i in ids if folder.label(i).sum() == 1]
-    assert any(folder.label(i)[0] == 0 for i in single)  # where the first of all classes is wrong
-    sources = (tmp_path / "maps", tmp_path / "saliency")
-    assert studies.limits(folder, single, *sources, 0.5, 0.2)["true foreground, classes of the maps"] == 1
-    for combine in ("maps", "saliency"):
-        matrix = ConfusionMatrix(4)
-        for image_id in ids:
-            alone = {"gamma": 0.2, "ignore_saliency": 1, "ignore_confidence": 1, "combine": combine}
-            matrix.update(pseudo_mask(folder, image_id, *sources, **alone), folder.mask(image_id))
-        assert studies.limits(folder, ids, *sources, 0.5, 0.2, combine)["as it is"] == matrix.miou()
+def test_the_foreground_oracle_takes_a_label_where_the_maps_are_empty(sources):
+    single = [i for i in sources.ids if sources.folder.label(i).sum() == 1]
+    for image_id in single:
+        save_maps(sources.maps / f"{image_id}.npz", np.zeros((3, 8, 10)), sources.folder.label(image_id))
+    assert any(sources.folder.label(i)[0] == 0 for i in single)  # where the first of all classes is wrong
+    alone = studies.Sources(sources.folder, single, sources.maps, sources.saliency)
+    assert studies.oracle_pseudo_labels(alone, 0.5, 0.2)["ground-truth foreground"] == 1
+
+
+@pytest.mark.parametrize("combine", ["maps", "saliency"])
+def test_the_pseudo_labels_of_a_control_are_its_own(sources, combine):
+    found = studies.oracle_pseudo_labels(sources, 0.5, 0.2, combine)
+    alone = matrix_of(sources, sources.ids, gamma=0.2, ignore_saliency=1, ignore_confidence=1, combine=combine)
+    assert found["pseudo labels"] == alone.miou()
+
+
+def test_at_most_so_many_evenly_spaced_images_are_read(sources):
+    read = [labels.tolist() for *_, labels in sources.masked(3)]
+    assert read == [sources.folder.label(i).tolist() for i in ("a0", "a2", "a4")]

@@ -1,11 +1,12 @@
-"""Figures 1-3 of the paper, drawn for the book: network, localization maps, pseudo ground truth.
+"""Draw Figures B1 to B3 of the book (the paper's Figures 1 to 3) as SVG files beside this script.
 
-The pictures in them are computed: a drawn scene goes through the functions of this package; only its class features
-are made up.
+Run it after a change: ``python book/figures/draw.py``. The pictures in the figures are computed: a drawn scene goes
+through the functions of ``safn``. Only its class features are made up.
 """
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import matplotlib
@@ -13,10 +14,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Polygon, Rectangle
+from scene import AEROPLANE, BOAT, Scene
 
 from safn.data import VOC_CLASSES, palette
 from safn.pseudo import harmonic_mean, pseudo_ground_truth
-from safn_book.scene import AEROPLANE, BOAT, Scene
 
 INK, LINE, CARD = "#1f2933", "#52606d", "#ffffff"
 BLUE, GREEN, ORANGE, VIOLET = "#3b6ea5", "#2a8c82", "#c8642b", "#7653a8"
@@ -271,20 +272,18 @@ def _overlay(photo: np.ndarray, values: np.ndarray) -> np.ndarray:
     return (1 - share) * grey + share * matplotlib.colormaps[HEAT](values)[..., :3]
 
 
-def save(folder: Path) -> list[Path]:
-    """Write the three figures as SVG files, the same bytes each time."""
-    folder.mkdir(parents=True, exist_ok=True)
+def save(folder: Path) -> None:
+    """Write the three figures into ``folder``, the same bytes each time: no date, no random names."""
     figures = {
         "architecture": architecture(),
         "map_generation": map_generation(),
         "pseudo_generation": pseudo_generation(),
     }
-    for name, figure in figures.items():
-        write_svg(folder / f"{name}.svg", figure, transparent=True)
-    return [folder / f"{name}.svg" for name in figures]
-
-
-def write_svg(path: Path, figure: Figure, transparent: bool = False) -> None:
-    """Write a figure as an SVG file, the same bytes each time: the names in it are not random, and it has no date."""
+    folder.mkdir(parents=True, exist_ok=True)
     with matplotlib.rc_context({"svg.hashsalt": "safn"}):
-        figure.savefig(path, metadata={"Date": None}, transparent=transparent)
+        for name, figure in figures.items():
+            figure.savefig(folder / f"{name}.svg", metadata={"Date": None}, transparent=True)
+
+
+if __name__ == "__main__":
+    save(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent)

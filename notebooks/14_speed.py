@@ -1,0 +1,216 @@
+# ---
+# jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,mystnb,-all
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Speed
+#
+# How long does a run take, how much memory does it need, and what makes it fast? All numbers were measured, on the machine
+# that stands beside them.
+
+# %% tags=["parameters", "hide-input"]
+# parameters
+bench = "../results/bench.json"  # of `make bench`
+smoke = "../results/smoke.json"  # of `python -m benchmarks.paper_networks`
+gpu = "../results/gpu.json"  # of `python -m benchmarks.gpu_cost --out results/gpu.json`
+
+# %% tags=["hide-input"]
+import json
+from pathlib import Path
+
+import pandas as pd
+from IPython.display import display
+from myst_nb import glue
+
+from safn_book import charts, provenance
+from safn_book.run_names import Stage
+from safn_book.tables import number, show
+
+charts.use_style()
+
+
+def measured(path: str) -> dict:
+    """A file of measurements; empty where it was not made."""
+    return json.loads(Path(path).read_text()) if Path(path).exists() else {}
+
+
+# %% [markdown]
+# ## How long a stage takes
+#
+# These are recorded runs on two CPU cores, without a GPU. A profile trains one classifier and one segmentation network for
+# each of its runs.
+
+# %% tags=["hide-input"]
+names = {
+    "evidence-emoji": "synthetic images",
+    "voc-subset": "photographs, voc-subset",
+    "evidence": "photographs, evidence",
+}
+times = {}
+for name, title in names.items():
+    records = provenance.experiments().get(name, {})
+    rows = [(Stage(stage).title, r["seconds"] / 60, r["peak_megabytes"] / 1000) for (stage, _), r in records.items()]
+    rows = pd.DataFrame(rows, columns=["stage", "minutes", "memory"])
+    times[title] = rows.groupby("stage", sort=False)["minutes"].median()
+    times[title]["most memory of any stage (GB)"] = rows["memory"].max()
+order = [stage.title for stage in Stage] + ["most memory of any stage (GB)"]
+show(pd.DataFrame(times).reindex(order), "Minutes that one run of a stage takes, medians. Two CPU cores.")
+
+# %% [markdown]
+# ## The paper's experiment
+#
+# The profile `paper` trains VGG16 and ResNet-101 at the paper's crops and batches. `python -m benchmarks.paper_networks` ran two real
+# training steps of each network on a processor.
+
+# %% tags=["hide-input"]
+trial = measured(smoke)
+networks = pd.DataFrame(
+    [
+        {
+            "network": row["network"],
+            "use": "training" if row["stage"][:2] in ("02", "03", "06") else "one photograph",
+            "image": " × ".join(map(str, row["image"])),
+            "batch": row["batch"],
+            "seconds a step": row["seconds_a_step"],
+            "memory (GB)": row["peak_megabytes"] / 1000,
+        }
+        for row in trial.get("measured", [])
+    ]
+)
+show(networks, f"Steps of the paper's networks, float32. {trial.get('machine', 'not measured yet')}.")
+
+# %% tags=["hide-input"]
+estimate = trial.get("estimate", {})
+for name in ("gpu_hours", "assumed_sustained_tflops", "sustained_tflops_that_table_5_implies", "crf_core_hours"):
+    glue(name, number(estimate.get(name), 0), display=False)
+glue("not_counted", estimate.get("not_counted", "not measured yet"), display=False)
+card = measured(gpu)
+hours = pd.DataFrame(card.get("hours", {})).rename_axis(None)
+if hours.empty:
+    hours = pd.DataFrame(
+        {"hours": ["not measured yet"] * 2}, index=["one SAFN, classifier to mIoU", "the whole profile"]
+    )
+show(
+    hours,
+    f"GPU hours of the profile paper. {card.get('card', 'Command: python -m benchmarks.gpu_cost --out results/gpu.json')}.",
+)
+
+# %% [markdown]
+# By counted operations the whole profile takes {glue:text}`gpu_hours` hours of a GPU that sustains
+# {glue:text}`assumed_sustained_tflops` TFLOP/s. That rate is assumed. The times of the paper's Table 5 imply
+# {glue:text}`sustained_tflops_that_table_5_implies` TFLOP/s. The CRF takes {glue:text}`crf_core_hours` hours of one
+# processor core. Not counted are {glue:text}`not_counted`.
+#
+# ## Against the usual implementation
+#
+# `make bench` measures each part against the usual way to do it. Both alternate within one process, so that background
+# load affects both equally. The ratio is that of the times: above 1, ours is faster.
+
+# %% tags=["hide-input"]
+found = measured(bench)
+parts = pd.DataFrame(found.get("rows", []))
+timed = parts.dropna(subset=["ours ms", "other ms"]) if len(parts) else parts
+glue(
+    "machine",
+    f"{found.get('machine', 'not measured yet')}, torch {found.get('versions', {}).get('torch', '')}",
+    display=False,
+)
+
+
+def table_of(rows: pd.DataFrame, ratio: str) -> pd.DataFrame:
+    """Times and their ratio with quartiles, as texts."""
+    return pd.DataFrame(
+        {
+            "what": rows["what"],
+            "compared with": rows["against"],
+            "ours (ms)": [number(value, 0) for value in rows["ours ms"]],
+            "other (ms)": [number(value, 0) for value in rows["other ms"]],
+            ratio: [number(value, 2) for value in rows["value"]],
+            "quartiles": [f"{low:.2f} to {high:.2f}" for low, high in zip(rows["quartile 1"], rows["quartile 3"])],
+        }
+    ).reset_index(drop=True)
+
+
+faster = timed[timed["sense"] == "at least"]
+show(
+    table_of(faster, "times as fast"),
+    f"Speed against the usual implementation: medians of 7 interleaved pairs. {found.get('machine', '')}.",
+)
+
+# %% [markdown]
+# The next table has the cost of the attention against average pooling, and that of running network and CRF side by side.
+
+# %% tags=["hide-input"]
+dearer = timed[timed["sense"] == "at most"]
+show(table_of(dearer, "times as long"), f"Extra time: medians of 7 interleaved pairs. {found.get('machine', '')}.")
+
+# %% tags=["hide-input"]
+others = parts.drop(timed.index)[["what", "against", "value"]].rename(
+    columns={"against": "compared with", "value": "ratio or value"}
+)
+others["ratio or value"] = [number(value, 3) for value in others["ratio or value"]]
+show(others.reset_index(drop=True), "Shares of the machine's peak, memory, and the time of a second make book.")
+
+# %% mystnb={"figure": {"caption": "Time against the number of images, scales, classes and pixels. The legend has the exponent of the fitted power."}, "image": {"alt": "Time grows in proportion to images and scales. It does not grow with classes for the maps. For the CRF it grows slightly faster than the number of pixels."}} tags=["hide-input"]
+charts.growth(found["growth"])
+
+# %% [markdown]
+# ## Why these are fast
+#
+# - **One forward pass gives the maps of all classes** (Eq. 4). Grad-CAM goes back through the network once for each class.
+# - **Dilated depthwise convolutions work by phases.** {py:class}`safn.backbones.PhasedConv` splits the image into the grids
+#   that a dilated convolution never mixes. The function is the same, without the slow backward pass.
+# - **Batch normalisation is folded** into the convolution before it, since its statistics are fixed
+#   ({py:func}`safn.backbones.fold_batch_norm`).
+# - **The CRF gets only classes that can win.** A class whose probability stays below 0.0001 everywhere is left out
+#   ({py:func}`safn.crf.dense_crf`). The CRF runs in processes of its own while the network goes on
+#   ({py:func}`safn.inference.predict`).
+# - **Memory does not grow with the number of images**, except for the table of counts: 4 kB an image.
+#
+# ## Where little is gained
+#
+# - **VGG16 in float32.** Both implementations reach nine tenths of what the machine multiplies at all. Only a smaller type
+#   helps: `precision: bf16-mixed` halves the time on processors with bf16 units.
+# - **EfficientNet-Lite0 on small images.** More than half of the remaining time is in ordinary convolutions, which both
+#   implementations leave to oneDNN. We tried bf16 and `torch.compile`: both were slower.
+# - **Attention on EfficientNet-Lite0.** Its two layers add 2.05 % operations to so small a network. On VGG16 they add 0.5 %.
+# - **Maps of a folder, four images at once.** The network takes nearly all of the time, and one image keeps two cores busy.
+#   Eight at once, a thread that reads ahead and a process that loads were slower.
+# - **Memory of the attention.** Its first layer keeps 512 channels at the size of the maps. That is 26 MB for four images of
+#   448 pixels.
+# - **CRF.** The colours of a photograph are put into a lattice once, whatever the number of classes. That is two fifths of our
+#   time, and leaving classes out cannot save it.
+# - **Network and CRF side by side.** Each keeps both cores busy alone, so little is left to share.
+#
+# The profiles behind these statements:
+
+# %% tags=["hide-input", "hide-output"]
+for title, rows in found.get("profiles", {}).items():
+    display(show(pd.DataFrame(rows), f"{title}."))
+
+# %% [markdown]
+# ## On a GPU
+#
+# The suite takes the GPU where there is one. The CRF stays on the processor.
+#
+# ```shell
+# python -m benchmarks
+# python -m benchmarks --only vgg16-bf16 maps evaluation
+# ```
+#
+# - `precision: 16-mixed` in the profile `paper` is automatic mixed precision. The softmax of the attention and all losses stay
+#   in float32.
+# - Batches are pinned and copied without blocking. With `workers` they are made ahead.
+# - No step waits for its own loss: it is read one step late, and metrics are summed on the device.
