@@ -109,9 +109,9 @@ show(
 #
 # {glue:text}`saliency`
 #
-# Two controls of seed 0 show it. One takes the foreground from the saliency alone and only the class from the maps. The
-# other takes both from the maps, cut at the paper's threshold of 0.2. In both, saliency still decides which background
-# pixels are ignored.
+# Two controls of seed 0 show it. One takes the foreground from the saliency alone and only the class from the maps.
+# The other takes both from the maps, cut at the paper's threshold of 0.2. In both, saliency still decides which
+# background pixels are ignored.
 
 # %% tags=["hide-input"]
 first = runs[(runs["seed"] == 0) & runs["configuration"].isin([main, f"{main}+saliency", f"{main}+maps"])]
@@ -129,8 +129,8 @@ show(with_short_names(shown), "Where the foreground comes from: mIoU in percent,
 #
 # {glue:text}`segmentation`
 #
-# The table has the multi-scale test with CRF on the validation images. Training on ground-truth masks instead of pseudo
-# labels gives the upper bound.
+# The table has the multi-scale test with CRF on the validation images. Training on ground-truth masks instead of
+# pseudo labels gives the upper bound.
 
 # %% tags=["hide-input"]
 show(
@@ -151,8 +151,8 @@ show(
 #
 # {glue:text}`weights`
 #
-# The table replaces the learned weights in Eq. 2 by others, in each trained network. Shuffling keeps the weights of an
-# image and loses their place. A network is called worse or better if the 95 % interval over images excludes 0.
+# The table replaces the learned weights in Eq. 2 by others, in each trained network. Shuffling keeps the weights of
+# an image and loses their place. A network is called worse or better if the 95 % interval over images excludes 0.
 
 # %% tags=["hide-input"]
 weights["change"] = [number(change, 2, sign=True) for change in weights["change"]]
@@ -163,8 +163,8 @@ show(
 )
 
 # %% [markdown]
-# The paper expects large objects to use the smaller scales more. The weight of scale 1 should then fall with the size of
-# the object: a negative rank correlation.
+# The paper expects large objects to use the smaller scales more. The weight of scale 1 should then fall with the size
+# of the object: a negative rank correlation.
 
 # %% tags=["hide-input"]
 correlations = pd.DataFrame(recorded["09_scales", "default"]["correlations"])
@@ -185,11 +185,12 @@ charts.weights_by_size(pd.DataFrame(recorded["09_scales", "default"]["weights_by
 # - One small backbone was trained ({glue:text}`backbone`) with one saliency detector ({glue:text}`detector`).
 # - Three seeds give wide intervals. A small difference can exist and stay undetected.
 # - This page makes {glue:text}`comparisons` comparisons. At 95 %, one in twenty is a false alarm.
-# - No ground-truth mask trains SAFN. Some settings were chosen with masks of training images: see
-#   [open points](../book/open_points.md).
+# - No ground-truth mask trains SAFN. Some settings were chosen with masks of training images: see [open
+#   points](../book/open_points.md).
 #
-# [Recorded runs](../notebooks/15_records.ipynb) repeats the experiment on another machine.
-# [Sets of scales](../notebooks/09_scales.ipynb) and [Aggregation methods](../notebooks/08_aggregation.ipynb) explain the intervals.
+# [Recorded runs](../notebooks/15_records.ipynb) repeats the experiment on another machine. [Sets of
+# scales](../notebooks/09_scales.ipynb) and [Aggregation methods](../notebooks/08_aggregation.ipynb) explain the
+# intervals.
 #
 # ## All numbers
 #

@@ -17,10 +17,10 @@
 # %% [markdown]
 # # Records
 #
-# Every stage leaves a `record.json` beside its results: parameters, seed, fingerprints of its inputs, commit, versions,
-# machine, time and memory. The files in `results/` hold the records of real runs. This page lists them, then the runs of
-# this copy of the book. A fingerprint is the beginning of a SHA-256 over the names and contents of all files of a stage:
-# equal fingerprints, equal files.
+# Every stage leaves a `record.json` beside its results: parameters, seed, fingerprints of its inputs, commit,
+# versions, machine, time and memory. The files in `results/` hold the records of real runs. This page lists them,
+# then the runs of this copy of the book. A fingerprint is the beginning of a SHA-256 over the names and contents of
+# all files of a stage: equal fingerprints, equal files.
 
 # %% tags=["parameters", "hide-input"]
 # parameters
@@ -32,7 +32,7 @@ import json
 from pathlib import Path
 
 import pandas as pd
-from IPython.display import Markdown, display
+from IPython.display import display
 from myst_nb import glue
 
 from safn_book import conclusions, provenance, results
@@ -87,9 +87,9 @@ for name, table in tables.items():
 # %% [markdown]
 # ## The same seed, again
 #
-# A seed fixes everything that is drawn: initial weights, batches, crops, dropout. On one machine, with the same versions
-# and number of threads, a run gives the same files again, to the last bit. Another type of machine rounds its sums in
-# another order. Some hundred steps later it is another training.
+# A seed fixes everything that is drawn: initial weights, batches, crops, dropout. On one machine, with the same
+# versions and number of threads, a run gives the same files again, to the last bit. Another type of machine rounds
+# its sums in another order. Some hundred steps later it is another training.
 
 # %% tags=["hide-input"]
 again = ["evidence", "evidence-rerun", "evidence-amd", "evidence-again"]
@@ -105,10 +105,10 @@ for metric, title in {"val_mAP": "mAP of the classifier", "map_miou": "mIoU of t
     )
 
 # %% [markdown]
-# `evidence-rerun` was trained at one go, from a fresh clone of a later commit. Its network, maps and pseudo labels have the
-# fingerprints of the first run. Two machines of `evidence-amd` and `evidence-again` called themselves AMD EPYC, and their
-# numbers differ. The name of a processor does not identify a machine, so records also hold its family and model. Chapters
-# 8 and 9 draw no conclusion from runs that were trained on different types of machine.
+# `evidence-rerun` was trained at one go, from a fresh clone of a later commit. Its network, maps and pseudo labels
+# have the fingerprints of the first run. Two machines of `evidence-amd` and `evidence-again` called themselves AMD
+# EPYC, and their numbers differ. The name of a processor does not identify a machine, so records also hold its family
+# and model. Chapters 8 and 9 draw no conclusion from runs that were trained on different types of machine.
 #
 # ## The comparison on another machine
 
@@ -127,13 +127,13 @@ for measure, title in {"maps": "Maps", "pseudo_background": "Pseudo labels"}.ite
     display(show(both.rename(index=short_name).rename_axis(None), text))
 
 # %% [markdown]
-# On the AMD machine the confusion counts of each image were not kept. Its intervals are over the seeds alone. With other
-# images they would be wider.
+# On the AMD machine the confusion counts of each image were not kept. Its intervals are over the seeds alone. With
+# other images they would be wider.
 #
 # ## Larger crops, longer training
 #
-# With 15 % of the training images, the best segmentation has {glue:text}`best:.1f` mIoU on the validation photographs. The
-# paper reports 61.9 with all of them, VGG16 and another saliency detector.
+# With 15 % of the training images, the best segmentation has {glue:text}`best:.1f` mIoU on the validation
+# photographs. The paper reports 61.9 with all of them, VGG16 and another saliency detector.
 
 # %% tags=["hide-input"]
 glue("best", float(100 * tables["voc-subset"]["val_miou_crf"].max()), display=False)
@@ -146,13 +146,14 @@ chosen = {
 }
 lines = []
 for (name, configuration), title in chosen.items():
-    row = tables[name].query("configuration == @configuration and seed == 0").iloc[0]
+    table = tables[name]
+    row = table[(table["configuration"] == configuration) & (table["seed"] == 0)].iloc[0]
     lines.append({"what": title, **{text: 100 * row[key] for key, text in columns.items()}})
 show(pd.DataFrame(lines).drop(columns=["as errors", "ignored"]), "SAFN with 3 scales, photographs, seed 0: percent.")
 
 # %% [markdown]
-# The longer training gives better maps. Its pseudo labels are better if ignored pixels are excluded, and worse if they count
-# as background. The profiles keep the shorter training.
+# The longer training gives better maps. Its pseudo labels are better if ignored pixels are excluded, and worse if
+# they count as background. The profiles keep the shorter training.
 #
 # ## Settings that were chosen with masks
 #
@@ -215,9 +216,10 @@ glue("same_folders", kills["folders with the same bytes"], display=False)
 glue("different", "nothing differs" if not different else f"{different} values differ", display=False)
 
 # %% [markdown]
-# `python -m benchmarks.kills` killed a whole `make book` {glue:text}`kills` times at random moments, and gave the same command
-# again each time. It compared {glue:text}`metrics_compared` metrics in {glue:text}`records_compared` records with those of an
-# undisturbed run: {glue:text}`different`. {glue:text}`same_folders` folders hold the same bytes.
+# `python -m benchmarks.kills` killed a whole `make book` {glue:text}`kills` times at random moments, and gave the
+# same command again each time. It compared {glue:text}`metrics_compared` metrics in {glue:text}`records_compared`
+# records with those of an undisturbed run: {glue:text}`different`. {glue:text}`same_folders` folders hold the same
+# bytes.
 
 # %% tags=["hide-input", "hide-output"]
 lines = [

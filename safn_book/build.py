@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
 import shutil
@@ -187,13 +188,27 @@ def collect(chapters: dict[str, Path], pages: dict[str, Path], out: Path) -> Non
 
 
 def _copy_notebook(source: Path, target: Path) -> None:
-    """Copy a notebook; the cell of injected parameters, which names folders of this machine, is not shown."""
+    """Copy a notebook. The cell of injected parameters, which names folders of this machine, is not shown, and of a
+    progress line that redrew itself the last state remains."""
     notebook = json.loads(source.read_text())
     for cell in notebook["cells"]:
         tags = cell["metadata"].get("tags", [])
         if "injected-parameters" in tags:
             cell["metadata"]["tags"] = [*tags, "remove-cell"]
+        if "outputs" in cell:
+            cell["outputs"] = list(_merged(cell["outputs"]))
     target.write_text(json.dumps(notebook, indent=1))
+
+
+def _merged(outputs: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Join the texts that follow one another in a stream, and drop what a carriage return has overwritten."""
+    for name, group in itertools.groupby(outputs, lambda output: output.get("name")):
+        if name is None:  # not a stream
+            yield from group
+        else:
+            lines = "".join("".join(output["text"]) for output in group).split("\n")
+            shown = [line.rstrip("\r").rpartition("\r")[2] for line in lines]
+            yield {"output_type": "stream", "name": name, "text": "\n".join(shown)}
 
 
 # --- Sphinx ----------------------------------------------------------------------------------------------------------

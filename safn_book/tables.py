@@ -96,6 +96,7 @@ def show(table: pd.DataFrame, caption: str = "", digits: int = 1, best: Iterable
     others = table.columns.difference(fractions)
     styled = table.style.format(partial(number, digits=digits), subset=fractions).format(na_rep=MISSING, subset=others)
     styled = styled.highlight_max(list(best), props="font-weight: bold").set_caption(caption)
+    styled = styled.set_table_attributes('class="dataframe"')  # as pandas does where a table has no style
     return styled.hide(axis="index") if isinstance(table.index, pd.RangeIndex) else styled
 
 
