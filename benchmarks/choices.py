@@ -18,7 +18,8 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from safn import backbones, data, evaluation, files, inference, metrics, pseudo, saliency
+from safn import data, evaluation, files, inference, metrics, pseudo, saliency, trained
+from safn.network import ANY_SIZE
 from safn_book import checks, stages
 from safn_book.workflow import CHAIN
 
@@ -43,10 +44,9 @@ def of_sides(
     folder: data.VOCFolder, ids: list[str], stage: stages.Input, whole: bool, scales: list, out: Path
 ) -> np.ndarray:
     """Counts of the masks that a segmentation network (stage 06) predicts, sides of copies in whole cells or as they come."""
-    network = inference.on_device(stages.load_deeplab(stage, len(folder.classes) + 1), "cpu")
-    network.grid = network.grid if whole else (1, 0)
-    normalisation = backbones.BACKBONES[stage.record["parameters"]["backbone"]].normalisation
-    inference.predict(network, normalisation, folder.photos(ids), out, scales)
+    network = inference.on_device(trained.load(stage.folder), "cpu")
+    grid = network.grid if whole else ANY_SIZE
+    inference.predict(network, network.normalisation, folder.photos(ids), out, scales, grid=grid)
     return evaluation.score_masks(folder, ids, out)[1]
 
 

@@ -76,11 +76,14 @@ def working(profile: str) -> tuple[dict[Name, SimpleNamespace], str]:
 
 def network_of(stage: str, p: SimpleNamespace) -> nn.Module:
     """The network that a stage trains, with random weights."""
+    start = {"weights": "none", "freeze": p.freeze}
     if stage == "02_baseline":
-        return PlainClassifier(p.backbone, len(VOC_CLASSES), "none", p.freeze)
+        return PlainClassifier(p.backbone, len(VOC_CLASSES), **start)
     if stage == "03_train_safn":
-        return SAFN(p.backbone, len(VOC_CLASSES), p.scales, p.aggregation, "none", p.attention_start, p.freeze)
-    return DeepLab(p.backbone, p.head, len(VOC_CLASSES) + 1, "none", p.head_width, p.freeze, p.head_dilation, p.crop)
+        start["attention_start"] = p.attention_start
+        return SAFN(p.backbone, len(VOC_CLASSES), p.scales, p.aggregation, **start)
+    shape = {"head_width": p.head_width, "head_dilation": p.head_dilation, "crop": p.crop}
+    return DeepLab(p.backbone, p.head, len(VOC_CLASSES) + 1, **start, **shape)
 
 
 # --- one network, in a process of its own ----------------------------------------------------------------------------
@@ -147,13 +150,13 @@ def _train(
     network: nn.Module, stage: str, p: SimpleNamespace, data: VOCFolder, out: Path, steps: int, batch: int
 ) -> float:
     here = {"precision": "32-true", "accelerator": "cpu", "workers": 0}
-    p = SimpleNamespace(**{**vars(p), **here, "iterations": steps, "batch_size": batch})
+    options = training.TrainingOptions.from_parameters({**vars(p), **here, "iterations": steps, "batch_size": batch})
     ends = [time.perf_counter()]
     hook = register_optimizer_step_post_hook(lambda *_: ends.append(time.perf_counter()))
     if stage == "06_train_segmentation":
-        training.train_segmenter(network, p, data, data.ids("train_aug"), None, out)
+        training.train_segmenter(network, options, data, data.ids("train_aug"), None, out)
     else:
-        training.train_classifier(network, p, data, data.ids("train_aug"), data.ids("val"), out)
+        training.train_classifier(network, options, data, data.ids("train_aug"), data.ids("val"), out)
     hook.remove()
     return float(np.mean(np.diff(ends)[1:] if steps > 1 else np.diff(ends)))
 

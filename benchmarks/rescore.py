@@ -11,12 +11,11 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from safn import evaluation, inference
-from safn.backbones import BACKBONES
+from safn import evaluation, inference, trained
 from safn.data import DataError, VOCFolder
 from safn.loading import PlainSet, plain_loader
 from safn.training import mean_average_precision
-from safn_book import stages, studies
+from safn_book import scores, studies
 from safn_book.stages import RECORD, Input, fingerprint, of_stage
 from safn_book.workflow import place
 
@@ -72,13 +71,13 @@ def _stages(runs: Path, run: str) -> list[Input]:
 def of_classifier(stage: Input, folder: VOCFolder, _: list[str], val: list[str]) -> Scores:
     """Stage 03: mAP of the validation images and the scale weights, by its network."""
     p = stage.record["parameters"]
-    network = inference.on_device(stages.load_safn(stage, len(folder.classes)), p["accelerator"])
-    samples = PlainSet(folder, val, BACKBONES[p["backbone"]].normalisation, p["size"])
-    device, scores, labels = next(network.parameters()).device, [], []
+    network = inference.on_device(trained.load(stage.folder), p["accelerator"])
+    samples = PlainSet(folder, val, network.normalisation, p["size"])
+    device, outputs, labels = next(network.parameters()).device, [], []
     for batch in plain_loader(samples, 0, batch_size=4):  # as in training
-        scores.append(network(batch["image"].to(device)).sigmoid().cpu())
+        outputs.append(network(batch["image"].to(device)).sigmoid().cpu())
         labels.append(batch["label"])
-    found = {"val_mAP": mean_average_precision(torch.cat(scores), torch.cat(labels))}
+    found = {"val_mAP": mean_average_precision(torch.cat(outputs), torch.cat(labels))}
     for scale, row in studies.attention_statistics(network, samples).iterrows():
         found |= {f"weight {scale}": row["mean"], f"weight spread {scale}": row["spread between pixels"]}
     return found
@@ -87,21 +86,21 @@ def of_classifier(stage: Input, folder: VOCFolder, _: list[str], val: list[str])
 def of_maps(stage: Input, folder: VOCFolder, train: list[str], val: list[str]) -> Scores:
     """Stage 04: its maps against the masks of the training images, and as a segmentation of the validation images."""
     sweep = evaluation.sweep_maps(folder, train, stage.folder / "train")
-    alone = evaluation.at_threshold(folder, val, stage.folder / "val", sweep.threshold)
-    return evaluation.numbers_of_maps(folder, train, sweep) | {"classifier_only_val_miou": alone.miou()}
+    alone = evaluation.score_maps_at(folder, val, stage.folder / "val", sweep.threshold)
+    return scores.map_scores(folder, train, sweep) | {"classifier_only_val_miou": alone.miou()}
 
 
 def of_pseudo(stage: Input, folder: VOCFolder, train: list[str], _: list[str]) -> Scores:
     """Stage 05: its masks against those of the training images."""
     left_out = set(stage.record.get("left_out", ()))
     train = [i for i in train if i not in left_out]
-    return evaluation.numbers_of_pseudo(folder, train, evaluation.score_masks(folder, train, stage.folder)[1])
+    return scores.pseudo_label_scores(folder, train, evaluation.score_masks(folder, train, stage.folder)[1])
 
 
 def of_evaluation(stage: Input, folder: VOCFolder, _: list[str], val: list[str]) -> Scores:
     """Stage 07: its masks of each test protocol against those of the validation images."""
     counts = {q: evaluation.score_masks(folder, val, stage.folder / q)[1] for q in stage.record["per_class"]}
-    return evaluation.numbers_of_evaluation(counts)
+    return scores.evaluation_scores(counts)
 
 
 SCORED: dict[str, Callable[[Input, VOCFolder, list[str], list[str]], Scores]] = {

@@ -67,7 +67,7 @@ else:
 folder = data.VOCFolder(root)
 problems = folder.verify()
 if problems:
-    raise data.DataError("\n  - ".join([f"{root}: {len(problems)} problems", *problems]))
+    raise data.DataError.from_problems(f"{root}: {len(problems)} problems", problems)
 print(f"{root.name}: no problem found")
 
 # %% [markdown]

@@ -24,15 +24,16 @@
 # | | |
 # |---|---|
 # | **Reads** | `00_data` |
-# | **Writes** | `02_baseline/default`: `model.ckpt`, `log.csv`, maps `train/<id>.npz`, `val/<id>.npz` |
+# | **Writes** | `02_baseline/default`: the network (`network.json`, `network.safetensors`), `log.csv`, maps `train/<id>.npz`, `val/<id>.npz` |
 # | **Command** | `papermill 02_baseline.ipynb out.ipynb -p runs ../runs/mine -p epochs 6` |
 # | **Expected** | coarse maps on the most discriminative parts; emoji, seed 0: validation mAP 50.4, alone 15.2 val mIoU |
 # | **Time** | about 1 minute on 2 cores (emoji) |
 
 # %%
+import pandas as pd
 from IPython.display import display
 
-from safn import backbones, evaluation, inference, loading, metrics, network, training
+from safn import evaluation, inference, loading, metrics, network, training
 from safn_book import charts, checks, galleries, settings, stages
 from safn_book.tables import percent
 
@@ -69,8 +70,9 @@ p = settings.read(globals())
 source, folder, train, val = stages.of_stage(p.runs)
 stage = stages.begin(p.runs, "02_baseline", "default", p, [source])
 training.seed_everything(p.seed)
-plain = network.PlainClassifier(p.backbone, len(folder.classes), p.weights, p.freeze)
-log = training.train_classifier(plain, p, folder, train, val, stage.folder)
+plain = network.PlainClassifier(p.backbone, len(folder.classes), weights=p.weights, freeze=p.freeze)
+options = training.TrainingOptions.from_parameters(p)
+log = pd.DataFrame(training.train_classifier(plain, options, folder, train, val, stage.folder))
 charts.curves(log, {"loss (Eq. 3)": ["loss"], "validation mAP": ["val_mAP"]})
 
 # %% [markdown]
@@ -80,12 +82,11 @@ charts.curves(log, {"loss (Eq. 3)": ["loss"], "validation mAP": ["val_mAP"]})
 
 # %%
 inference.on_device(plain, "cpu")
-normalisation = backbones.BACKBONES[p.backbone].normalisation
 for split, ids in {"train": train, "val": val}.items():
-    samples = loading.PlainSet(folder, ids, normalisation, p.size)
+    samples = loading.PlainSet(folder, ids, plain.normalisation, p.size)
     inference.write_grad_cam(plain, samples, stage.folder / split, predicted=split == "val")
 sweep = evaluation.sweep_maps(folder, train, stage.folder / "train")
-alone = evaluation.at_threshold(folder, val, stage.folder / "val", sweep.threshold)
+alone = evaluation.score_maps_at(folder, val, stage.folder / "val", sweep.threshold)
 display(charts.sweep({"Grad-CAM, training images": sweep.miou}))
 percent(
     {

@@ -26,7 +26,7 @@
 # | | |
 # |---|---|
 # | **Reads** | `00_data` |
-# | **Writes** | `03_train_safn/<run>`: `model.ckpt`, `log.csv` |
+# | **Writes** | `03_train_safn/<run>`: the network (`network.json`, `network.safetensors`), `log.csv` |
 # | **Command** | `papermill 03_train_safn.ipynb out.ipynb -p scales "[1,0.75,0.5]"` |
 # | **Expected** | validation mAP 68.1 ± 2.1 (emoji, three seeds), 84.7 ± 0.4 (photographs, profiles `voc-subset` and `evidence`, three seeds); the check at the end has ranges |
 # | **Time** | 3 minutes on one core (emoji), 10 to 40 for the photographs of `voc-subset`, by the processor |
@@ -34,7 +34,9 @@
 # `run` is named after aggregation, scales and seed, so that the runs of an ablation lie side by side.
 
 # %%
-from safn import SAFN, backbones, inference, loading, training
+import pandas as pd
+
+from safn import SAFN, inference, loading, training
 from safn_book import charts, checks, galleries, settings, stages, studies
 
 charts.use_style()
@@ -75,8 +77,17 @@ run = stages.run_name(p.aggregation, p.scales, p.seed)
 source, folder, train, val = stages.of_stage(p.runs)
 stage = stages.begin(p.runs, "03_train_safn", run, p, [source])
 training.seed_everything(p.seed)
-network = SAFN(p.backbone, len(folder.classes), p.scales, p.aggregation, p.weights, p.attention_start, p.freeze)
-log = training.train_classifier(network, p, folder, train, val, stage.folder)
+network = SAFN(
+    p.backbone,
+    len(folder.classes),
+    p.scales,
+    p.aggregation,
+    weights=p.weights,
+    attention_start=p.attention_start,
+    freeze=p.freeze,
+)
+options = training.TrainingOptions.from_parameters(p)
+log = pd.DataFrame(training.train_classifier(network, options, folder, train, val, stage.folder))
 weight_columns = [f"weight_{s:g}" for s in p.scales]
 charts.curves(log, {"loss (Eq. 3)": ["loss"], "validation mAP": ["val_mAP"], "mean scale weight": weight_columns})
 
@@ -87,7 +98,7 @@ charts.curves(log, {"loss (Eq. 3)": ["loss"], "validation mAP": ["val_mAP"], "me
 
 # %%
 inference.on_device(network, p.accelerator)
-samples = loading.PlainSet(folder, val, backbones.BACKBONES[p.backbone].normalisation, p.size)
+samples = loading.PlainSet(folder, val, network.normalisation, p.size)
 attention = studies.attention_statistics(network, samples)
 attention.round(4) if len(attention) else print("one scale, or no attention: nothing is weighed")
 

@@ -32,8 +32,10 @@
 # %%
 from IPython.display import display
 
-from safn import backbones, evaluation, inference, loading
+import safn
+from safn import evaluation, inference, loading
 from safn_book import charts, checks, galleries, settings, stages
+from safn_book.scores import map_scores
 from safn_book.tables import percent
 
 charts.use_style()
@@ -54,12 +56,11 @@ p = settings.read(globals())
 source, folder, train, val = stages.of_stage(p.runs)
 model = stages.need(p.runs, "03_train_safn", p.run)
 stage = stages.begin(p.runs, "04_localization_maps", p.run, p, [source, model])
-network = inference.on_device(stages.load_safn(model, len(folder.classes)), p.accelerator)
-normalisation = backbones.BACKBONES[model.record["parameters"]["backbone"]].normalisation
+network = inference.on_device(safn.load(model.folder), p.accelerator)
 empty = {
     split: inference.write_maps(
         network,
-        loading.PlainSet(folder, ids, normalisation, p.size),
+        loading.PlainSet(folder, ids, network.normalisation, p.size),
         stage.folder / split,
         predicted=split == "val",
         flip=p.flip,
@@ -77,8 +78,8 @@ print(f"maps without a positive value, set to 0: {empty['train']} of the trainin
 
 # %%
 sweep = evaluation.sweep_maps(folder, train, stage.folder / "train")
-scores = evaluation.numbers_of_maps(folder, train, sweep)
-alone = evaluation.at_threshold(folder, val, stage.folder / "val", sweep.threshold)
+scores = map_scores(folder, train, sweep)
+alone = evaluation.score_maps_at(folder, val, stage.folder / "val", sweep.threshold)
 display(charts.sweep({"training images": sweep.miou}))
 percent(
     {

@@ -38,6 +38,7 @@ from IPython.display import display
 
 from safn import evaluation, pseudo
 from safn_book import charts, checks, galleries, settings, stages, studies
+from safn_book.scores import pseudo_label_class_scores, pseudo_label_scores
 from safn_book.tables import percent
 
 charts.use_style()
@@ -74,7 +75,7 @@ print(f"{len(train)} masks, {len(left_out)} images left out, {len(train) - len(s
 
 # %%
 _, counts = evaluation.score_masks(folder, train, stage.folder)
-scores = evaluation.numbers_of_pseudo(folder, train, counts)
+scores = pseudo_label_scores(folder, train, counts)
 conventions = {"drop": "ignored pixels dropped", "background": "as background", "wrong": "as wrong"}
 pd.DataFrame(
     {
@@ -89,7 +90,7 @@ pd.DataFrame(
 
 # %%
 print(f"ignored: {100 * scores['ignored_share']:.1f} % of the pixels")
-per_class = pd.DataFrame(evaluation.classes_of_pseudo(folder, train, counts))
+per_class = pd.DataFrame(pseudo_label_class_scores(folder, train, counts))
 per_class.mul(100).round(1).transpose()
 
 # %% [markdown]

@@ -22,7 +22,7 @@
 # | | |
 # |---|---|
 # | **Reads** | `00_data`, `05_pseudo_ground_truth/<run>` |
-# | **Writes** | `06_train_segmentation/<run>`: `model.ckpt`, `log.csv` |
+# | **Writes** | `06_train_segmentation/<run>`: the network (`network.json`, `network.safetensors`), `log.csv` |
 # | **Command** | `papermill 06_train_segmentation.ipynb out.ipynb -p runs ../runs/mine -p head aspp` |
 # | **Expected** | a falling loss; the measure is in the next notebook |
 # | **Time** | 2 minutes on one core (emoji), 15 to 25 minutes on two for `voc-subset` |
@@ -31,7 +31,9 @@
 # A run `<run>@<backbone>-<head>` is another network on the same pseudo ground truth (Table 2).
 
 # %%
-from safn import DeepLab, backbones, inference, training
+import pandas as pd
+
+from safn import DeepLab, inference, training
 from safn_book import charts, checks, galleries, settings, stages, workflow
 
 charts.use_style()
@@ -75,11 +77,19 @@ labels = source if p.label_source == "masks" else stages.need(p.runs, "05_pseudo
 stage = stages.begin(p.runs, "06_train_segmentation", p.run, p, [source, labels])
 training.seed_everything(p.seed)
 network = DeepLab(
-    p.backbone, p.head, len(folder.classes) + 1, p.weights, p.head_width, p.freeze, p.head_dilation, p.crop
+    p.backbone,
+    p.head,
+    len(folder.classes) + 1,
+    weights=p.weights,
+    head_width=p.head_width,
+    freeze=p.freeze,
+    head_dilation=p.head_dilation,
+    crop=p.crop,
 )
 masks = None if p.label_source == "masks" else labels.folder
 train = [i for i in train if i not in labels.record.get("left_out", ())]
-log = training.train_segmenter(network, p, folder, train, masks, stage.folder)
+options = training.TrainingOptions.from_parameters(p)
+log = pd.DataFrame(training.train_segmenter(network, options, folder, train, masks, stage.folder))
 charts.curves(log, {"cross-entropy": ["loss"], "learning rate (head)": ["learning_rate"]})
 
 # %% [markdown]
@@ -88,8 +98,7 @@ charts.curves(log, {"cross-entropy": ["loss"], "learning rate (head)": ["learnin
 # %%
 inference.on_device(network, p.accelerator)
 shown = galleries.spaced(train, 4)
-normalisation = backbones.BACKBONES[p.backbone].normalisation
-inference.predict(network, normalisation, folder.photos(shown), stage.folder / "examples")
+inference.predict(network, network.normalisation, folder.photos(shown), stage.folder / "examples")
 pseudo_labels = {} if masks is None else {"pseudo label": masks}
 galleries.image_gallery(folder, shown, masks={"prediction": stage.folder / "examples", **pseudo_labels})
 

@@ -37,13 +37,13 @@
 # background included.
 
 # %%
-from types import SimpleNamespace
-
 import pandas as pd
 from IPython.display import display
 
-from safn import backbones, evaluation, inference, metrics
+import safn
+from safn import evaluation, inference, metrics
 from safn_book import charts, checks, galleries, settings, stages
+from safn_book.scores import evaluation_scores
 
 charts.use_style()
 
@@ -65,17 +65,15 @@ p = settings.read(globals())
 source, folder, _, val = stages.of_stage(p.runs)
 model = stages.need(p.runs, "06_train_segmentation", p.run)
 stage = stages.begin(p.runs, "07_evaluate", p.run, p, [source, model])
-network = inference.on_device(stages.load_deeplab(model, len(folder.classes) + 1), p.accelerator)
-trained = SimpleNamespace(**model.record["parameters"])
-normalisation = backbones.BACKBONES[trained.backbone].normalisation
+network = inference.on_device(safn.load(model.folder), p.accelerator)
 protocols = ["single", "multi", *(["crf"] if p.crf else [])]
 single, multi, crf = (stage.folder / q for q in ("single", "multi", "crf"))
 photos, seconds = folder.photos(val), {}
 shown = {"flip": p.flip, "largest": p.largest}
-seconds["single"], _ = inference.predict(network, normalisation, photos, single, **shown)
+seconds["single"], _ = inference.predict(network, network.normalisation, photos, single, **shown)
 refined = {"refined": crf if p.crf else None, "processes": p.crf_processes}
 seconds["multi"], seconds["crf"] = inference.predict(
-    network, normalisation, photos, multi, p.test_scales, **refined, **shown
+    network, network.normalisation, photos, multi, p.test_scales, **refined, **shown
 )
 matrices, counts = {}, {}
 for protocol in protocols:
@@ -125,7 +123,7 @@ galleries.image_gallery(folder, shown, masks={names[q]: stage.folder / q for q i
 # ## Check
 
 # %%
-scores = evaluation.numbers_of_evaluation(counts)
+scores = evaluation_scores(counts)
 scores |= {f"seconds_{q}": seconds[q] for q in protocols}  # crf: network and CRF side by side
 done = stage.finish(
     scores,

@@ -11,5 +11,6 @@ from safn.metrics import ConfusionMatrix
 from safn.network import SAFN
 from safn.pseudo import pseudo_ground_truth
 from safn.segmentation import DeepLab
+from safn.trained import load, save
 
-__all__ = ["SAFN", "ConfusionMatrix", "DeepLab", "dense_crf", "pseudo_ground_truth"]
+__all__ = ["SAFN", "ConfusionMatrix", "DeepLab", "dense_crf", "load", "pseudo_ground_truth", "save"]

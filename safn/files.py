@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 
 def _plain(value: Any) -> Any:
@@ -47,11 +46,6 @@ def write_json(path: Path, value: Any) -> None:
     write_file(path, (json.dumps(_plain(value), indent=1) + "\n").encode())
 
 
-def save_network(network: nn.Module, path: Path) -> None:
-    """Write the state dict; the file appears only when complete."""
-    save_tensors(network.state_dict(), path)
-
-
 def save_tensors(value: Any, path: Path) -> None:
     """``torch.save`` to a file that appears only when complete."""
     buffer = io.BytesIO()
@@ -69,24 +63,3 @@ def load_tensors(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:  # whose own message says how to load it all the same
         raise ValueError(f"{path} holds more than tensors, which could run code: it is not loaded") from None
-
-
-def load_network(network: nn.Module, path: Path) -> nn.Module:
-    """Load a state dict strictly.
-
-    Raises:
-        ValueError: names each tensor that is missing, unexpected or of another shape, with both shapes.
-    """
-    state = load_tensors(path)
-    own = network.state_dict()
-    problems = [f"{k}: missing in the file" for k in own if k not in state]
-    problems += [f"{k}: not in the network" for k in state if k not in own]
-    problems += [
-        f"{k}: {tuple(state[k].shape)} in the file, {tuple(own[k].shape)} in the network"
-        for k in own
-        if k in state and state[k].shape != own[k].shape
-    ]
-    if problems:
-        raise ValueError("\n  - ".join([f"{path} does not fit the network:", *problems]))
-    network.load_state_dict(state)
-    return network

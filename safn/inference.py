@@ -1,89 +1,97 @@
-"""Maps and predictions of folders of images by trained networks, and the multi-scale test (Sec. IV-A)."""
+"""Maps and masks of folders of images by trained networks, and the multi-scale test (Sec. IV-A)."""
 
 from __future__ import annotations
 
-import concurrent.futures
-import contextlib
-import multiprocessing
-import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from concurrent.futures import Executor
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
 from safn.backbones import Normalisation
-from safn.crf import dense_crf
-from safn.data import DataError, load_image, save_mask
-from safn.loading import PlainSet, at_most, plain_loader
+from safn.crf_workers import CRFWorkers, resize_mask
+from safn.data import load_image, save_mask
+from safn.loading import PlainSet, plain_loader, shrink_to
 from safn.maps import grad_cam, localization_maps, save_maps
-from safn.network import SAFN, PlainClassifier, rescale
+from safn.network import ANY_SIZE, SAFN, Grid, PlainClassifier, rescale
+from safn.segmentation import DeepLab
 
 TEST_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5)  # Sec. IV-A
+GRAD_CAM_STRIDE = 8  # its maps are smooth, so they are stored at an eighth of the image
 
 
 @torch.inference_mode()
 def multi_scale_maximum(
     network: Callable[[Tensor], Tensor],
     image: Tensor,
-    scales: tuple[float, ...],
+    scales: tuple[float, ...] = TEST_SCALES,
     flip: bool = False,
+    grid: Grid | None = None,
 ) -> Tensor:
-    """Class probabilities: at each pixel and class the largest softmax value over the scales, summing to 1 again.
+    """Take at each pixel and class the largest probability over rescaled inputs (Sec. IV-A).
 
     Args:
-        network: ``(B, 3, H, W)`` -> logits ``(B, K, h, w)``. If it has a ``grid``, as ``DeepLab`` has, the sides of the
-            copies follow it.
+        network: ``(B, 3, H, W)`` -> logits ``(B, K, h, w)``.
         image: normalised, ``(1, 3, H, W)``.
-        scales: the paper's are 0.5, 0.75, 1, 1.25, 1.5.
-        flip: also look at the mirrored image (not in the paper).
+        scales: of the inputs.
+        flip: also see the mirrored image, which the paper does not.
+        grid: which heights and widths an input may have. ``None``: that of a ``DeepLab``, and any of another network.
 
     Returns:
-        float32 ``(K, H, W)``.
+        float32 ``(K, H, W)`` on the CPU, which sums to 1 over the classes.
+
+    Example:
+        >>> logits = torch.tensor([0.0, 1.0]).view(1, 2, 1, 1)
+        >>> multi_scale_maximum(lambda image: logits, torch.zeros(1, 3, 64, 64), (1, 0.5)).argmax(0).unique()
+        tensor([1])
     """
-    best, grid = None, getattr(network, "grid", (1, 0))
+    if not scales or min(scales) <= 0:
+        raise ValueError(f"scales are {tuple(scales)}; valid: one or more numbers above 0")
+    if grid is None:
+        grid = network.grid if isinstance(network, DeepLab) else ANY_SIZE
+    best = None
     for scale in scales:
-        scaled = rescale(image, scale, grid)
-        views = [scaled, scaled.flip(3)] if flip else [scaled]
-        for mirrored, view in enumerate(views):
-            logits = network(view).float()
-            logits = logits.flip(3) if mirrored else logits
-            logits = F.interpolate(logits, image.shape[-2:], mode="bilinear", align_corners=False)
-            probability = logits.softmax(1)
+        view = rescale(image, scale, grid)
+        logits = [network(view)]
+        if flip:
+            logits.append(network(view.flip(3)).flip(3))
+        for one in logits:
+            large = F.interpolate(one.float(), image.shape[-2:], mode="bilinear", align_corners=False)
+            probability = large.softmax(1)
             best = probability if best is None else torch.maximum(best, probability)
     return (best / best.sum(1, keepdim=True))[0].cpu()
 
 
-def _crf_prediction(path: Path, probabilities: np.ndarray, largest: int = 0) -> np.ndarray:
-    torch.set_num_threads(1)
-    photo = load_image(path)
-    refined = dense_crf(np.asarray(at_most(photo, largest)), probabilities.astype(np.float32))
-    return _at_size(refined.argmax(0), photo.size)
+def best_device() -> str:
+    """Return what lightning takes for ``auto``: ``cuda``, ``mps`` or another, and ``cpu`` where there is none."""
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    return accelerator.type if accelerator else "cpu"
 
 
-def _at_size(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A mask ``(h, w)`` at the width and height of ``size``, by nearest neighbour."""
-    mask = Image.fromarray(mask.astype(np.uint8))
-    return np.asarray(mask if mask.size == size else mask.resize(size, Image.Resampling.NEAREST))
-
-
-def on_device(network: torch.nn.Module, accelerator: str) -> torch.nn.Module:
-    """``network`` on the device that lightning would take for ``accelerator``, channels last, for inference."""
-    found = best_device()
-    kind = {"auto": found, "gpu": "cuda" if found == "cpu" else found}.get(accelerator, accelerator)
-    return network.to(kind, memory_format=torch.channels_last).eval()
+def on_device(network: nn.Module, accelerator: str) -> nn.Module:
+    """Move a network to the device that lightning takes for ``accelerator``, channels last, in evaluation mode."""
+    device = accelerator
+    if accelerator in ("auto", "gpu"):
+        device = best_device()
+        if (accelerator, device) == ("gpu", "cpu"):
+            device = "cuda"  # fails with torch's own message
+    return network.to(device, memory_format=torch.channels_last).eval()
 
 
 @torch.inference_mode()
 def flipped_features(network: SAFN, images: Tensor) -> Tensor:
-    """MSF ``(B, N, h, w)``, averaged with that of the mirrored images."""
+    """Average MSF ``(B, N, h, w)`` with that of the mirrored images."""
     return (network.features(images) + network.features(images.flip(3)).flip(3)) / 2
+
+
+def predicted_labels(scores: Tensor) -> Tensor:
+    """Return 1 for the classes with a probability above 0.5, else 0, ``(B, N)``."""
+    return (scores > 0).float()
 
 
 @torch.inference_mode()
@@ -96,14 +104,19 @@ def write_maps(
     workers: int = 0,
     batch_size: int = 4,
 ) -> int:
-    """Write ``out/<id>.npz`` for each sample, up to ``batch_size`` of one shape at a time; returns how many present
-    classes have an empty map.
+    """Write the localization maps of each sample (Eq. 4) to ``out/<id>.npz``.
 
-    ``predicted``: for the classes with a score above 0.5 instead of the given labels.
+    Args:
+        predicted: take the classes with a score above 0.5 instead of the image labels.
+        flip: average with the maps of the mirrored image.
+        batch_size: so many images of one shape go together.
+
+    Returns:
+        How many maps of present classes are empty.
     """
     out.mkdir(parents=True, exist_ok=True)
     device, empty = next(network.parameters()).device, 0
-    for batch in tqdm(plain_loader(samples, workers, batch_size), f"maps {out.name}", mininterval=2, file=sys.stdout):
+    for batch in _progress(plain_loader(samples, workers, batch_size), f"maps {out.name}"):
         images = batch["image"].to(device)
         features = flipped_features(network, images) if flip else network.features(images)
         labels = predicted_labels(features.mean((2, 3))) if predicted else batch["label"].to(device)
@@ -114,25 +127,25 @@ def write_maps(
     return empty
 
 
-def predicted_labels(scores: Tensor) -> Tensor:
-    """Classes with a probability above 0.5, ``(B, N)`` -> 0/1."""
-    return (scores > 0).float()
-
-
 def write_grad_cam(network: PlainClassifier, samples: PlainSet, out: Path, predicted: bool = False) -> None:
-    """Write Grad-CAM maps ``out/<id>.npz`` of the last backbone layer for each sample."""
+    """Write Grad-CAM maps of the last backbone layer to ``out/<id>.npz`` (Fig. 6 (b)).
+
+    Args:
+        predicted: take the classes with a score above 0.5 instead of the image labels.
+    """
     out.mkdir(parents=True, exist_ok=True)
-    for sample in tqdm(plain_loader(samples, 0), f"Grad-CAM {out.name}", mininterval=2, file=sys.stdout):
+    last = list(network.backbone.children())[-1]
+    for sample in _progress(plain_loader(samples, 0), f"Grad-CAM {out.name}"):
         with torch.no_grad():
             labels = predicted_labels(network(sample["image"])) if predicted else sample["label"]
-        small = torch.nn.functional.adaptive_avg_pool2d  # a Grad-CAM map is smooth: store it at an eighth
-        maps = grad_cam(network, list(network.backbone.children())[-1], sample["image"], labels)
-        maps = small(maps, [max(1, side // 8) for side in maps.shape[-2:]])
-        save_maps(out / f"{sample['id'][0]}.npz", maps[0].numpy(), labels[0].numpy())
+        maps = grad_cam(network, last, sample["image"], labels)
+        size = [max(1, side // GRAD_CAM_STRIDE) for side in maps.shape[-2:]]
+        small = F.adaptive_avg_pool2d(maps, size)
+        save_maps(out / f"{sample['id'][0]}.npz", small[0].numpy(), labels[0].numpy())
 
 
 def predict(
-    network: torch.nn.Module,
+    network: nn.Module,
     normalisation: Normalisation,
     images: dict[str, Path],
     folder: Path,
@@ -140,60 +153,45 @@ def predict(
     flip: bool = False,
     refined: Path | None = None,
     processes: int = 0,
-    pool: concurrent.futures.Executor | None = None,
+    pool: Executor | None = None,
     largest: int = 0,
+    grid: Grid | None = None,
 ) -> tuple[float, float]:
-    """Predict masks: ``folder/<id>.png``, indexed, at the size of the photo, and with the CRF ``refined/<id>.png``.
-    Images that have them are left out.
+    """Write masks ``folder/<id>.png``, indexed, as large as the photograph, and after the CRF ``refined/<id>.png``.
 
-    The CRF runs in ``processes`` of its own (0: one a core) while the network goes on: pydensecrf holds the
-    interpreter's lock. ``pool``: of as many processes, which are running already.
+    Masks that are there are kept, so a killed call goes on.
+
+    Args:
+        images: id -> file.
+        scales, flip, grid: see ``multi_scale_maximum``.
+        refined: folder of the masks after the CRF, ``None``: no CRF.
+        processes: of the CRF (0: one for each core).
+        pool: of as many processes, which are running already.
+        largest: long side in pixels to which larger photographs are shrunk for the network (0: never).
 
     Returns:
-        seconds of the network alone, and seconds of everything.
+        Seconds of the network alone, and seconds of everything.
+
+    Raises:
+        DataError: an image cannot be read, or its CRF failed.
     """
     folders = [folder] if refined is None else [folder, refined]
     for path in folders:
         path.mkdir(parents=True, exist_ok=True)
     todo = {i: path for i, path in images.items() if not all((f / f"{i}.png").exists() for f in folders)}
     device, started, busy = next(network.parameters()).device, time.time(), 0.0
-    processes = processes or os.cpu_count()
     network.eval()
-    spawn = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
-    workers = contextlib.nullcontext(pool) if pool else concurrent.futures.ProcessPoolExecutor(processes, spawn)
-    with workers as pool:
-        pending: dict[concurrent.futures.Future, str] = {}
-        for image_id, path in tqdm(todo.items(), f"predict {folder.name}", mininterval=2, file=sys.stdout):
+    with CRFWorkers(refined, processes, pool, largest) as crf:
+        for image_id, path in _progress(todo.items(), f"predict {folder.name}"):
             begun = time.time()
             photo = load_image(path)
-            shown = normalisation(at_most(photo, largest))[None].to(device)
-            probabilities = multi_scale_maximum(network, shown, scales, flip).numpy()
-            save_mask(folder / f"{image_id}.png", _at_size(probabilities.argmax(0), photo.size))
+            image = normalisation(shrink_to(photo, largest))[None].to(device)
+            probabilities = multi_scale_maximum(network, image, scales, flip, grid).numpy()
+            save_mask(folder / f"{image_id}.png", resize_mask(probabilities.argmax(0), photo.size))
             busy += time.time() - begun
-            if refined is not None:
-                half = torch.from_numpy(probabilities).half().numpy()  # NumPy's own is 50 times slower on tiny values
-                try:
-                    pending[pool.submit(_crf_prediction, path, half, largest)] = image_id
-                except concurrent.futures.BrokenExecutor:  # a process has died: name the image
-                    _collect(pending, refined, concurrent.futures.ALL_COMPLETED)
-                    raise
-                if len(pending) > 2 * processes:  # bounds the memory
-                    _collect(pending, refined, concurrent.futures.FIRST_COMPLETED)
-        _collect(pending, refined, concurrent.futures.ALL_COMPLETED)
+            crf.submit(image_id, path, probabilities)
     return busy, time.time() - started
 
 
-def _collect(pending: dict, folder: Path, when: str) -> None:
-    done = concurrent.futures.wait(pending, return_when=when).done
-    for future in [f for f in pending if f in done]:  # in the order of the images
-        image_id = pending.pop(future)
-        try:
-            save_mask(folder / f"{image_id}.png", future.result())
-        except Exception as error:
-            raise DataError(f"CRF of image {image_id} failed: {error!r}") from error
-
-
-def best_device() -> str:
-    """What lightning takes for ``auto``: ``cuda``, ``mps`` or another, and ``cpu`` where there is none."""
-    found = torch.accelerator.current_accelerator(check_available=True)
-    return found.type if found else "cpu"
+def _progress(items: Iterable, text: str) -> Iterable:
+    return tqdm(items, text, mininterval=2, file=sys.stdout)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,43 +16,57 @@ from torchvision.transforms.v2 import functional as F
 from safn.backbones import Normalisation
 from safn.data import VOID, VOCFolder, load_mask
 
+Sample = dict[
+    str, Any
+]  # ``id``, ``image`` float32 (3, H, W), ``label`` float32 (N,), ``mask`` int64 (H, W) where given
+
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random resize, flip, colour jitter and crop (Sec. IV-A; ranges the paper leaves open: a public peer's)."""
+    """Random resize, flip, colour jitter and crop (Sec. IV-A; the ranges, which the paper leaves open, are a peer's).
 
-    crop: int
-    resize: tuple[int, int]  # long side in pixels, uniform
+    Example:
+        >>> image, mask = Augmentation(crop=32, resize=(40, 40))(Image.new("RGB", (50, 20)), None, np.random.default_rng(0))
+        >>> image.size
+        (32, 32)
+    """
+
+    crop: int  #: side in pixels
+    resize: tuple[int, int]  #: long side in pixels, uniform
     flip: bool = True
-    jitter: tuple[float, float, float, float] = (0.3, 0.3, 0.3, 0.1)  # brightness, contrast, saturation, hue
+    jitter: tuple[float, float, float, float] = (0.3, 0.3, 0.3, 0.1)  #: brightness, contrast, saturation, hue
 
     def __call__(
         self,
         image: Image.Image,
         mask: np.ndarray | None,
         rng: np.random.Generator,
-        fill: tuple[int, int, int],
+        fill: tuple[int, int, int] = (0, 0, 0),
     ) -> tuple[Image.Image, torch.Tensor | None]:
-        """``crop`` x ``crop`` image and, where a mask is given, uint8 mask; padded with ``fill`` and 255."""
+        """Return a square image, padded with ``fill``, and where a mask is given a uint8 mask, padded with 255."""
         long = int(rng.integers(self.resize[0], self.resize[1] + 1))
-        ratio = long / max(image.size)
-        width, height = (max(1, round(side * ratio)) for side in image.size)
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
-        masked = None if mask is None else Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST)
+        size = _scaled(image.size, long)
+        image = image.resize(size, Image.Resampling.BILINEAR)
+        ids = None if mask is None else Image.fromarray(mask).resize(size, Image.Resampling.NEAREST)
         if self.flip and rng.random() < 0.5:
             image = ImageOps.mirror(image)
-            masked = None if masked is None else ImageOps.mirror(masked)
-        image = self._colours(image, rng)
-        left, top = (int(rng.integers(min(0, side - self.crop), max(0, side - self.crop) + 1)) for side in image.size)
+            ids = None if ids is None else ImageOps.mirror(ids)
+        image = self._change_colours(image, rng)
+        left = self._offset(image.width, rng)
+        top = self._offset(image.height, rng)
         canvas = Image.new("RGB", (self.crop, self.crop), fill)
         canvas.paste(image, (-left, -top))
-        if masked is None:
+        if ids is None:
             return canvas, None
         target = Image.new("L", (self.crop, self.crop), VOID)
-        target.paste(masked, (-left, -top))
+        target.paste(ids, (-left, -top))
         return canvas, torch.from_numpy(np.array(target))
 
-    def _colours(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    def _offset(self, side: int, rng: np.random.Generator) -> int:
+        """Where the crop begins: inside a larger image, before a smaller one."""
+        return int(rng.integers(min(0, side - self.crop), max(0, side - self.crop) + 1))
+
+    def _change_colours(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
         adjust = (F.adjust_brightness, F.adjust_contrast, F.adjust_saturation, F.adjust_hue)
         for k in rng.permutation(4):
             amount = rng.uniform(-self.jitter[k], self.jitter[k])
@@ -60,8 +76,11 @@ class Augmentation:
 
 
 class TrainingSet(Dataset):
-    """Augmented samples. All randomness of a sample comes from (seed, epoch, index), so neither the number of
-    workers, nor an interruption, nor another model changes what is drawn."""
+    """Augmented samples.
+
+    All randomness of a sample comes from (seed, epoch, index). Neither the number of workers, nor an interruption, nor
+    another network changes what is drawn.
+    """
 
     def __init__(
         self,
@@ -73,33 +92,25 @@ class TrainingSet(Dataset):
         masks: dict[str, Path] | None = None,
     ) -> None:
         """``masks``: the training mask of each id (segmentation), or ``None`` (classification)."""
-        self.folder, self.ids, self.augmentation, self.normalisation = (
-            folder,
-            ids,
-            augmentation,
-            normalisation,
-        )
-        self.seed, self.masks = seed, masks
+        self.folder, self.ids, self.masks = folder, ids, masks
+        self.augmentation, self.normalisation, self.seed = augmentation, normalisation, seed
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def __getitem__(self, key: tuple[int, int]) -> dict[str, torch.Tensor | str]:
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
         epoch, index = key
         image_id = self.ids[index]
         rng = np.random.default_rng((self.seed, epoch, index))
         mask = None if self.masks is None else load_mask(self.masks[image_id])
         image, target = self.augmentation(self.folder.image(image_id), mask, rng, self.normalisation.fill)
-        sample = {
-            "id": image_id,
-            "image": self.normalisation(image),
-            "label": torch.from_numpy(self.folder.label(image_id)),
-        }
+        label = torch.from_numpy(self.folder.label(image_id))
+        sample = {"id": image_id, "image": self.normalisation(image), "label": label}
         return sample if target is None else {**sample, "mask": target.long()}
 
 
 class EpochSampler(Sampler):
-    """Yields (epoch, index) in an order that depends on (seed, epoch) alone; ``set_epoch`` is called by lightning."""
+    """Yields (epoch, index) in an order that depends on (seed, epoch) alone. Lightning calls ``set_epoch``."""
 
     def __init__(self, length: int, seed: int) -> None:
         self.length, self.seed, self.epoch = length, seed, 0
@@ -110,7 +121,7 @@ class EpochSampler(Sampler):
     def __len__(self) -> int:
         return self.length
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[tuple[int, int]]:
         order = np.random.default_rng((self.seed, self.epoch)).permutation(self.length)
         return iter([(self.epoch, int(i)) for i in order])
 
@@ -124,7 +135,7 @@ class PlainSet(Dataset):
     def __len__(self) -> int:
         return len(self.ids)
 
-    def __getitem__(self, index: int) -> dict[str, torch.Tensor | str]:
+    def __getitem__(self, index: int) -> Sample:
         image_id = self.ids[index]
         image = resize_long(self.folder.image(image_id), self.size)
         label = torch.from_numpy(self.folder.label(image_id))
@@ -132,20 +143,30 @@ class PlainSet(Dataset):
 
 
 def resize_long(image: Image.Image, size: int) -> Image.Image:
-    """``image`` with its long side ``size`` pixels (0: unchanged)."""
+    """Resize an image so that its long side has ``size`` pixels (0: unchanged).
+
+    Example:
+        >>> resize_long(Image.new("RGB", (40, 20)), 10).size
+        (10, 5)
+    """
     if not size or max(image.size) == size:
         return image
-    ratio = size / max(image.size)
-    return image.resize(tuple(max(1, round(s * ratio)) for s in image.size), Image.Resampling.BILINEAR)
+    return image.resize(_scaled(image.size, size), Image.Resampling.BILINEAR)
 
 
-def at_most(image: Image.Image, largest: int) -> Image.Image:
-    """``image``, shrunk where its long side has more than ``largest`` pixels (0: never)."""
+def shrink_to(image: Image.Image, largest: int) -> Image.Image:
+    """Shrink an image whose long side has more than ``largest`` pixels (0: never)."""
     return resize_long(image, largest) if 0 < largest < max(image.size) else image
 
 
+def _scaled(size: tuple[int, int], long: int) -> tuple[int, int]:
+    """Width and height with this long side, each at least a pixel."""
+    ratio = long / max(size)
+    return max(1, round(size[0] * ratio)), max(1, round(size[1] * ratio))
+
+
 def training_loader(dataset: TrainingSet, batch_size: int, workers: int) -> DataLoader:
-    """Batches in the reproducible order of ``EpochSampler``; the last, smaller batch is dropped."""
+    """Load batches in the reproducible order of ``EpochSampler``. The last, smaller batch is dropped."""
     return DataLoader(
         dataset,
         batch_size,
@@ -158,15 +179,19 @@ def training_loader(dataset: TrainingSet, batch_size: int, workers: int) -> Data
 
 
 def plain_loader(dataset: PlainSet, workers: int, batch_size: int = 1) -> DataLoader:
-    """Batches of up to ``batch_size`` images of one shape; one image a batch stays in order."""
-    batches = by_shape(dataset, batch_size) if batch_size > 1 else None
-    sizes = {"batch_size": 1} if batches is None else {"batch_sampler": batches}
-    return DataLoader(dataset, **sizes, num_workers=workers, pin_memory=torch.cuda.is_available())
+    """Load batches of up to ``batch_size`` images of one shape. One image a batch stays in order."""
+    options: dict[str, Any] = {"num_workers": workers, "pin_memory": torch.cuda.is_available()}
+    if batch_size == 1:
+        return DataLoader(dataset, 1, **options)
+    return DataLoader(dataset, batch_sampler=group_by_shape(dataset, batch_size), **options)
 
 
-def by_shape(dataset: PlainSet, batch_size: int) -> list[list[int]]:
-    """Indices of images of one shape, up to ``batch_size`` together."""
+def group_by_shape(dataset: PlainSet, batch_size: int) -> list[list[int]]:
+    """Group the indices of images of one shape, up to ``batch_size`` together."""
     shapes: dict[tuple[int, int], list[int]] = {}
     for index, image_id in enumerate(dataset.ids):
         shapes.setdefault(dataset.folder.size(image_id), []).append(index)
-    return [same[k : k + batch_size] for same in shapes.values() for k in range(0, len(same), batch_size)]
+    groups = []
+    for same in shapes.values():
+        groups += [same[k : k + batch_size] for k in range(0, len(same), batch_size)]
+    return groups

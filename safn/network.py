@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -77,11 +79,16 @@ class SAFN(nn.Module):
         num_classes: int = 20,
         scales: tuple[float, ...] = (1, 0.75, 0.5),
         aggregation: str = "attention",
+        *,
         weights: str = "imagenet",
         attention_start: str = "zero",
         freeze: int = 0,
     ) -> None:
         super().__init__()
+        self.arguments = {
+            "backbone": backbone, "num_classes": num_classes, "scales": list(scales), "aggregation": aggregation
+        }  # fmt: skip
+        self.initial_weights, self.normalisation = weights, backbones.BACKBONES[backbone].normalisation
         self.scales, self.aggregation = tuple(scales), aggregation
         self.backbone = backbones.create(backbone, weights, "classifier", freeze)
         self.head = nn.Sequential(
@@ -122,10 +129,20 @@ class SAFN(nn.Module):
         return maps.localization_maps(self.features(images), labels)
 
 
-def rescale(images: Tensor, scale: float, grid: tuple[int, int] = (1, 0)) -> Tensor:
+class Grid(NamedTuple):
+    """Heights and widths of input images that a network may have: ``remainder`` more than a multiple of ``divisor``."""
+
+    divisor: int = 1
+    remainder: int = 0
+
+
+ANY_SIZE = Grid()
+
+
+def rescale(images: Tensor, scale: float, grid: Grid = ANY_SIZE) -> Tensor:
     """``(B, 3, H, W)`` images at ``scale`` times their size, at least 32 pixels a side (bilinear, antialiased).
 
-    ``grid``: divisor and remainder that each side shall have.
+    ``grid``: which heights and widths the result may have.
     """
     divisor, rest = grid
     size = [max(32, divisor * round((side * scale - rest) / divisor)) + rest for side in images.shape[-2:]]
@@ -137,8 +154,10 @@ def rescale(images: Tensor, scale: float, grid: tuple[int, int] = (1, 0)) -> Ten
 class PlainClassifier(nn.Module):
     """The network as published for ImageNet with a new classifier: what Fig. 6 (b) explains with Grad-CAM."""
 
-    def __init__(self, backbone: str, num_classes: int, weights: str = "imagenet", freeze: int = 0) -> None:
+    def __init__(self, backbone: str, num_classes: int, *, weights: str = "imagenet", freeze: int = 0) -> None:
         super().__init__()
+        self.arguments = {"backbone": backbone, "num_classes": num_classes}
+        self.initial_weights, self.normalisation = weights, backbones.BACKBONES[backbone].normalisation
         self.backbone = backbones.create(backbone, weights, "plain", freeze)
         self.head = nn.Conv2d(backbones.BACKBONES[backbone].channels, num_classes, 1)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from safn import backbones
+from safn.network import Grid
 
 
 class ASPP(nn.Module):
@@ -56,6 +57,7 @@ class DeepLab(nn.Module):
         backbone: str = "vgg16",
         head: str = "largefov",
         num_outputs: int = 21,
+        *,
         weights: str = "imagenet",
         head_width: int = 1024,
         freeze: int = 0,
@@ -63,8 +65,17 @@ class DeepLab(nn.Module):
         crop: int = 321,
     ) -> None:
         super().__init__()
+        self.arguments = {
+            "backbone": backbone,
+            "head": head,
+            "num_outputs": num_outputs,
+            "head_width": head_width,
+            "head_dilation": head_dilation,
+            "crop": crop,
+        }
         kind = backbones.BACKBONES[backbone]
-        self.grid = (kind.stride, crop % kind.stride)
+        self.initial_weights, self.normalisation = weights, kind.normalisation
+        self.grid = Grid(kind.stride, crop % kind.stride)
         self.backbone = backbones.create(backbone, weights, "segmentation", freeze)
         if head == "largefov":
             self.head = large_fov(kind.channels, num_outputs, kind.stride, head_width, head_dilation)

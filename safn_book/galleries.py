@@ -16,13 +16,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from PIL import Image
 
-from safn.backbones import BACKBONES
 from safn.data import VOCFolder, load_mask, palette
 from safn.loading import PlainSet, resize_long
 from safn.maps import load_maps, localization_maps
 from safn.metrics import VOID, mean_iou
 from safn.network import SAFN
-from safn_book.stages import Input, load_safn
+from safn.trained import load
+from safn_book.stages import Input
 
 WIDTH = 10.0  # inches of a gallery
 PICTURE = 2.4  # inches, the most that one picture takes of it
@@ -254,12 +254,11 @@ def figure5(
         maps: stage 04 of it, which has the image size.
         pooled: title -> folder of maps.
     """
-    network = load_safn(model, len(folder.classes))
-    normalisation = BACKBONES[model.record["parameters"]["backbone"]].normalisation
+    network = load(model.folder)
     lines = []
     for image_id, label in by_object_size(folder, ids, rows):
         picture = folder.image(image_id)
-        images = normalisation(resize_long(picture, maps.record["parameters"]["size"]))[None]
+        images = network.normalisation(resize_long(picture, maps.record["parameters"]["size"]))[None]
         labels = torch.from_numpy(folder.label(image_id))[None]
         line: Row = {"image": picture}
         for scale, features in zip(network.scales, network.scale_features(images)[0], strict=True):

@@ -15,16 +15,13 @@ import time
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 
 from safn.data import VOCFolder
-from safn.files import _plain, load_network, write_json
+from safn.files import _plain, write_json
 from safn.inference import best_device
-from safn.network import SAFN
-from safn.segmentation import DeepLab
 
 RECORD = "record.json"
 BEGUN = ".begun"  # what a stage at work was begun with
@@ -37,9 +34,12 @@ class StageError(RuntimeError):
 
 
 def fingerprint(folder: Path) -> str:
-    """SHA-256 over the names and contents of all files below ``folder`` except its record and hidden ones; 16 hex digits."""
+    """SHA-256 over the names and contents of all files below ``folder`` except its record, ``training.log`` (which tells the
+    time) and hidden ones; 16 hex digits."""
     digest = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != RECORD and p.name[0] != "."):
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name[0] != "."):
+        if path.name in (RECORD, "training.log"):
+            continue
         digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:16]
@@ -267,20 +267,6 @@ def _make(runs: Path, stage: str, run: str) -> None:
             os.replace(partial, executed)
     if not (folder / RECORD).exists():
         raise StageError(f"{folder} is missing, and the defaults of {stage} do not make it: {remedy}")
-
-
-def load_safn(stage: Input, num_classes: int) -> SAFN:
-    """The classifier that stage 03 left, built from its recorded parameters."""
-    p = SimpleNamespace(**stage.record["parameters"])
-    network = SAFN(p.backbone, num_classes, tuple(p.scales), p.aggregation, weights="none")
-    return load_network(network, stage.folder / "model.ckpt").eval()
-
-
-def load_deeplab(stage: Input, num_outputs: int) -> DeepLab:
-    """The segmentation network that stage 06 left, built from its recorded parameters."""
-    p = SimpleNamespace(**stage.record["parameters"])
-    network = DeepLab(p.backbone, p.head, num_outputs, "none", p.head_width, head_dilation=p.head_dilation, crop=p.crop)
-    return load_network(network, stage.folder / "model.ckpt").eval()
 
 
 def of_stage(runs: Path | str) -> tuple[Input, VOCFolder, list[str], list[str]]:

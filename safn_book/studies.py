@@ -15,7 +15,6 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from safn.backbones import BACKBONES
 from safn.data import VOCFolder
 from safn.evaluation import Sweep, SweepCounter
 from safn.inference import on_device
@@ -25,9 +24,10 @@ from safn.metrics import CONVENTIONS, VOID, ConfusionMatrix, bootstrap, iou_by_s
 from safn.network import SAFN, aggregate
 from safn.pseudo import pseudo_ground_truth
 from safn.saliency import load_saliency
+from safn.trained import load
 from safn_book.galleries import spaced
 from safn_book.run_names import Stage
-from safn_book.stages import load_safn, need
+from safn_book.stages import need
 from safn_book.tables import number
 
 LEARNED = "learned"
@@ -90,14 +90,13 @@ def study_runs(runs: Path | str, folder: VOCFolder, ids: list[str], names: list[
         maps = need(runs, Stage.MAPS, run, restored=True)
         if model.record.get("restored") or not ids:
             continue
-        network = load_safn(model, len(folder.classes))
+        network = load(model.folder)
         if network.attention is None:
             continue
         on_device(network, maps.record["parameters"]["accelerator"])
-        normalisation = BACKBONES[model.record["parameters"]["backbone"]].normalisation
         mean = [model.record["metrics"][f"weight {scale:g}"] for scale in network.scales]
         studies[run] = study_attention(
-            network, PlainSet(folder, ids, normalisation, maps.record["parameters"]["size"]), mean
+            network, PlainSet(folder, ids, network.normalisation, maps.record["parameters"]["size"]), mean
         )
     return studies
 

@@ -6,11 +6,9 @@ import sys
 import pytest
 import tiny
 
-from safn import backbones
-from safn.files import save_network
+from safn import backbones, trained
+from safn.__main__ import main
 from safn.segmentation import DeepLab
-from safn_book import stages
-from safn_book.__main__ import main
 
 
 def test_a_sound_folder_is_told_with_its_counts(tiny_voc, capsys):
@@ -50,12 +48,12 @@ def test_a_table_that_is_no_text_is_said_without_traceback(tiny_voc, capsys):
     assert main(["verify", str(tiny_voc)]) == 1
     said = capsys.readouterr()
     assert (
-        "image_labels.csv cannot be read: " in said.out + said.err and "save it as CSV in UTF-8" in said.out + said.err
+        "image_labels.csv cannot be read: " in said.out + said.err and "save it as text in UTF-8" in said.out + said.err
     )
 
 
 def test_the_command_line_gives_the_exit_code(tiny_voc, capsys, monkeypatch):
-    monkeypatch.delitem(sys.modules, "safn_book.__main__", raising=False)
+    monkeypatch.delitem(sys.modules, "safn.__main__", raising=False)
     for arguments, code in (
         (["verify", str(tiny_voc)], 0),
         (["verify", str(tiny_voc / "x")], 1),
@@ -64,7 +62,7 @@ def test_the_command_line_gives_the_exit_code(tiny_voc, capsys, monkeypatch):
     ):
         monkeypatch.setattr(sys, "argv", ["safn", *arguments])
         with pytest.raises(SystemExit) as end:
-            runpy.run_module("safn_book", run_name="__main__")
+            runpy.run_module("safn", run_name="__main__")
         assert end.value.code == code
     assert "no problem found" in capsys.readouterr().out
 
@@ -84,10 +82,8 @@ def test_photos_says_what_to_run_next(tiny_voc, tmp_path, capsys):
 
 def test_predictions_of_a_run_become_an_archive(tiny_voc, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(backbones.BACKBONES, "tiny", tiny.backbone())
-    parameters = {"backbone": "tiny", "head": "aspp", "head_width": 8, "head_dilation": 12, "crop": 32}
-    work = stages.begin(tmp_path / "runs", "06_train_segmentation", "a_1_seed0", parameters)
-    save_network(DeepLab("tiny", "aspp", 4), work.folder / "model.ckpt")
-    run, base, out = work.finish().folder, tiny_voc / "VOCdevkit/VOC2012", tmp_path / "predicted"
+    run, base, out = tmp_path / "network", tiny_voc / "VOCdevkit/VOC2012", tmp_path / "predicted"
+    trained.save(DeepLab("tiny", "aspp", 4), run, ["cat", "dog", "car"], 64)
     listed = base / "ImageSets/Segmentation/test.txt"
     listed.write_text("a5\na6\na7\n")
     predict = ["predict", str(run), str(base / "JPEGImages"), str(out), "--ids", str(listed), "--scales", "[1, 0.5]"]
@@ -106,8 +102,23 @@ def test_wrong_scales_are_refused_with_what_is_valid(capsys):
     assert "argument --scales: [0] outside (0, 2]; valid: " in capsys.readouterr().err
 
 
-def test_smoke_passes_its_choices_on(monkeypatch, tmp_path):
-    taken = []
-    monkeypatch.setattr("benchmarks.paper_networks.run", lambda *given: taken.extend(given))
-    assert main(["smoke", "--profile", "emoji", "--out", str(tmp_path / "s.json"), "--steps", "3"]) == 0
-    assert taken == ["emoji", tmp_path / "s.json", 3]
+@pytest.mark.parametrize("command", ["export", "restore", "rescore", "smoke"])
+def test_a_command_of_the_book_is_pointed_to(command, capsys):
+    with pytest.raises(SystemExit):
+        main([command, "a", "b"])
+    assert f"python -m safn_book {command}" in capsys.readouterr().err
+
+
+def test_the_command_that_photos_prints_can_be_pasted(tiny_voc, tmp_path, capsys):
+    images, out = tiny_voc / "VOCdevkit/VOC2012/JPEGImages", tmp_path / "my data"
+    assert main(["photos", str(images), str(tiny_voc / "image_labels.csv"), str(out)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"make book PROFILE=photos DATA='{out}'"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_lists_and_tables_may_have_a_byte_order_mark(tiny_voc, capsys, encoding):
+    for name in ("image_labels.csv", "VOCdevkit/VOC2012/ImageSets/Segmentation/val.txt"):
+        path = tiny_voc / name
+        path.write_text(path.read_text(), encoding=encoding)
+    assert main(["verify", str(tiny_voc)]) == 0
+    assert "val 3 images (3 masks), 3 classes" in capsys.readouterr().out

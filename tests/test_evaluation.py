@@ -51,7 +51,7 @@ def test_the_best_threshold_is_that_of_the_largest_miou_and_its_counts_fit(score
     for image_id, counts in zip(ids, sweep.counts):
         alone = evaluation.sweep_maps(folder, [image_id], maps)
         assert counts.sum() == alone.counts.sum() == (folder.mask(image_id) != 255).sum()
-    matrix = evaluation.at_threshold(folder, ids, maps, sweep.threshold)
+    matrix = evaluation.score_maps_at(folder, ids, maps, sweep.threshold)
     assert np.abs(matrix.matrix - sweep.counts.sum(0)).sum() <= 4  # pixels a rounding away from the threshold
 
 
@@ -61,7 +61,7 @@ def test_images_without_a_mask_are_left_out(scored):
     rest = [i for i in ids if i != "a1"]
     assert (evaluation.sweep_maps(folder, ids, maps).miou == evaluation.sweep_maps(folder, rest, maps).miou).all()
     assert (
-        evaluation.at_threshold(folder, ids, maps, 0.3).matrix == plain_matrix(folder, rest, maps, 0.3).matrix
+        evaluation.score_maps_at(folder, ids, maps, 0.3).matrix == plain_matrix(folder, rest, maps, 0.3).matrix
     ).all()
 
 
@@ -72,7 +72,7 @@ def test_zero_maps_are_background_at_every_threshold_above_0(scored):
     sweep = evaluation.sweep_maps(folder, ids, maps)
     background = sum((folder.mask(i) == 0).sum() for i in ids) / sum((folder.mask(i) != 255).sum() for i in ids)
     assert sweep.miou[1:] == pytest.approx(background / 4) and not sweep.counts[:, :, 1:].any()
-    assert not evaluation.at_threshold(folder, ids, maps, 0.0).matrix[:, 1:].any()
+    assert not evaluation.score_maps_at(folder, ids, maps, 0.0).matrix[:, 1:].any()
 
 
 def test_masks_are_scored_over_the_split_and_for_each_image(scored, tmp_path):
@@ -87,36 +87,6 @@ def test_masks_are_scored_over_the_split_and_for_each_image(scored, tmp_path):
     evaluation.save_counts(tmp_path / "counts.npz", counts)
     read = evaluation.load_counts(tmp_path / "counts.npz")
     assert read.dtype == np.int64 and (read == counts).all()
-
-
-def test_another_list_picks_its_images_out_of_the_counts(scored):
-    folder, ids, maps = scored
-    folder.mask_path("a1").unlink()
-    counts = evaluation.sweep_maps(folder, ids, maps).counts
-    assert (evaluation.listed(folder, ids, counts, "none such") == counts).all()
-    (folder.base / "ImageSets" / "Segmentation" / "train.txt").write_text("a3\na1\na0\nelsewhere\n")
-    assert (evaluation.listed(folder, ids, counts) == counts[[0, 2]]).all()  # a1 has no mask, so a3 is the third
-    (folder.base / "ImageSets" / "Segmentation" / "train.txt").write_text("elsewhere\n")
-    assert evaluation.listed(folder, ids, counts).shape == (0, 4, 5)
-
-
-def test_numbers_of_pseudo_ground_truth_are_of_all_images_and_of_the_list(scored):
-    folder, *_ = scored
-    counts = np.zeros((2, 4, 5), int)  # of two images with background and class 1, the first on the list
-    counts[0, 0], counts[0, 1] = [70, 0, 0, 0, 10], [0, 15, 0, 0, 5]
-    counts[1, 0], counts[1, 1] = [60, 0, 0, 0, 0], [30, 10, 0, 0, 0]
-    (folder.base / "ImageSets" / "Segmentation" / "train.txt").write_text("a0\n")
-    found = evaluation.numbers_of_pseudo(folder, ["a0", "a1"], counts)
-    assert found["pseudo_miou_drop"] == pytest.approx((130 / 160 + 25 / 55) / 2)
-    assert found["pseudo_miou_wrong"] == pytest.approx((130 / 170 + 25 / 60) / 2)
-    assert found["pseudo_miou_drop_train_list"] == 1
-    assert found["pseudo_miou_background_train_list"] == pytest.approx((80 / 85 + 15 / 20) / 2)
-    assert found["ignored_share"] == 15 / 200 and found["ignored_share_train_list"] == 15 / 100
-    assert found["pseudo_iou medium (10-30 %)"] == 15 / 20 and found["pseudo_iou large (> 30 %)"] == 10 / 40
-    classes = evaluation.classes_of_pseudo(folder, ["a0", "a1"], counts)
-    assert classes["recall"]["cat"] == 25 / 60 and classes["recall, train list"]["cat"] == 15 / 20
-    assert classes["precision"]["background"] == 130 / 160 and classes["precision, train list"]["background"] == 1
-    assert list(classes["precision"]) == ["background", "cat", "dog", "car"]
 
 
 @pytest.mark.parametrize(
@@ -166,7 +136,7 @@ def test_without_masks_every_score_is_unknown_and_nothing_fails(scored, tmp_path
         folder.mask_path(image_id).unlink()
     sweep = evaluation.sweep_maps(folder, ids, maps)
     assert np.isnan(sweep.miou).all() and sweep.counts.shape == (0, 4, 5) and sweep.threshold == 0.3
-    assert np.isnan(evaluation.at_threshold(folder, ids, maps, sweep.threshold).miou())
+    assert np.isnan(evaluation.score_maps_at(folder, ids, maps, sweep.threshold).miou())
     matrix, counts = evaluation.score_masks(folder, ids, tmp_path)
     assert np.isnan(matrix.miou("drop")) and counts.shape == (0, 4, 5)
     assert all(np.isnan(v) for v in evaluation.score_saliency(folder, ids, tmp_path).values())

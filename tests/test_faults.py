@@ -22,7 +22,6 @@ from PIL import Image, ImageDraw
 from safn import backbones, data, evaluation, files, inference, loading, pseudo, saliency
 from safn.data import VOCFolder, load_mask
 from safn.datasets import voc_server
-from safn.files import save_network
 from safn.network import SAFN
 from safn_book import build, stages, workflow
 
@@ -141,7 +140,7 @@ WRITERS = {
     "saliency.png": lambda path, k: saliency.save_saliency(path, np.full((40, 40), k / 9)),
     "maps.npz": lambda path, k: inference.save_maps(path, np.full((1, 9, 9), k / 9), np.ones(1)),
     "counts.npz": lambda path, k: evaluation.save_counts(path, np.full((1, 9, 10), k)),
-    "model.ckpt": lambda path, k: save_network(torch.nn.Linear(k, k), path),
+    "last.ckpt": lambda path, k: files.save_tensors({"a": torch.ones(k)}, path),
 }
 
 

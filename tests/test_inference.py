@@ -9,16 +9,14 @@ import torch
 from PIL import Image
 from torch import nn
 
-from safn import backbones, inference
+from safn import backbones, crf_workers, inference
 from safn.data import DataError, VOCFolder, load_mask
-from safn.files import save_network
 from safn.inference import multi_scale_maximum, predict
 from safn.loading import PlainSet
 from safn.maps import load_maps, maps_prediction
 from safn.network import SAFN, rescale
 from safn.segmentation import DeepLab
-from safn_book import predicting, stages, studies
-from safn_book.stages import Input
+from safn_book import studies
 
 
 @pytest.fixture(autouse=True)
@@ -184,7 +182,7 @@ def test_a_crf_worker_that_dies_names_an_image_also_while_more_are_submitted(pho
     monkeypatch.syspath_prepend(tmp_path)
     import dying
 
-    monkeypatch.setattr(inference, "_crf_prediction", dying.die)
+    monkeypatch.setattr(crf_workers, "crf_mask", dying.die)
 
     class Waiting(Brightest):
         """Sees the third image only once the worker of the first has died."""
@@ -194,30 +192,15 @@ def test_a_crf_worker_that_dies_names_an_image_also_while_more_are_submitted(pho
                 pool[0]._executor_manager_thread.join(60)
             return super().forward(images)
 
-    pool, real = [], inference.concurrent.futures.ProcessPoolExecutor
+    pool, real = [], crf_workers.concurrent.futures.ProcessPoolExecutor
     monkeypatch.setattr(
-        inference.concurrent.futures, "ProcessPoolExecutor", lambda *a: pool.append(real(*a)) or pool[-1]
+        crf_workers.concurrent.futures, "ProcessPoolExecutor", lambda *a: pool.append(real(*a)) or pool[-1]
     )
     plain, refined = tmp_path / "plain", tmp_path / "refined"
     with pytest.raises(DataError, match=r"CRF of image a failed: BrokenProcessPool") as error:
         predict(Waiting(), backbones.IMAGENET, photos, plain, refined=refined, processes=1)
     assert not list(refined.iterdir()) and (plain / "a.png").exists()
     happened(error.value, "the CRF of the images at work; the masks before are there")
-
-
-def stage(folder: Path, network: nn.Module, **parameters) -> Input:
-    save_network(network, folder / "model.ckpt")
-    return Input(folder, {"parameters": {"backbone": "tiny", "seed": 0, **parameters}})
-
-
-def test_networks_are_rebuilt_from_their_records(tmp_path):
-    images = torch.rand(1, 3, 64, 64)
-    safn = SAFN("tiny", 3, (1, 0.5), "max").eval()
-    loaded = stages.load_safn(stage(tmp_path, safn, scales=[1, 0.5], aggregation="max"), 3)
-    assert torch.equal(loaded(images), safn(images)) and not loaded.training
-    deeplab = DeepLab("tiny", "largefov", 4, head_width=8, crop=64).eval()
-    loaded = stages.load_deeplab(stage(tmp_path, deeplab, head="largefov", head_width=8, head_dilation=12, crop=64), 4)
-    assert torch.equal(loaded(images), deeplab(images)) and loaded.grid == deeplab.grid and not loaded.training
 
 
 def test_maps_are_written_for_present_classes_and_empty_ones_counted(tiny_voc, tmp_path):
@@ -298,74 +281,3 @@ def test_attention_statistics_by_numpy(tiny_voc):
     np.testing.assert_allclose(found["spread between images"], np.mean(weights, 2).std(0), rtol=1e-2)
     assert (found["spread between pixels"] > 1e-4).all()
     assert studies.attention_statistics(SAFN("tiny", 3, (1,)), samples).empty
-
-
-@pytest.fixture
-def trained(tmp_path):
-    """A complete run of stage 06 of a tiny network with four outputs."""
-    work = stages.begin(tmp_path / "runs", "06_train_segmentation", "a_1_seed0",
-                         {"backbone": "tiny", "head": "aspp", "head_width": 8, "head_dilation": 12, "crop": 33, "resize": [24, 64]})  # fmt: skip
-    torch.manual_seed(0)
-    save_network(DeepLab("tiny", "aspp", 4), work.folder / "model.ckpt")
-    return work.finish().folder
-
-
-def test_a_trained_run_predicts_a_folder_of_images(trained, photos, tmp_path):
-    images, out = tmp_path / "images", tmp_path / "out"
-    images.mkdir()
-    for k, path in enumerate(photos.values()):
-        Image.open(path).save(images / f"photo {k}.{('png', 'jpg', 'webp')[k]}")
-    made = predicting.predict_folder(trained, images, out, (0.5, 1.0), accelerator="cpu")
-    assert made == out / "multi" and {p.name for p in made.iterdir()} == {f"photo_{k}.png" for k in range(3)}
-    network = stages.load_deeplab(Input(trained, {"parameters": {"backbone": "tiny", "head": "aspp",
-                                                                    "head_width": 8, "head_dilation": 12, "crop": 33}}), 4)  # fmt: skip
-    assert network.grid == (backbones.BACKBONES["tiny"].stride, 1)
-    photo = backbones.IMAGENET(Image.open(images / "photo 0.png").convert("RGB"))[None]
-    expected = multi_scale_maximum(network, photo, (0.5, 1)).numpy().argmax(0)
-    np.testing.assert_array_equal(load_mask(made / "photo_0.png"), expected)
-    only = predicting.predict_folder(trained, images, tmp_path / "some", (1.0,), only=["photo_1"], accelerator="cpu")
-    assert [p.name for p in only.iterdir()] == ["photo_1.png"]
-
-
-@pytest.mark.parametrize("refined", ["multi", "crf"])
-def test_photos_larger_than_those_of_the_training_are_shrunk_for_the_network(trained, tmp_path, refined):
-    pytest.importorskip("pydensecrf.densecrf")
-    images, pixels = tmp_path / "images", np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
-    images.mkdir()
-    Image.fromarray(pixels).resize((256, 192), Image.Resampling.NEAREST).save(images / "large.png")
-    small = Image.open(images / "large.png").resize((64, 48), Image.Resampling.BILINEAR)
-    small.save(images / "small.png")
-    made = predicting.predict_folder(trained, images, tmp_path / "out", (1.0,), crf=refined == "crf", accelerator="cpu")
-    large = load_mask(made / "large.png")
-    assert large.shape == (192, 256) and len(np.unique(large)) > 1
-    np.testing.assert_array_equal(large, load_mask(made / "small.png").repeat(4, 0).repeat(4, 1))
-    whole = predicting.predict_folder(
-        trained, images, tmp_path / "whole", (1.0,), crf=refined == "crf", accelerator="cpu", largest=0
-    )
-    assert (load_mask(whole / "large.png") != large).any()
-
-
-def test_a_folder_is_predicted_only_where_everything_is_sound(trained, photos, tmp_path):
-    images, out = tmp_path / "images", tmp_path / "out"
-    images.mkdir()
-    Image.open(photos["a"]).save(images / "a.png")
-    Image.open(photos["b"]).save(images / "a.jpg")
-    (images / "b.png").write_bytes((images / "a.png").read_bytes()[:60])
-    with pytest.raises(DataError) as error:
-        predicting.predict_folder(trained, images, out, only=["a", "b", "c"])
-    assert [line.split(":")[0] for line in str(error.value).split("\n  - ")[1:]] == ["c", "b"]
-    with pytest.raises(DataError, match="a.png: the same id as a.jpg"):
-        predicting.predict_folder(trained, images, out)
-    assert not out.exists()
-    with pytest.raises(DataError, match=r"is no complete run: give a folder runs/<profile>/06_train_segmentation"):
-        predicting.predict_folder(tmp_path / "runs", images, out)
-
-
-def test_masks_of_another_network_are_not_kept_as_if_they_were_this_one_s(trained, photos, tmp_path):
-    images, out = tmp_path / "images", tmp_path / "out"
-    images.mkdir()
-    Image.open(photos["a"]).save(images / "a.png")
-    predicting.predict_folder(trained, images, out, (1.0,), accelerator="cpu")
-    predicting.predict_folder(trained, images, out, (1.0,), accelerator="cpu")
-    with pytest.raises(DataError, match=r"holds masks of .*'scales': \[1.0\].*give another folder"):
-        predicting.predict_folder(trained, images, out, (0.5,), accelerator="cpu")

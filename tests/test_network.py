@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import tiny
@@ -12,7 +10,6 @@ from numpy.lib.stride_tricks import sliding_window_view
 from torch import nn
 
 from safn import backbones
-from safn.files import load_network, save_network
 from safn.network import SAFN, PlainClassifier, ScaleAttention, aggregate, classification_loss, rescale
 
 SCALES = (1, 0.75, 0.5)
@@ -187,58 +184,3 @@ def test_plain_classifier_is_a_linear_classifier_of_averaged_features():
         pooled = network.backbone(images).numpy().mean((2, 3))
         expected = pooled @ network.head.weight.numpy()[:, :, 0, 0].T + network.head.bias.numpy()
         np.testing.assert_allclose(network(images).numpy(), expected, rtol=1e-4, atol=1e-6)
-
-
-@pytest.mark.fault(10, "checkpoint that would run code", "a pickle in model.ckpt whose payload makes a file")
-def test_a_malicious_checkpoint_is_not_executed(tmp_path, happened):
-    trace, path = tmp_path / "trace", tmp_path / "model.ckpt"
-    torch.save({"backbone.0.weight": tiny.Payload(trace)}, path)
-    with pytest.raises(ValueError, match="model.ckpt holds more than tensors, which could run code") as error:
-        load_network(tiny.Net(), path)
-    assert not trace.exists()
-    function, arguments = tiny.Payload(trace).__reduce__()
-    function(*arguments)
-    assert trace.exists()  # what the payload would have done
-    happened(error.value, "nothing: the payload left no trace")
-
-
-@pytest.mark.fault(12, "checkpoint for other scales", "weights of three scales into a network of two")
-def test_a_checkpoint_of_three_scales_does_not_fit_two(tmp_path, happened):
-    path = tmp_path / "model.ckpt"
-    save_network(SAFN("tiny", 3, (1, 0.75, 0.5)), path)
-    with pytest.raises(ValueError) as error:
-        load_network(SAFN("tiny", 3, (1, 0.5)), path)
-    message = str(error.value)
-    assert "attention.conv1.weight: (512, 9, 3, 3) in the file, (512, 6, 3, 3) in the network" in message
-    assert "attention.conv2.bias: (3,) in the file, (2,) in the network" in message
-    assert "head" not in message and str(path) in message
-    happened(error.value)
-
-
-def test_missing_and_unexpected_tensors_are_named(tmp_path):
-    path = tmp_path / "model.ckpt"
-    save_network(SAFN("tiny", 3, aggregation="avg"), path)
-    with pytest.raises(ValueError, match="attention.conv1.weight: missing in the file"):
-        load_network(SAFN("tiny", 3), path)
-    save_network(SAFN("tiny", 3), path)
-    with pytest.raises(ValueError, match="attention.conv1.weight: not in the network"):
-        load_network(SAFN("tiny", 3, aggregation="avg"), path)
-
-
-def test_saving_is_atomic_and_loading_restores(tmp_path, monkeypatch):
-    torch.manual_seed(0)
-    path, network = tmp_path / "model.ckpt", tiny.Net()
-    save_network(network, path)
-    before = path.read_bytes()
-
-    def full(partial, content):
-        with partial.open("wb") as file:
-            file.write(content[: len(content) // 2])
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(OSError, match="No space left on device: .*model.ckpt'"):
-        save_network(tiny.Net(), path)
-    assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["model.ckpt"]
-    restored = load_network(tiny.Net(), path)
-    assert all(torch.equal(t, network.state_dict()[n]) for n, t in restored.state_dict().items())

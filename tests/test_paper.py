@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from safn import crf, training
+from safn import backbones, crf, training
 from safn.data import VOCFolder
 from safn.network import SAFN, PlainClassifier
 from safn.segmentation import DeepLab
@@ -75,7 +75,7 @@ def test_the_schedules_at_steps_worked_by_hand(stages):
     np.testing.assert_allclose(found, [1e-3, 1e-3, 1e-4, 1e-4, 1e-5, 1e-5])
 
 
-def groups(module: training._Module, p: SimpleNamespace) -> dict[str, tuple[float, float, int]]:
+def groups(module: training.TrainingModule, p: SimpleNamespace) -> dict[str, tuple[float, float, int]]:
     found = training.parameter_groups(
         module.network.backbone, module.new_parts(), p.learning_rate, p.weight_decay, module.bias_factor
     )
@@ -85,16 +85,16 @@ def groups(module: training._Module, p: SimpleNamespace) -> dict[str, tuple[floa
 def test_every_parameter_of_vgg16_is_trained_at_its_rate(stages):
     p = stages["03_train_safn", MAIN]
     with torch.device("meta"):
-        network = SAFN("vgg16", 20, p.scales, p.aggregation, "none", p.attention_start, p.freeze)
-    assert groups(training.Classifier(network, vars(p)), p) == {
+        network = SAFN("vgg16", 20, p.scales, p.aggregation, weights="none", freeze=p.freeze)
+    assert groups(training.Classifier(network, training.TrainingOptions.from_parameters(p)), p) == {
         "backbone weight": (0.01, 5e-4, 13), "backbone bias": (0.01, 0, 13),
         "head weight": (0.1, 5e-4, 3), "head bias": (0.1, 0, 3),
         "attention weight": (0.1, 5e-4, 2), "attention bias": (0.1, 0, 2),
     }  # fmt: skip
     p = stages["06_train_segmentation", MAIN]
     with torch.device("meta"):
-        network = DeepLab(p.backbone, p.head, 21, "none", p.head_width, p.freeze, p.head_dilation)
-    assert groups(training.Segmenter(network, vars(p)), p) == {
+        network = DeepLab(p.backbone, p.head, 21, weights="none", head_width=p.head_width, freeze=p.freeze)
+    assert groups(training.Segmenter(network, training.TrainingOptions.from_parameters(p)), p) == {
         "backbone weight": (0.001, 5e-4, 13), "backbone bias": (0.002, 0, 13),
         "head weight": (0.01, 5e-4, 3), "head bias": (0.02, 0, 3),
     }  # fmt: skip
@@ -103,9 +103,9 @@ def test_every_parameter_of_vgg16_is_trained_at_its_rate(stages):
 def test_resnet_trains_its_convolutions_and_the_four_branches(stages):
     p = stages["06_train_segmentation", RESNET]
     with torch.device("meta"):
-        network = DeepLab(p.backbone, p.head, 21, "none", p.head_width, p.freeze, p.head_dilation)
+        network = DeepLab(p.backbone, p.head, 21, weights="none", head_width=p.head_width, freeze=p.freeze)
     # 1 + 3 * (3 + 4 + 23 + 3) convolutions and 4 shortcuts, without bias; batch normalisation is fixed
-    assert groups(training.Segmenter(network, vars(p)), p) == {
+    assert groups(training.Segmenter(network, training.TrainingOptions.from_parameters(p)), p) == {
         "backbone weight": (0.001, 5e-4, 104),
         "head weight": (0.01, 5e-4, 4), "head bias": (0.02, 0, 4),
     }  # fmt: skip
@@ -114,10 +114,16 @@ def test_resnet_trains_its_convolutions_and_the_four_branches(stages):
 def test_plain_vgg16_is_trained_whole(stages):
     p = stages["02_baseline", "default"]
     with torch.device("meta"):
-        network = PlainClassifier(p.backbone, 20, "none", p.freeze)
-    assert {name: n for name, (_, _, n) in groups(training.Classifier(network, vars(p)), p).items()} == {
+        network = PlainClassifier(p.backbone, 20, weights="none", freeze=p.freeze)
+    assert {name: n for name, (_, _, n) in groups(training.Classifier(network, training.TrainingOptions.from_parameters(p)), p).items()} == {
         "backbone weight": 13, "backbone bias": 13, "head weight": 1, "head bias": 1,
     }  # fmt: skip
+
+
+class Network(nn.Identity):
+    """One that is never trained."""
+
+    normalisation = backbones.IMAGENET
 
 
 class Stopped(Exception):
@@ -128,18 +134,18 @@ class Stopped(Exception):
 def loaded(monkeypatch, tiny_voc):
     """Name of a job -> the augmentation, loader and options with which its training would start."""
 
-    def start(p: SimpleNamespace, train, network_class=nn.Identity):
+    def start(p: SimpleNamespace, train):
         taken = {}
 
         def fit(module, batches, validation=None, **options):
-            taken.update(batches=batches, options=options)
+            taken.update(batches=batches, options=module.options)
             raise Stopped
 
         monkeypatch.setattr(training, "fit", fit)
         folder = VOCFolder(tiny_voc)
-        p = SimpleNamespace(**{**vars(p), "workers": 0})
+        p = training.TrainingOptions.from_parameters({**vars(p), "workers": 0})
         with pytest.raises(Stopped):
-            train(network_class(), p, folder, folder.ids("train_aug"))
+            train(Network(), p, folder, folder.ids("train_aug"))
         return SimpleNamespace(**taken)
 
     return start
@@ -151,7 +157,7 @@ def test_photos_of_the_classifier_are_flipped_jittered_and_cropped_to_448(stages
 
     run = loaded(stages["03_train_safn", MAIN], train)
     samples = run.batches.dataset
-    assert run.batches.batch_size == 4 and run.options["epochs"] == 15 and run.options["precision"] == "16-mixed"
+    assert run.batches.batch_size == 4 and run.options.epochs == 15 and run.options.precision == "16-mixed"
     assert samples.augmentation.flip and samples.augmentation.jitter == (0.3, 0.3, 0.3, 0.1)
     assert samples[0, 0]["image"].shape == (3, 448, 448)
     assert samples.augmentation.resize == (256, 512)  # long side; what is drawn: test_loading.py
@@ -164,25 +170,19 @@ def test_photos_and_masks_of_the_segmentation_are_flipped_and_cropped_to_321(sta
     for run in (MAIN, RESNET):
         begun = loaded(stages["06_train_segmentation", run], train)
         samples = begun.batches.dataset
-        assert begun.batches.batch_size == 20 and begun.options["iterations"] == 6000
+        assert begun.batches.batch_size == 20 and begun.options.iterations == 6000
         assert samples.augmentation.flip and samples.augmentation.jitter == (0, 0, 0, 0)
         assert (samples[0, 0]["image"].shape, samples[0, 0]["mask"].shape) == ((3, 321, 321), (321, 321))
         assert samples.augmentation.resize == (256, 512)
 
 
-def test_the_notebooks_hand_their_parameters_to_these_functions():
+@pytest.mark.parametrize("stage, network", [("03_train_safn", SAFN), ("06_train_segmentation", DeepLab)])
+def test_the_notebook_passes_each_parameter_to_the_network(stage, network):
     """The parameters above reach the networks: the notebooks' own calls, read from their source."""
-    wanted = {
-        "03_train_safn": ("SAFN", ["backbone", "scales", "aggregation", "weights", "attention_start", "freeze"]),
-        "06_train_segmentation": (
-            "DeepLab",
-            ["backbone", "head", "weights", "head_width", "freeze", "head_dilation", "crop"],
-        ),
-    }
-    for stage, (name, parameters) in wanted.items():
-        tree = ast.parse((workflow.ROOT / "notebooks" / f"{stage}.py").read_text())
-        calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and getattr(n.func, "id", "") == name]
-        given = [a.attr for a in calls[0].args if isinstance(a, ast.Attribute)]
-        assert len(calls) == 1 and given == parameters
-        order = list(inspect.signature({"SAFN": SAFN, "DeepLab": DeepLab}[name].__init__).parameters)[1:]
-        assert [order[k] for k, a in enumerate(calls[0].args) if isinstance(a, ast.Attribute)] == parameters
+    tree = ast.parse((workflow.ROOT / "notebooks" / f"{stage}.py").read_text())
+    (call,) = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and getattr(n.func, "id", "") == network.__name__]
+    wanted = inspect.signature(network).parameters.values()
+    positional = [p.name for p in wanted if p.kind is p.POSITIONAL_OR_KEYWORD and not p.name.startswith("num_")]
+    assert [a.attr for a in call.args if isinstance(a, ast.Attribute)] == positional
+    named = {k.arg: ast.unparse(k.value) for k in call.keywords}
+    assert named == {p.name: f"p.{p.name}" for p in wanted if p.kind is p.KEYWORD_ONLY}

@@ -193,6 +193,7 @@ def test_the_fingerprint_depends_on_names_and_contents_alone(tmp_path):
         for name in names:
             (folder / "sub" / name).write_text(name)
     (b / "record.json").write_text("{}")
+    (b / "training.log").write_text("epoch 1/3, 12.3 img/s")
     os.utime(b / "sub" / "1", (0, 0))
     same = stages.fingerprint(a)
     assert len(same) == 16 and stages.fingerprint(b) == same

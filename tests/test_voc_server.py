@@ -128,14 +128,14 @@ def test_the_official_list_says_which_and_the_photos_how_large(made, tmp_path):
     base = tmp_path / "data/VOCdevkit/VOC2012"
     (base / "JPEGImages").mkdir(parents=True)
     with pytest.raises(DataError, match=r"test\.txt is missing: it comes with VOC's test data"):
-        voc_server.of_test_set(made, tmp_path / "data", tmp_path / "o.tar.gz")
+        voc_server.archive_test_set(made, tmp_path / "data", tmp_path / "o.tar.gz")
     (base / "ImageSets/Segmentation").mkdir(parents=True)
     (base / "ImageSets/Segmentation/test.txt").write_text("\n".join(IDS) + "\n")
     for image_id, size in SIZES.items():
         Image.new("RGB", size).save(base / "JPEGImages" / f"{image_id}.jpg")
-    assert voc_server.of_test_set(made, tmp_path / "data", tmp_path / "o.tar.gz") == 3
+    assert voc_server.archive_test_set(made, tmp_path / "data", tmp_path / "o.tar.gz") == 3
     with tarfile.open(tmp_path / "o.tar.gz") as archive:
         assert len(archive.getnames()) == 3
     Image.new("RGB", (9, 7)).save(base / "JPEGImages" / f"{IDS[0]}.jpg")
     with pytest.raises(DataError, match="9x6 pixels, the photo has 9x7"):
-        voc_server.of_test_set(made, tmp_path / "data", tmp_path / "o.tar.gz")
+        voc_server.archive_test_set(made, tmp_path / "data", tmp_path / "o.tar.gz")

@@ -8,7 +8,9 @@ from safn_book import workflow
 from safn_book.settings import SettingsError
 
 
-@pytest.mark.parametrize("name", ["emoji", "voc-subset", "photos", "evidence", "evidence-emoji", "paper"])
+@pytest.mark.parametrize(
+    "name", ["emoji", "voc-subset", "photos", "evidence", "evidence-448", "evidence-emoji", "paper"]
+)
 def test_the_profiles_are_valid_and_each_job_comes_after_its_inputs(name):
     done: set[tuple[str, str]] = set()
     for job in workflow.jobs(workflow.load(name, data_folder="somewhere")):
@@ -96,7 +98,9 @@ def test_the_name_of_a_run_leads_to_what_it_shares():
             workflow.pseudo_run(run, "vgg16", "largefov", source, seed)  # it would stand under the name of another
 
 
-@pytest.mark.parametrize("name", ["emoji", "voc-subset", "photos", "evidence", "evidence-emoji", "paper"])
+@pytest.mark.parametrize(
+    "name", ["emoji", "voc-subset", "photos", "evidence", "evidence-448", "evidence-emoji", "paper"]
+)
 def test_every_job_has_parameters_that_its_notebook_knows(name):
     for job in workflow.jobs(workflow.load(name, "somewhere")):
         given = workflow.parameters(job)

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from safn import backbones
+from safn import backbones, trained
 from safn.loading import EpochSampler
 
 
@@ -30,13 +30,21 @@ def backbone(channels: int = 6, stride: int = 8) -> backbones.Backbone:
 class Net(nn.Module):
     """A classifier with the two parts that training asks for, and dropout, which needs the random state."""
 
-    def __init__(self) -> None:
+    arguments = {"num_classes": 3}
+    normalisation = backbones.IMAGENET
+
+    def __init__(self, num_classes: int = 3, weights: str = "none") -> None:
         super().__init__()
+        self.initial_weights = weights
         self.backbone = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.ReLU())
-        self.head = nn.Sequential(nn.Dropout(0.5), nn.Conv2d(4, 3, 1))
+        self.head = nn.Sequential(nn.Dropout(0.5), nn.Conv2d(4, num_classes, 1))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.head(self.backbone(images)).mean((2, 3))
+
+
+trained.KINDS["Net"] = Net
+CLASSES = ["cat", "dog", "car"]
 
 
 class Samples(Dataset):
@@ -116,16 +124,11 @@ class Payload:
         return Path.touch, (self.path,)
 
 
-SETTINGS = {
-    "seed": 0,
-    "optimizer": "sgd",
-    "learning_rate": 0.1,
-    "momentum": 0.9,
-    "weight_decay": 5e-4,
-    "schedule": "poly",
-    "power": 0.9,
-    "new_layer_factor": 10,
-}
+def options(**changed):
+    """Options of a training on the CPU, three epochs of SGD unless changed."""
+    from safn.training import TrainingOptions
+
+    return TrainingOptions(**{"learning_rate": 0.1, "epochs": 3, "accelerator": "cpu", **changed})
 
 
 def train_deeplab(folder: Path, steps: Path, pause: float = 0):
@@ -146,29 +149,21 @@ def train_deeplab(folder: Path, steps: Path, pause: float = 0):
 
     backbones.BACKBONES.setdefault("tiny", backbone())
     training.seed_everything(0)
-    module = Told(DeepLab("tiny", "largefov", 3, head_width=8), SETTINGS)
+    module = Told(DeepLab("tiny", "largefov", 3, head_width=8), options())
     folder.mkdir(parents=True, exist_ok=True)
-    log = training.fit(module, training_batches(Samples()), folder=folder, epochs=3, accelerator="cpu")
+    log = training.fit(module, training_batches(Samples()), folder=folder, classes=["cat", "dog"])
     return log, module.network
 
 
-def train(folder: Path, epochs: int = 3, seed: int = 0, **options):
+def train(folder: Path, seed: int = 0, samples: Samples | None = None, workers: int = 0, **changed):
     """Train ``Net`` on ``Samples`` in ``folder``; returns the log and the network."""
     from safn import training
 
     training.seed_everything(seed)
-    module = training.Classifier(Net(), {**SETTINGS, "seed": seed, "learning_rate": 0.02})
-    samples = options.pop("samples", Samples())
+    module = training.Classifier(Net(), options(seed=seed, learning_rate=0.02, **changed))
+    batches = training_batches(samples or Samples(), seed, workers)
     folder.mkdir(parents=True, exist_ok=True)
-    log = training.fit(
-        module,
-        training_batches(samples, seed, options.pop("workers", 0)),
-        plain_batches(Samples()),
-        folder=folder,
-        epochs=epochs,
-        accelerator="cpu",
-        **options,
-    )
+    log = training.fit(module, batches, plain_batches(Samples()), folder=folder, classes=CLASSES)
     return log, module.network
 
 

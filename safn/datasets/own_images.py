@@ -1,4 +1,4 @@
-"""Your own photographs and a table of image labels, laid out as the data folder that the pipeline reads."""
+"""Your own photographs and a table of image labels, laid out as a data folder in the VOC layout."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from safn.data import VOID, DataError, load_image, read_labels
+from safn.data import VOID, DataError, load_image, pillow_errors, read_labels
 
-JPEG = ("JPEG", "MPO")  # phones write the second: a JPEG with another picture behind it
+JPEG = ("JPEG", "MPO")  # MPO: the multi-picture JPEG that phones write
+Labels = dict[str, np.ndarray]  # id -> 0/1 labels (N,)
 
 
 def prepare(images: Path | str, table: Path | str, out: Path | str, val_share: float = 0.1) -> dict[str, list[str]]:
-    """Lay ``images`` out in ``out``: photos, ``train_aug.txt``, ``val.txt``, ``image_labels.csv``. No masks are needed.
+    """Lay ``images`` out in ``out``: photographs, ``train_aug.txt``, ``val.txt``, ``image_labels.csv``.
 
-    All is checked first; ``out`` appears only when complete. JPEGs are copied as they are, other formats converted,
-    upright. An id is the name of the file without suffix, blanks replaced by ``_``.
+    Everything is checked first. ``out`` appears only when complete. JPEGs are copied as they are, other formats are
+    converted, upright. An id is the name of the file without suffix, blanks replaced by ``_``. No masks are needed.
 
     Args:
         table: CSV, header ``id,<class>,...``, a row of 0 and 1 for each image, its name with or without suffix.
@@ -41,20 +42,25 @@ def prepare(images: Path | str, table: Path | str, out: Path | str, val_share: f
     found, problems = find_images(images, besides=table)
     classes, rows, wrong = read_labels(table)
     labels, unmatched = match(rows, found)
-    problems += wrong + unmatched + [f"{i}: {text}" for i, path in found.items() if (text := unreadable(path))]
-    problems += [f"class {c}: no image shows it" for c in _never_shown(classes, rows)]
-    problems += [f"{len(classes)} classes; valid: up to {VOID - 1}"] if len(classes) >= VOID else []
+    problems += wrong + unmatched
+    problems += [f"{i}: {reason}" for i, path in found.items() if (reason := unreadable(path))]
+    shown = sum(rows.values(), np.zeros(len(classes)))
+    problems += [f"class {name}: no image shows it" for name, count in zip(classes, shown) if not count]
+    if len(classes) >= VOID:
+        problems.append(f"{len(classes)} classes; valid: up to {VOID - 1}")
     lists = {} if problems else split(labels, val_share)
     problems += [f"{s}: no image is left for it; show each class more often" for s, ids in lists.items() if not ids]
     if problems:
-        raise DataError("\n  - ".join([f"{images}: {len(problems)} problems, nothing was written:", *problems]))
+        raise DataError.from_problems(f"{images}: {len(problems)} problems, nothing was written:", problems)
     write(found, classes, labels, lists, out)
     return lists
 
 
 def find_images(folder: Path, besides: Path | None = None) -> tuple[dict[str, Path], list[str]]:
-    """Id -> file of each image in ``folder`` by id, and a line for each file that is none or has another's id.
-    Hidden files, folders and the file ``besides`` do not count."""
+    """Return id -> file of each image in ``folder`` by id, and a line for each file that is no image or repeats an id.
+
+    Hidden files, folders and the file ``besides`` do not count.
+    """
     if not folder.is_dir():
         raise DataError(f"{folder} is no folder")
     known, found, problems = Image.registered_extensions(), {}, []
@@ -72,7 +78,7 @@ def find_images(folder: Path, besides: Path | None = None) -> tuple[dict[str, Pa
 
 
 def unreadable(path: Path) -> str:
-    """Why an image cannot be read, decoding all of it; empty where it can."""
+    """Say why an image cannot be read, after decoding all of it. An empty text: it can."""
     try:
         load_image(path)
     except DataError as error:
@@ -80,28 +86,34 @@ def unreadable(path: Path) -> str:
     return ""
 
 
-def match(rows: dict[str, np.ndarray], found: dict[str, Path]) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Image id -> labels, and a line for each row without image, second row of an image, and image without row."""
-    composed = lambda name: unicodedata.normalize("NFC", name)  # noqa: E731 - macOS writes é as two characters
-    names = {composed(path.name): image_id for image_id, path in found.items()}
-    names |= {composed(path.stem): image_id for image_id, path in found.items()}
+def match(rows: Labels, found: dict[str, Path]) -> tuple[Labels, list[str]]:
+    """Return image id -> labels, and a line for each row or image without the other, and for each second row."""
+    names = {}
+    for image_id, path in found.items():
+        names |= {_composed(path.name): image_id, _composed(path.stem): image_id}
     labels, problems = {}, []
     for name, values in rows.items():
-        image_id = names.get(composed(name), name)
+        image_id = names.get(_composed(name), name)
         if image_id not in found:
             problems.append(f"{name}: labelled, but there is no such image")
         elif image_id in labels:
             problems.append(f"{name}: a second row for {found[image_id].name}")
         else:
             labels[image_id] = values
-    return labels, problems + [
-        f"{found[i].name}: no valid row in the table of labels" for i in found if i not in labels
-    ]
+    problems += [f"{found[i].name}: no valid row in the table of labels" for i in found if i not in labels]
+    return labels, problems
 
 
-def split(labels: dict[str, np.ndarray], val_share: float) -> dict[str, list[str]]:
-    """Training and validation ids. The order is that of a hash of the id, so it depends on nothing else; an image
-    stays in training where it is the last that shows one of its classes."""
+def _composed(name: str) -> str:
+    """A name in which é is one character. macOS writes two."""
+    return unicodedata.normalize("NFC", name)
+
+
+def split(labels: Labels, val_share: float) -> dict[str, list[str]]:
+    """Choose training and validation ids in the order of a hash of the id, which depends on nothing else.
+
+    An image stays in training where it is the last that shows one of its classes.
+    """
     order = sorted(labels, key=lambda i: hashlib.sha256(i.encode()).digest())
     left, val = sum(labels.values()), []
     for image_id in order:
@@ -112,10 +124,8 @@ def split(labels: dict[str, np.ndarray], val_share: float) -> dict[str, list[str
     return {"train_aug": sorted(set(labels) - set(val)), "val": sorted(val)}
 
 
-def write(
-    found: dict[str, Path], classes: list[str], labels: dict[str, np.ndarray], lists: dict[str, list[str]], out: Path
-) -> None:
-    """The data folder, under its name only when complete."""
+def write(found: dict[str, Path], classes: list[str], labels: Labels, lists: dict[str, list[str]], out: Path) -> None:
+    """Write the data folder, which gets its name only when complete."""
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     base = partial / "VOCdevkit" / "VOC2012"
@@ -136,15 +146,10 @@ def write(
 
 
 def copy(path: Path, target: Path) -> None:
-    """A JPEG as it is, with its EXIF; any other format converted, upright."""
-    with Image.open(path) as image:
+    """Copy a JPEG as it is, with its EXIF, and convert any other format, upright."""
+    with pillow_errors(f"{path}: the photo"), Image.open(path) as image:
         kind = image.format
     if kind in JPEG:
         shutil.copyfile(path, target)
     else:
         load_image(path).save(target, "jpeg", quality=95, subsampling=0)
-
-
-def _never_shown(classes: list[str], rows: dict[str, np.ndarray]) -> list[str]:
-    shown = sum(rows.values(), np.zeros(len(classes)))
-    return [name for name, images in zip(classes, shown) if not images]

@@ -5,33 +5,56 @@ from __future__ import annotations
 import gzip
 import os
 import tarfile
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from safn.data import VOC_CLASSES, DataError, palette
+from safn.data import VOC_CLASSES, DataError, palette, read_text
 
 FOLDER = "results/VOC2012/Segmentation/comp6_test_cls"
 CLASSES = len(VOC_CLASSES)
 
 
+def archive_test_set(predictions: Path | str, root: Path | str, out: Path | str) -> int:
+    """Archive the predictions of the official test list of ``root``, which holds ``VOCdevkit``.
+
+    Returns:
+        The number of predictions.
+
+    Raises:
+        DataError: the list is missing, or see ``write_archive``.
+    """
+    base = Path(root) / "VOCdevkit" / "VOC2012"
+    test = base / "ImageSets" / "Segmentation" / "test.txt"
+    if not test.is_file():
+        raise DataError(f"{test} is missing: it comes with VOC's test data, from the evaluation server")
+    ids, sizes = read_text(test).split(), {}
+    for image_id in ids:
+        photo = base / "JPEGImages" / f"{image_id}.jpg"
+        if photo.is_file():
+            with Image.open(photo) as image:
+                sizes[image_id] = image.size
+    write_archive(Path(predictions), ids, Path(out), sizes)
+    return len(ids)
+
+
 def write_archive(predictions: Path, ids: list[str], out: Path, sizes: dict[str, tuple[int, int]]) -> None:
     """Write ``predictions/<id>.png`` as the ``tar.gz`` that the server takes, checked before anything is written.
 
-    The same predictions give the same bytes; the archive appears under its name only when complete.
+    The same predictions give the same bytes. The archive gets its name only when complete.
 
     Args:
         ids: the official test list, 1,456 ids for VOC 2012.
-        sizes: id -> (width, height) of the photo in pixels.
+        sizes: id -> (width, height) of the photograph in pixels.
 
     Raises:
         DataError: listing every problem of every prediction.
     """
-    predictions, out = Path(predictions), Path(out)
     if problems := wrong_predictions(predictions, ids, sizes):
         head = f"{predictions}: {len(problems)} problems, no archive was written:"
-        raise DataError("\n  - ".join([head, *problems]))
+        raise DataError.from_problems(head, problems)
     partial = out.with_name(out.name + ".partial")
     try:
         with (
@@ -41,7 +64,7 @@ def write_archive(predictions: Path, ids: list[str], out: Path, sizes: dict[str,
         ):
             for image_id in sorted(ids):
                 path, entry = predictions / f"{image_id}.png", tarfile.TarInfo(f"{FOLDER}/{image_id}.png")
-                entry.size = path.stat().st_size  # owner, time and mode stay those of TarInfo: no machine's
+                entry.size = path.stat().st_size  # owner, time and mode stay those of TarInfo, not of this machine
                 with path.open("rb") as png:
                     archive.addfile(entry, png)
         os.replace(partial, out)
@@ -50,15 +73,15 @@ def write_archive(predictions: Path, ids: list[str], out: Path, sizes: dict[str,
 
 
 def wrong_predictions(predictions: Path, ids: list[str], sizes: dict[str, tuple[int, int]]) -> list[str]:
-    """Every problem as one line with its id and the value found; an empty list where the server will take them."""
+    """List every problem with its id and the value found. An empty list: the server will take the predictions."""
     there = {path.name for path in predictions.iterdir()} if predictions.is_dir() else set()
     wanted = {f"{i}.png" for i in ids}
     problems = [] if ids else ["the list of ids is empty"]
-    problems += [f"{i}: listed more than once" for i in sorted({i for i in ids if ids.count(i) > 1})]
+    problems += [f"{i}: listed more than once" for i, count in sorted(Counter(ids).items()) if count > 1]
     problems += [f"{name[:-4]}: no prediction" for name in sorted(wanted - there)]
     problems += [f"{name}: not one of the {len(ids)} ids" for name in sorted(there - wanted)]
-    for image_id in sorted(i for i in set(ids) if f"{i}.png" in there):
-        problems += [f"{image_id}: {p}" for p in _wrong(predictions / f"{image_id}.png", sizes.get(image_id))]
+    for name in sorted(wanted & there):
+        problems += [f"{name[:-4]}: {problem}" for problem in _wrong(predictions / name, sizes.get(name[:-4]))]
     return problems
 
 
@@ -83,23 +106,3 @@ def _wrong(path: Path, size: tuple[int, int] | None) -> list[str]:
     if wrong := sorted(set(np.unique(mask).tolist()) - set(range(CLASSES + 1))):
         problems.append(f"ids {wrong}; valid are 0-{CLASSES}")
     return problems
-
-
-def of_test_set(predictions: Path, root: Path, out: Path) -> int:
-    """Archive the predictions of the official test list of ``root``, which holds ``VOCdevkit``; returns their number.
-
-    Raises:
-        DataError: the list is missing, or see ``write_archive``.
-    """
-    base = Path(root) / "VOCdevkit" / "VOC2012"
-    listed = base / "ImageSets" / "Segmentation" / "test.txt"
-    if not listed.is_file():
-        raise DataError(f"{listed} is missing: it comes with VOC's test data, from the evaluation server")
-    ids, sizes = listed.read_text().split(), {}
-    for image_id in ids:
-        photo = base / "JPEGImages" / f"{image_id}.jpg"
-        if photo.is_file():
-            with Image.open(photo) as image:
-                sizes[image_id] = image.size
-    write_archive(Path(predictions), ids, Path(out), sizes)
-    return len(ids)

@@ -1,0 +1,642 @@
+"""The ablation at the paper's resolution on one GPU: classifiers, maps, pseudo labels, segmentations; no notebooks.
+
+    python -m benchmarks.evidence448 --data DIR --work WORK --out OUT --seconds 400
+
+DIR is a VOC-layout folder with ``saliency/<id>.png``, such as the archives of `benchmarks.pack_photographs`, unpacked.
+Rows appear in OUT/evidence-448.json as soon as they are measured, and the counts of each image, for a paired bootstrap,
+in OUT/evidence-448.npz. Rows that are there already (``--resume``, or from an earlier call into the same OUT) are kept.
+SECONDS after its imports the script ends by itself, whatever is unfinished. `--list` names the jobs in their order.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # a fork after CUDA has begun would have no GPU
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import argparse
+import contextlib
+import importlib.util
+import json
+import multiprocessing
+import platform
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from benchmarks import gpu_data, gpu_training
+from benchmarks.gpu_data import Photographs
+from benchmarks.gpu_scores import BatchSweep, confusion, multi_scale, pseudo_labels, sparse, weights_of_classes
+from safn import backbones
+from safn.crf import dense_crf
+from safn.data import VOCFolder
+from safn.evaluation import numbers_of_evaluation, numbers_of_maps, numbers_of_pseudo
+from safn.loading import Augmentation
+from safn.maps import localization_maps
+from safn.metrics import ConfusionMatrix
+from safn.network import SAFN
+from safn.segmentation import DeepLab
+from safn.training import mean_average_precision
+
+NAME = "evidence-448"
+CONFIGURATIONS = {  # the main comparison first
+    "attention_1-0.75-0.5": ("attention", (1, 0.75, 0.5)),
+    "attention_1": ("attention", (1,)),
+    "max_1-0.75-0.5": ("max", (1, 0.75, 0.5)),
+    "avg_1-0.75-0.5": ("avg", (1, 0.75, 0.5)),
+    "attention_1-0.75": ("attention", (1, 0.75)),
+}
+CLASSIFIER = {
+    "backbone": "efficientnet_lite0", "weights": "imagenet", "freeze": 3, "attention_start": "zero", "epochs": 15,
+    "batch_size": 16, "crop": 448, "resize": (256, 512), "learning_rate": 2e-4, "new_layer_factor": 2,
+    "attention_factor": 0.02,  # 1,515 steps: learning rate times steps as in profiles/evidence.yaml
+    "optimizer": "adamw", "momentum": 0.9, "weight_decay": 5e-4, "schedule": "poly", "power": 0.9, "size": 448,
+}  # fmt: skip
+PAPER = {  # the paper's optimiser; its factor of 10 holds for the head and the attention
+    "optimizer": "sgd", "learning_rate": 0.01, "new_layer_factor": 10, "attention_factor": 10,
+    "attention_start": "random", "batch_size": 4,
+}  # fmt: skip
+RECIPES = {"adamw": {}, "sgd": PAPER, "sgd-0.005": PAPER | {"learning_rate": 0.005}}
+SEGMENTER = {
+    "backbone": "efficientnet_lite0", "weights": "imagenet", "freeze": 3, "head": "largefov", "head_width": 512,
+    "head_dilation": 12, "iterations": 6000, "batch_size": 20, "crop": 321, "resize": (256, 512), "learning_rate": 1e-4,
+    "new_layer_factor": 10, "optimizer": "adamw", "momentum": 0.9, "weight_decay": 5e-4, "schedule": "poly",
+    "power": 0.9,
+}  # fmt: skip
+PSEUDO = {"gamma": 0.2, "ignore_saliency": 0.06, "ignore_confidence": 0.9}
+TEST_SCALES = (0.5, 0.75, 1, 1.25, 1.5)
+DETECTOR = "U2-Net-p, 6 views"
+GROUPS = 8  # of objects of like size
+MASKS = "masks"  # the segmentation network that learns from the ground truth
+TAIL = {"classifier": 12, "segmentation": 15, "crf": 0}  # seconds that follow the training, at a guess
+
+
+@dataclass(frozen=True)
+class Job:
+    """One thing to measure: a ``classifier`` with its maps and pseudo labels, a ``segmentation``, or its ``crf``."""
+
+    kind: str
+    configuration: str
+    recipe: str = "adamw"
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind}:{self.configuration}:{self.recipe}:seed{self.seed}"
+
+    @property
+    def needs(self) -> str | None:
+        """The file in the work folder that another job has to leave first."""
+        if self.kind == "segmentation" and self.configuration != MASKS:
+            return self.made_by("classifier").pseudo
+        return self.made_by("segmentation").probabilities if self.kind == "crf" else None
+
+    @property
+    def pseudo(self) -> str:
+        return f"pseudo_{self.configuration}_{self.recipe}_{self.seed}.npy"
+
+    @property
+    def probabilities(self) -> str:
+        return f"probabilities_{self.configuration}_{self.recipe}_{self.seed}"
+
+    def made_by(self, kind: str) -> Job:
+        return Job(kind, self.configuration, self.recipe, self.seed)
+
+
+def jobs() -> list[Job]:
+    """All jobs, those that matter most first."""
+    main, baseline = list(CONFIGURATIONS)[:2]
+    found = [Job("classifier", c) for c in CONFIGURATIONS]
+    found += [Job(kind, c) for kind in ("segmentation", "crf") for c in (main, baseline, MASKS)]
+    found += [Job("classifier", c, seed=1) for c in CONFIGURATIONS]
+    found += [Job("classifier", c, "sgd") for c in (main, baseline)]
+    found += [Job("classifier", c, seed=2) for c in CONFIGURATIONS]
+    found += [Job("segmentation", "max_1-0.75-0.5"), Job("classifier", "max_1-0.75-0.5", "sgd")]
+    found += [Job("classifier", main, "sgd-0.005"), Job("segmentation", main, "sgd")]
+    return found
+
+
+# ---- one job, in a process of its own -------------------------------------------------------------------------------
+
+
+def classifier(job: Job, o: argparse.Namespace, deadline: float) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Train a classifier, then its validation, maps and pseudo labels; returns the row and its arrays."""
+    s = CLASSIFIER | RECIPES[job.recipe] | o.classifier
+    aggregation, scales = CONFIGURATIONS[job.configuration]
+    device, train = places(o)
+    backbone = gpu_training.STRIDE_8 if o.stride == 8 else s["backbone"]
+    torch.manual_seed(job.seed)
+    network = SAFN(backbone, len(train.classes), scales, aggregation, s["weights"], s["attention_start"], s["freeze"])
+    network = gpu_training.prepared(network, device, o.channels_last, o.phased)
+    normalisation = backbones.BACKBONES[backbone].normalisation
+    optimizer = gpu_training.optimizer_of(network, s, 1.0, device)
+    loss = gpu_training.classifier_loss(network, train, s["crop"], normalisation, memory_format(o))
+    step = gpu_training.Step(loss, optimizer, s["batch_size"], device, o.graph)
+    augmentation = Augmentation(s["crop"], s["resize"])
+    epochs = gpu_training.epochs_of(train, augmentation, job.seed, s["batch_size"])
+    steps = s["epochs"] * (len(train) // s["batch_size"])
+    row = about(job, o, s, steps) | {"output_stride": o.stride, "pseudo_labels": PSEUDO, "detector": DETECTOR}
+    try:
+        metrics = gpu_training.train(step, epochs, steps, s, deadline - TAIL["classifier"])
+    except gpu_training.Diverged as error:
+        return row | {"metrics": {}, "failure": str(error)}, {}
+    row["step"] = step.kind
+    torch.backends.cudnn.benchmark = False  # each photograph may have another shape
+    del step, optimizer
+    network.eval()
+    began = time.time()
+    val = gpu_data.load(o.work, "val", device)
+    folder = VOCFolder(o.data)
+    metrics |= validated(network, val, normalisation, s["size"])
+    found, arrays = studied(network, folder, train, normalisation, s["size"], o.work / job.pseudo)
+    metrics |= found | {"seconds_after_training": time.time() - began}
+    if "weights" in arrays:
+        row["weights_by_size"], names = by_size(arrays["weights"]), [f"{scale:g}" for scale in scales]
+        correlation = row["weights_by_size"].pop("correlation")
+        metrics |= {f"rank correlation {name}": value for name, value in zip(names, correlation)}
+    return row | {"metrics": metrics | used(device)}, arrays
+
+
+@torch.inference_mode()
+def validated(network: SAFN, val: Photographs, normalisation, size: int) -> dict[str, float]:
+    """mAP of the validation images, and of each scale's weight the mean, the spread in an image, and between images."""
+    scores, labels, weights = [], [], []
+    for chosen, images in gpu_data.whole(val, normalisation, size, 8):
+        scores.append(network(images).float().sigmoid())
+        labels.append(val.labels[chosen])
+        if network.attention is not None:
+            flat = network.scale_weights.flatten(2)
+            weights.append(torch.stack([flat.mean(2), flat.std(2)], 1))
+    found = {"val_mAP": mean_average_precision(torch.cat(scores).cpu(), torch.cat(labels).cpu())}
+    if weights:
+        means, spreads = torch.cat(weights).double().cpu().unbind(1)
+        for k, scale in enumerate(network.scales):
+            found[f"weight {scale:g}"] = float(means[:, k].mean())
+            found[f"weight spread {scale:g}"] = float(spreads[:, k].mean())
+            found[f"weight spread between images {scale:g}"] = float(means[:, k].std(unbiased=False))
+    return found
+
+
+@torch.inference_mode()
+def studied(
+    network: SAFN, folder: VOCFolder, train: Photographs, normalisation, size: int, out: Path
+) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """Score the maps with the given labels, and their pseudo labels, written to ``out``; find each object's weights.
+
+    Returns:
+        the metrics, and the counts of each image and the objects as arrays.
+    """
+    images, classes, device = len(train), len(train.classes), train.photos.device
+    sweep, order, empty = BatchSweep(classes), [], torch.zeros((), dtype=torch.int64, device=device)
+    counts = torch.zeros(images, classes + 1, classes + 2, dtype=torch.int32, device=device)
+    objects = torch.zeros(images, classes, 1 + len(network.scales), device=device)
+    made = np.full((images, *train.masks.shape[1:]), 255, np.uint8)
+    for chosen, pixels in gpu_data.whole(train, normalisation, size, 8):
+        height, width = train.sizes[chosen[0]].tolist()
+        target = train.masks[chosen, :height, :width]
+        maps, weights, without = maps_of(network, pixels, train.labels[chosen], (height, width))
+        sweep.update(maps, target)
+        labels = pseudo_labels(maps, train.saliency[chosen, :height, :width] / 255, **PSEUDO)
+        counts[chosen] = confusion(labels, target, classes + 1)
+        made[chosen, :height, :width] = labels.cpu().numpy()
+        if weights is not None:
+            objects[chosen] = weights_of_classes(weights, target, classes)
+        empty += without
+        order += chosen
+    sweep.images = [sweep.images[k] for k in np.argsort(order)]
+    scored, counts = sweep.result(), counts.cpu().numpy().astype(np.int64)
+    np.save(out.with_suffix(".tmp.npy"), made)
+    out.with_suffix(".tmp.npy").rename(out)
+    arrays = {f"maps.{k}": v for k, v in sparse(scored.counts).items()}
+    arrays |= {f"pseudo.{k}": v for k, v in sparse(counts).items()} | {"maps.miou": scored.miou.astype(np.float32)}
+    if network.attention is not None:
+        arrays["weights"] = rows_of_objects(objects.cpu().numpy(), train.labels.cpu().numpy())
+    metrics = numbers_of_maps(folder, train.ids, scored) | numbers_of_pseudo(folder, train.ids, counts)
+    return metrics | {"empty_maps": int(empty)}, arrays
+
+
+def maps_of(
+    network: SAFN, pixels: Tensor, labels: Tensor, size: tuple[int, int]
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Maps of a batch, averaged with those of its mirror images, and the scale weights without these, at ``size``.
+
+    Also how many present classes have an empty map."""
+    features, weights = network.features(pixels), network.scale_weights
+    features = (features + network.features(pixels.flip(3)).flip(3)) / 2
+    maps = localization_maps(features, labels)
+    empty = (labels.bool() & (maps.amax((2, 3)) == 0)).sum()
+    maps = (maps * 255).round() / 255  # 8 bits, as the files of maps have
+    return enlarged(maps, size), None if weights is None else enlarged(weights, size), empty
+
+
+def enlarged(values: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(values, size, mode="bilinear", align_corners=False)
+
+
+def rows_of_objects(objects: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """One row for each class that an image shows, float32: image, class, its share of the image, the weights.
+
+    Args:
+        objects: of ``weights_of_classes``, ``(images, N, 1 + S)``.
+        labels: ``(images, N)``.
+    """
+    image, c = np.nonzero((labels > 0) & (objects[..., 0] > 0))
+    return np.column_stack([image, c, objects[image, c]]).astype(np.float32)
+
+
+def by_size(objects: np.ndarray) -> dict[str, list]:
+    """Spearman's correlation of each scale's weight with an object's share of its image, and medians by size."""
+    table = pd.DataFrame(objects[:, 2:])
+    correlation = table.rank().corr()[0].iloc[1:].tolist()
+    groups = np.array_split(table.sort_values(0).to_numpy(), GROUPS)
+    medians = np.array([np.median(group, 0) for group in groups if len(group)])
+    return {"correlation": correlation, "share": medians[:, 0].tolist(), "weight": medians[:, 1:].tolist()}
+
+
+def segmentation(job: Job, o: argparse.Namespace, deadline: float) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Train DeepLab on pseudo labels, or on the ground truth, and test it; returns the row and its arrays."""
+    s = SEGMENTER | o.segmenter
+    device, train = places(o)
+    torch.manual_seed(job.seed)
+    network = DeepLab(s["backbone"], s["head"], len(train.classes) + 1, s["weights"], s["head_width"], s["freeze"],
+                      s["head_dilation"], s["crop"])  # fmt: skip
+    network = gpu_training.prepared(network, device, o.channels_last, o.phased).train()
+    normalisation = backbones.BACKBONES[s["backbone"]].normalisation
+    masks = train.masks if job.configuration == MASKS else torch.from_numpy(np.load(o.work / job.needs)).to(device)
+    optimizer = gpu_training.optimizer_of(network, s, 2.0, device)
+    loss = gpu_training.segmenter_loss(network, train, masks, s["crop"], normalisation, memory_format(o))
+    step = gpu_training.Step(loss, optimizer, s["batch_size"], device, o.graph)
+    augmentation = Augmentation(s["crop"], s["resize"], jitter=(0, 0, 0, 0))
+    epochs = gpu_training.epochs_of(train, augmentation, job.seed, s["batch_size"])
+    metrics = gpu_training.train(step, epochs, s["iterations"], s, deadline - TAIL["segmentation"])
+    supervised = "ground-truth masks" if job.configuration == MASKS else "image labels"
+    row = about(job, o, s, s["iterations"]) | {"supervision": supervised, "detector": DETECTOR, "step": step.kind}
+    torch.backends.cudnn.benchmark = False
+    del step, optimizer, train, masks
+    val = gpu_data.load(o.work, "val", device)
+    began = time.time()
+    kept = o.work / job.probabilities if o.crf else None
+    counts = tested(network.eval(), val, normalisation, {"single": (1,), "multi": TEST_SCALES}, kept)
+    metrics |= numbers_of_evaluation(counts) | {"seconds_test": time.time() - began} | used(device)
+    arrays = {f"{name}.{k}": v for name, of in counts.items() for k, v in sparse(of).items()}
+    return row | {"test_scales": list(TEST_SCALES), "metrics": metrics}, arrays
+
+
+@torch.inference_mode()
+def tested(
+    network: DeepLab, val: Photographs, normalisation, protocols: dict[str, tuple[float, ...]], kept: Path | None
+) -> dict[str, np.ndarray]:
+    """Counts of each photograph by each protocol; the probabilities of the last are ``kept`` in float16 for the CRF."""
+    n, device = len(val.classes) + 1, val.photos.device
+    counts = {name: torch.zeros(len(val), n, n + 1, dtype=torch.int32, device=device) for name in protocols}
+    parts = None if kept is None else kept.with_suffix(".tmp")
+    if parts is not None:
+        parts.mkdir(exist_ok=True)
+    for chosen, images in gpu_data.whole(val, normalisation, 0, 4):
+        height, width = images.shape[-2:]
+        for name, scales in protocols.items():
+            found = multi_scale(network, images, scales)
+            counts[name][chosen] = confusion(found.argmax(1), val.masks[chosen, :height, :width], n)
+        for index, values in zip(chosen, found.half().cpu().numpy() if parts else ()):
+            np.save(parts / f"{index}.npy", values)
+    if parts is not None:
+        parts.rename(kept)
+    return {name: of.cpu().numpy().astype(np.int64) for name, of in counts.items()}
+
+
+def crf(job: Job, o: argparse.Namespace, deadline: float) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The dense CRF on what the multi-scale test left, on the processor; returns the row and its arrays."""
+    began, about_val = time.time(), json.loads((o.work / "val.json").read_text())
+    tasks = [(o.work, o.work / job.needs, k, size) for k, size in enumerate(about_val["sizes"])]
+    with multiprocessing.get_context("fork").Pool(o.processes) as pool:
+        counts = np.stack(pool.map(_refined, tasks, chunksize=4))
+    shutil.rmtree(o.work / job.needs)  # gigabytes
+    metrics = numbers_of_evaluation({"crf": counts}) | {"seconds_crf": time.time() - began, "processes": o.processes}
+    row = about(job, o, SEGMENTER | o.segmenter, 0) | {"test_scales": list(TEST_SCALES), "metrics": metrics}
+    return row, {f"crf.{k}": v for k, v in sparse(counts).items()}
+
+
+def _refined(task: tuple[Path, Path, int, list[int]]) -> np.ndarray:
+    work, kept, index, (height, width) = task
+    photo = np.load(work / "val_photos.npy", mmap_mode="r")[index, :, :height, :width].transpose(1, 2, 0)
+    target = np.load(work / "val_masks.npy", mmap_mode="r")[index, :height, :width]
+    probabilities = np.load(kept / f"{index}.npy").astype(np.float32)
+    return ConfusionMatrix(len(probabilities)).update(dense_crf(photo, probabilities).argmax(0), target)
+
+
+def places(o: argparse.Namespace) -> tuple[torch.device, Photographs]:
+    """The device and the training images on it."""
+    device = torch.device(o.device)
+    torch.set_num_threads(1)
+    torch.set_float32_matmul_precision("high")
+    torch.backends.cudnn.benchmark = o.tuned
+    return device, gpu_data.load(o.work, "train_aug", device)
+
+
+def memory_format(o: argparse.Namespace) -> torch.memory_format:
+    return torch.channels_last if o.channels_last else torch.contiguous_format
+
+
+def used(device: torch.device) -> dict[str, float]:
+    return {"peak_gigabytes": torch.cuda.max_memory_allocated(device) / 1e9} if device.type == "cuda" else {}
+
+
+def about(job: Job, o: argparse.Namespace, s: dict[str, Any], steps: int) -> dict[str, Any]:
+    """What a row says beside its numbers."""
+    packed = o.data / "packed.json"
+    lists = {split: len(json.loads((o.work / f"{split}.json").read_text())["ids"]) for split in gpu_data.KINDS}
+    names = ("torch", "torchvision", "timm", "lightning", "numpy", "pillow")
+    on_gpu = o.device != "cpu"
+    return {
+        "job": job.name,
+        "kind": job.kind,
+        "run": f"{job.configuration}_seed{job.seed}",
+        "recipe": job.recipe,
+        "seed": job.seed,
+        "settings": {k: list(v) if isinstance(v, tuple) else v for k, v in s.items()},
+        "steps": steps,
+        "data": json.loads(packed.read_text())["data"] if packed.exists() else None,
+        "train_images": lists["train_aug"],
+        "val_images": lists["val"],
+        "init": s["weights"],
+        "precision": "bf16-mixed, float32 with TF32 for maps and tests" if on_gpu else "32-true",
+        "loading": "on the GPU" if on_gpu else "as on the GPU, on the CPU",
+        "ways": {name: getattr(o, name) for name in WAYS[0]},
+        "beside": o.slots,
+        "device": torch.cuda.get_device_name()
+        if on_gpu and job.kind != "crf"
+        else f"{platform.machine()}, {os.cpu_count()} cores",
+        "versions": {name: version(name) for name in names},
+        "python": platform.python_version(),
+    }
+
+
+KINDS = {"classifier": classifier, "segmentation": segmentation, "crf": crf}
+
+
+def run_job(job: Job, o: argparse.Namespace, deadline: float) -> None:
+    """Do a job in this process; its row and its arrays appear in the work folder when it is done."""
+    os.setpgrp()  # to be ended with the processes of its own
+    with (
+        (o.work / f"{job.name}.log").open("w") as log,
+        contextlib.redirect_stdout(log),
+        contextlib.redirect_stderr(log),
+    ):
+        began = time.time()
+        if o.stride == 8:
+            gpu_training.register_stride_8()
+        try:
+            row, arrays = KINDS[job.kind](job, o, deadline)
+        except Exception:
+            traceback.print_exc()
+            sys.exit(1)
+        row |= {
+            "seconds": round(time.time() - began, 1),
+            "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        }
+        np.savez_compressed(o.work / f"{job.name}.npz", **arrays)
+        (o.work / f"{job.name}.tmp").write_text(json.dumps(row))
+        (o.work / f"{job.name}.tmp").rename(o.work / f"{job.name}.row")
+
+
+# ---- all jobs -------------------------------------------------------------------------------------------------------
+
+
+class Results:
+    """The rows and arrays that are there, in two files that are whole at any time."""
+
+    def __init__(self, out: Path, resume: Path | None) -> None:
+        self.rows_path, self.arrays_path = out / f"{NAME}.json", out / f"{NAME}.npz"
+        self.rows: dict[str, dict] = {}
+        self.arrays: dict[str, np.ndarray] = {}
+        for path in (resume, self.rows_path):
+            if path is not None and path.exists():
+                self.rows |= {row["job"]: row for row in json.loads(path.read_text())}
+                archive = path.with_suffix(".npz")
+                if archive.exists():
+                    with np.load(archive, allow_pickle=False) as file:
+                        self.arrays |= dict(file)
+
+    def collect(self, work: Path, job: Job) -> dict[str, Any]:
+        """Take the row and the arrays that a job left, and write all to the two files."""
+        row = json.loads((work / f"{job.name}.row").read_text())
+        self.rows[job.name] = row
+        with np.load(work / f"{job.name}.npz", allow_pickle=False) as file:
+            self.arrays |= {f"{job.name}/{name}": values for name, values in file.items()}
+        self.write()
+        return row
+
+    def write(self) -> None:
+        temporary = self.rows_path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(list(self.rows.values()), indent=1))
+        temporary.replace(self.rows_path)
+        archive = self.arrays_path.with_suffix(".tmp.npz")
+        np.savez_compressed(archive, **self.arrays)
+        archive.replace(self.arrays_path)
+
+
+def run_all(todo: list[Job], results: Results, o: argparse.Namespace, deadline: float) -> None:
+    """Run the jobs in order, ``o.slots`` on the GPU and a CRF beside them, until all are done or time is short."""
+    waiting = [job for job in todo if job.name not in results.rows]
+    running: dict[Job, tuple[multiprocessing.Process, float]] = {}
+    lasted: dict[str, float] = {}  # seconds of the last job of a kind
+    method = "fork"
+    while (waiting or running) and time.time() < deadline:
+        for job in list(running):
+            process, began = running[job]
+            if process.is_alive():
+                continue
+            del running[job]
+            if (o.work / f"{job.name}.row").exists():
+                lasted[job.kind] = time.time() - began
+                say(o, deadline, job, results.collect(o.work, job))
+                continue
+            log = (o.work / f"{job.name}.log").read_text()
+            print(f"{job.name} failed: {log[-1500:]}", flush=True)
+            if method == "fork" and ("re-initialize" in log or "initialization error" in log):
+                method, waiting = "spawn", [job, *waiting]  # CUDA had begun before the fork
+            elif o.graph and "no CUDA graph" in log:
+                o.graph, waiting = False, [job, *waiting]
+        for job in ready(waiting, running, o, deadline, lasted):
+            waiting.remove(job)
+            process = multiprocessing.get_context(method).Process(target=run_job, args=(job, o, deadline - 3))
+            process.start()
+            running[job] = process, time.time()
+            print(f"{deadline - time.time():.0f} s left: {job.name} begins", flush=True)
+        if not running and not any(startable(job, running, o, deadline, lasted) for job in waiting):
+            break
+        time.sleep(0.2)
+    for process, _ in running.values():
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    for job in [*running, *waiting]:
+        print(f"not measured: {job.name}", flush=True)
+
+
+def startable(job: Job, running: dict, o: argparse.Namespace, deadline: float, lasted: dict[str, float]) -> bool:
+    """Whether what a job needs is there, a slot is free, and it can end in time."""
+    if job.needs is not None and not (o.work / job.needs).exists():
+        return False
+    if job.kind == "crf" and (not o.crf or any(other.kind == "crf" for other in running)):
+        return False
+    if job.kind != "crf" and sum(other.kind != "crf" for other in running) >= o.slots:
+        return False
+    return time.time() + lasted.get(job.kind, o.least) < deadline
+
+
+def ready(
+    waiting: list[Job], running: dict, o: argparse.Namespace, deadline: float, lasted: dict[str, float]
+) -> list[Job]:
+    """The first of the waiting jobs that can start, if there is one."""
+    return next(([job] for job in waiting if startable(job, running, o, deadline, lasted)), [])
+
+
+def say(o: argparse.Namespace, deadline: float, job: Job, row: dict[str, Any]) -> None:
+    shown = ("ms_per_step", "val_mAP", "map_miou", "pseudo_miou_background", "weight 1", "weight spread 1")
+    shown += ("val_miou_single", "val_miou_multi", "val_miou_crf", "seconds_training", "peak_gigabytes")
+    numbers = ", ".join(f"{k} {row['metrics'][k]:.4g}" for k in shown if k in row["metrics"])
+    print(
+        f"{deadline - time.time():.0f} s left: {job.name} took {row['seconds']} s, {row.get('step')}: {numbers}",
+        flush=True,
+    )
+    if "failure" in row:
+        print(row["failure"], flush=True)
+
+
+WAYS = (  # to compute a step
+    {"channels_last": True, "phased": False, "tuned": False},
+    {"channels_last": True, "phased": False, "tuned": True},
+    {"channels_last": True, "phased": True, "tuned": False},
+    {"channels_last": False, "phased": False, "tuned": False},
+)
+
+
+def probe(o: argparse.Namespace, deadline: float) -> None:
+    """Time the main classifier in each of ``WAYS`` on random photographs, and write the fastest to the work folder."""
+    taken, found = [], o.work / "probe.tmp"
+    for ways in WAYS:
+        found.unlink(missing_ok=True)
+        process = multiprocessing.get_context("fork").Process(target=_probe_one, args=(o, ways, found))
+        process.start()
+        process.join(max(0, min(o.least, deadline - time.time())))
+        process.kill()
+        if found.exists():
+            taken.append(ways | json.loads(found.read_text()))
+            print(taken[-1], flush=True)
+            (o.out / "probe.json").write_text(json.dumps(taken, indent=1))
+    if taken:
+        fastest = min(taken, key=seconds_of_a_run)
+        (o.work / "probe.json").write_text(json.dumps({name: fastest[name] for name in WAYS[0]}))
+
+
+def seconds_of_a_run(row: dict[str, Any]) -> float:
+    """Of the main classifier: warm-up, then some 1,500 steps."""
+    return row["seconds_warm_up"] + 1.5 * row["ms_per_step"]
+
+
+def _probe_one(o: argparse.Namespace, ways: dict[str, bool], out: Path, images: int = 64, steps: int = 20) -> None:
+    o = argparse.Namespace(**vars(o) | ways)
+    device, s, rng = torch.device(o.device), CLASSIFIER | o.classifier, np.random.default_rng(0)
+    torch.set_num_threads(1)
+    torch.backends.cudnn.benchmark = o.tuned
+    photos = torch.from_numpy(rng.integers(0, 256, (images, 3, 512, 512), np.uint8)).to(device)
+    labels = torch.from_numpy(rng.integers(0, 2, (images, 20)).astype(np.float32)).to(device)
+    data = Photographs([""] * images, [], np.tile((375, 500), (images, 1)), labels, photos, photos[:, 0] % 21)
+    network = SAFN(s["backbone"], weights="none", freeze=s["freeze"])
+    network = gpu_training.prepared(network, device, o.channels_last, o.phased)
+    optimizer = gpu_training.optimizer_of(network, s, 1.0, device)
+    loss = gpu_training.classifier_loss(network, data, s["crop"], backbones.HALF, memory_format(o))
+    step = gpu_training.Step(loss, optimizer, s["batch_size"], device, o.graph)
+    epochs = gpu_training.epochs_of(data, Augmentation(s["crop"], s["resize"]), 0, s["batch_size"])
+    warm = gpu_training.train(step, epochs, gpu_training.WARM_UP + 2, s, time.time() + 600)
+    found = gpu_training.train(step, epochs, steps, s, time.time() + 600) | used(device) | {"step": step.kind}
+    out.write_text(json.dumps(found | {"seconds_warm_up": warm["seconds_training"]}))
+
+
+def options(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="folder in the VOC layout with saliency/<id>.png")
+    parser.add_argument(
+        "--work", type=Path, default=Path(tempfile.gettempdir()) / "evidence448", help="decoded photographs, logs"
+    )
+    parser.add_argument("--out", type=Path, default=Path("."), help="folder of the two files of results")
+    parser.add_argument("--seconds", type=float, default=400, help="after which it ends")
+    parser.add_argument(
+        "--least", type=float, default=45, help="seconds without which a job of a new kind does not begin"
+    )
+    parser.add_argument("--resume", type=Path, help="rows that were measured before, JSON")
+    parser.add_argument("--jobs", nargs="+", help="names of jobs, or their beginnings, in the order wanted")
+    parser.add_argument("--list", action="store_true", help="name the jobs")
+    parser.add_argument("--probe", action="store_true", help="only find out which way to compute is fastest")
+    parser.add_argument("--decode", action="store_true", help="only decode what is there of the photographs")
+    parser.add_argument("--slots", type=int, default=3, help="jobs on the GPU at a time")
+    parser.add_argument("--processes", type=int, default=12, help="of decoding and of the CRF")
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--stride", type=int, choices=(8, 16), default=16, help="output stride of the classifiers")
+    parser.add_argument("--eager", dest="graph", action="store_false", help="without CUDA graphs")
+    parser.add_argument("--contiguous", dest="channels_last", action="store_false", default=None)
+    parser.add_argument("--phased", action="store_true", default=None, help="dilated convolutions on subgrids")
+    parser.add_argument("--tuned", action="store_true", default=None, help="cuDNN tries its algorithms first")
+    parser.add_argument("--no-crf", dest="crf", action="store_false")
+    parser.add_argument(
+        "--limits", type=int, nargs=2, default=(0, 0), help="images of training and validation (0: all)"
+    )
+    parser.add_argument("--classifier", type=json.loads, default={}, help="settings that differ, JSON")
+    parser.add_argument("--segmenter", type=json.loads, default={}, help="settings that differ, JSON")
+    o = parser.parse_args(arguments)
+    o.crf = o.crf and importlib.util.find_spec("pydensecrf") is not None
+    return o
+
+
+def chosen_jobs(names: list[str] | None) -> list[Job]:
+    """All jobs, or those whose names begin with one of ``names``, in its order.
+
+    Raises:
+        ValueError: no job has such a name.
+    """
+    if names is None:
+        return jobs()
+    found = [[job for job in jobs() if job.name.startswith(name)] for name in names]
+    if unknown := [name for name, those in zip(names, found) if not those]:
+        raise ValueError(f"no job begins with {unknown}; valid: {', '.join(job.name for job in jobs())}")
+    return list(dict.fromkeys(job for those in found for job in those))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    o = options(arguments)
+    deadline = time.time() + o.seconds
+    if o.list:
+        print("\n".join(job.name for job in jobs()))
+        return
+    o.work.mkdir(parents=True, exist_ok=True)
+    o.out.mkdir(parents=True, exist_ok=True)
+    if o.probe:
+        probe(o, deadline)
+        return
+    probed = o.work / "probe.json"
+    ways = WAYS[0] | (json.loads(probed.read_text()) if probed.exists() else {})
+    for name, value in ways.items():
+        setattr(o, name, value if getattr(o, name) is None else getattr(o, name))
+    todo = chosen_jobs(o.jobs)
+    gpu_data.decode(o.data, o.work, o.processes, dict(zip(gpu_data.KINDS, o.limits)))
+    print(f"decoded after {o.seconds - (deadline - time.time()):.1f} s; CRF: {o.crf}", flush=True)
+    if not o.decode:
+        run_all(todo, Results(o.out, o.resume), o, deadline)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,256 @@
+"""The scripts of the ablation on a GPU, on the processor: augmentation, scores, archives and the order of the jobs."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from benchmarks import evidence448, gpu_data, gpu_scores, gpu_training, pack_photographs
+from benchmarks.evidence448 import Job
+from safn import backbones
+from safn.data import VOC_CLASSES, VOCFolder, palette
+from safn.evaluation import SweepCounter
+from safn.inference import multi_scale_maximum
+from safn.loading import Augmentation, PlainSet, TrainingSet
+from safn.metrics import ConfusionMatrix
+from safn.network import SAFN
+from safn.pseudo import pseudo_ground_truth
+from safn.saliency import save_saliency
+from safn.segmentation import DeepLab
+from safn_book import workflow
+
+SIZES = {"a": (90, 60), "b": (61, 88), "c": (90, 60), "d": (40, 96)}  # width, height
+CPU = torch.device("cpu")
+
+
+def scene(width: int, height: int, seed: int) -> tuple[Image.Image, Image.Image]:
+    """A smooth photograph with a rectangle in it, and the mask of that."""
+    rng = np.random.default_rng(seed)
+    small = rng.integers(0, 256, (6, 6, 3), np.uint8)
+    photo = np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)).copy()
+    mask = np.zeros((height, width), np.uint8)
+    where = slice(height // 4, height // 2), slice(width // 3, width // 2)
+    photo[where], mask[where], mask[0] = (200, 40, 90), 1 + seed % 20, 255
+    indexed = Image.fromarray(mask)
+    indexed.putpalette(palette())
+    return Image.fromarray(photo), indexed
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    """A VOC-layout folder of four training images, two of which are the validation images too, with saliency maps."""
+    root = tmp_path_factory.mktemp("photographs")
+    base = root / "VOCdevkit" / "VOC2012"
+    for name in ("JPEGImages", "SegmentationClassAug", "ImageSets/Segmentation"):
+        (base / name).mkdir(parents=True)
+    rows = ["id," + ",".join(VOC_CLASSES)]
+    for seed, (image_id, size) in enumerate(SIZES.items()):
+        photo, mask = scene(*size, seed)
+        photo.save(base / "JPEGImages" / f"{image_id}.jpg", quality=95)
+        mask.save(base / "SegmentationClassAug" / f"{image_id}.png")
+        rows.append(image_id + "," + ",".join(str(int(c == seed % 20)) for c in range(20)))
+        (root / "saliency").mkdir(exist_ok=True)
+        save_saliency(root / "saliency" / f"{image_id}.png", np.asarray(photo.convert("L"), np.float32) / 255)
+    (root / "image_labels.csv").write_text("\n".join(rows))
+    for split, ids in {"train_aug": "abcd", "val": "cd", "train": "ab"}.items():
+        (base / "ImageSets" / "Segmentation" / f"{split}.txt").write_text("\n".join(ids))
+    return root
+
+
+@pytest.fixture(scope="module")
+def work(root, tmp_path_factory) -> Path:
+    work = tmp_path_factory.mktemp("work")
+    gpu_data.decode(root, work, 2, {"train_aug": 0, "val": 0})
+    return work
+
+
+def both(
+    root: Path, work: Path, augmentation: Augmentation, index: int, seed: int
+) -> tuple[dict, torch.Tensor, torch.Tensor]:
+    """A sample of the CPU's data set, and image and mask that the batched augmentation makes of the same draw."""
+    folder, data = VOCFolder(root), gpu_data.load(work, "train_aug", CPU)
+    masks = {i: folder.mask_path(i) for i in data.ids}
+    sample = TrainingSet(folder, data.ids, augmentation, backbones.HALF, seed, masks)[0, index]
+    drawn = torch.from_numpy(gpu_data.draw(augmentation, index, tuple(data.sizes[index].tolist()), seed, 0))[None]
+    images, _ = gpu_data.batch(data.photos, drawn, augmentation.crop, backbones.HALF)
+    return sample, images[0], gpu_data.targets(data.masks, drawn, augmentation.crop)[0]
+
+
+@pytest.mark.parametrize("index", range(4))
+@pytest.mark.parametrize("crop", [48, 112])
+def test_resized_mirrored_and_cropped_as_pillow_does(root, work, crop, index):
+    """Within one of 255 levels at every pixel, and a third of one on average: Pillow rounds to 8 bits in between."""
+    augmentation = Augmentation(crop, (40, 130), jitter=(0, 0, 0, 0))
+    for seed in range(6):
+        sample, image, mask = both(root, work, augmentation, index, seed)
+        levels = 127.5 * (image - sample["image"]).abs()
+        assert levels.max() < 1.01 and levels.mean() < 0.35
+        assert (
+            mask != sample["mask"]
+        ).float().mean() < 0.01  # a row or column where the middle falls between two pixels
+
+
+@pytest.mark.parametrize("only", range(5))
+def test_colours_change_as_pillow_changes_them(root, work, only):
+    """Of one kind of change, or of all in the order drawn; the whole photograph is in the crop, so the means agree."""
+    jitter = tuple(a if only in (k, 4) else 0 for k, a in enumerate((0.3, 0.3, 0.3, 0.1)))
+    augmentation = Augmentation(136, (100, 130), jitter=jitter)
+    for seed in range(4):
+        sample, image, _ = both(root, work, augmentation, seed, seed)
+        assert 127.5 * (image - sample["image"]).abs().mean() < 1.5
+
+
+def test_an_epoch_has_every_image_once_in_the_order_of_the_sampler(work):
+    data = gpu_data.load(work, "train_aug", CPU)
+    samples = gpu_data.epoch_of(data, Augmentation(32, (40, 60)), seed=3, epoch=2, batch=2)
+    order = np.random.default_rng((3, 2)).permutation(4)
+    assert samples.shape == (2, 2, gpu_data.SAMPLE)
+    assert samples[..., gpu_data.INDEX].ravel().tolist() == order.tolist()
+
+
+@pytest.mark.parametrize("size", [0, 64])
+def test_whole_photographs_are_those_of_plain_samples(root, work, size):
+    data, seen = gpu_data.load(work, "train_aug", CPU), []
+    plain = PlainSet(VOCFolder(root), data.ids, backbones.HALF, size)
+    for chosen, images in gpu_data.whole(data, backbones.HALF, size, 8):
+        for index, image in zip(chosen, images):
+            assert image.shape == plain[index]["image"].shape
+            assert 127.5 * (image - plain[index]["image"]).abs().max() < 1.01
+            seen.append(index)
+    assert sorted(seen) == [0, 1, 2, 3]
+
+
+def test_a_sweep_of_batches_counts_what_the_sweep_of_arrays_counts():
+    rng = np.random.default_rng(0)
+    ours, theirs = gpu_scores.BatchSweep(3), SweepCounter(3)
+    for _ in range(3):
+        maps = (rng.random((2, 3, 9, 7)) * rng.integers(0, 2, (2, 3, 1, 1))).astype(np.float32)
+        target = rng.choice([0, 1, 2, 3, 255], (2, 9, 7)).astype(np.uint8)
+        ours.update(torch.from_numpy(maps), torch.from_numpy(target))
+        for one, mask in zip(maps, target):
+            theirs.update(one, mask)
+    assert np.array_equal(ours.result().miou, theirs.result().miou)
+    assert np.array_equal(ours.result().counts, theirs.result().counts)
+
+
+@pytest.mark.parametrize("rules", [{}, {"ignore_saliency": 0.06}, {"gamma": 0.5, "ignore_confidence": 0.6}])
+def test_pseudo_labels_and_their_counts_are_those_of_algorithm_1(rules):
+    rng = np.random.default_rng(1)
+    labels = np.array([[1, 0, 1], [1, 1, 1], [0, 0, 0]])
+    maps = (rng.random((3, 3, 8, 8)) * labels[..., None, None]).astype(np.float32)
+    saliency = np.where(rng.random((3, 8, 8)) < 0.3, 0, rng.random((3, 8, 8))).astype(np.float32)
+    target = rng.choice([0, 1, 3, 255], (3, 8, 8)).astype(np.uint8)
+    found = gpu_scores.pseudo_labels(torch.from_numpy(maps), torch.from_numpy(saliency), **rules)
+    counts = gpu_scores.confusion(found, torch.from_numpy(target), 4).numpy()
+    for k in range(3):
+        expected = pseudo_ground_truth(maps[k], saliency[k], labels[k], **rules)
+        assert np.array_equal(found[k].numpy(), expected)
+        assert np.array_equal(counts[k], ConfusionMatrix(4).update(expected, target[k]))
+    assert np.array_equal(gpu_scores.dense(**gpu_scores.sparse(counts)), counts)
+
+
+@torch.inference_mode()
+def test_the_multi_scale_test_of_a_batch_is_that_of_each_image():
+    torch.manual_seed(0)
+    network = DeepLab("efficientnet_lite0", num_outputs=4, weights="none", head_width=8, crop=65).eval()
+    images = torch.randn(2, 3, 70, 60)
+    found = gpu_scores.multi_scale(network, images, (0.5, 1, 1.5))
+    for image, one in zip(images, found):
+        assert torch.allclose(one, multi_scale_maximum(network, image[None], (0.5, 1, 1.5)), atol=1e-5)
+
+
+def test_packed_and_unpacked_the_folder_is_the_same(root, tmp_path):
+    parts = pack_photographs.pack(pack_photographs.contents(VOCFolder(root), root / "saliency"), tmp_path, [0.03] * 9)
+    assert len(parts) > 1 and all(part.stat().st_size <= 30_000 for part in parts)
+    for part in parts:
+        with tarfile.open(part) as archive:
+            archive.extractall(tmp_path / "out", filter="data")
+    before, after = VOCFolder(root), VOCFolder(tmp_path / "out")
+    assert after.verify() == before.verify() and after.ids("train") == ["a", "b"]
+    for image_id in SIZES:
+        assert np.array_equal(np.asarray(after.image(image_id)), np.asarray(before.image(image_id)))
+        assert np.array_equal(after.mask(image_id), before.mask(image_id))
+        maps = [
+            np.asarray(Image.open(r / "saliency" / f"{image_id}.png").convert("L"), float)
+            for r in (root, tmp_path / "out")
+        ]
+        assert np.abs(maps[0] - maps[1]).mean() < 2
+
+
+def test_parts_that_are_too_small_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="do not fit"):
+        pack_photographs.pack(iter([("large", bytes(50_000))]), tmp_path, [0.03])
+
+
+def test_a_step_learns_and_a_training_that_would_be_late_stops(work):
+    data = gpu_data.load(work, "train_aug", CPU)
+    torch.manual_seed(0)
+    network = SAFN("efficientnet_lite0", 20, (1, 0.5), weights="none")
+    s = evidence448.CLASSIFIER | {"batch_size": 2, "attention_factor": 1}
+    optimizer = gpu_training.optimizer_of(network, s, 1.0, CPU)
+    loss = gpu_training.classifier_loss(network, data, 32, backbones.HALF, torch.channels_last)
+    step = gpu_training.Step(loss, optimizer, 2, CPU, graph=True)
+    epochs = gpu_training.epochs_of(data, Augmentation(32, (32, 48)), 0, 2)
+    before = network.head[0].weight.clone()
+    found = gpu_training.train(step, epochs, 3, s, deadline=float("inf"))
+    assert step.kind == "eager" and 0 < found["loss"] < 1
+    assert not torch.equal(network.head[0].weight, before)
+    assert [float(g["lr"]) for g in optimizer.param_groups if g["name"] == "attention weight"] == pytest.approx(
+        [2e-4 * (1 - 2 / 3) ** 0.9]
+    )
+    with pytest.raises(gpu_training.OutOfTime, match="of 9 steps"):
+        gpu_training.train(step, epochs, 9, s, deadline=0)
+
+
+def test_the_main_comparison_is_first_and_its_needs_come_before():
+    names = [job.name for job in evidence448.jobs()]
+    assert len(names) == len(set(names))
+    assert names[:2] == ["classifier:attention_1-0.75-0.5:adamw:seed0", "classifier:attention_1:adamw:seed0"]
+    left = set()
+    for job in evidence448.jobs():
+        assert job.needs is None or job.needs in left
+        left |= {"classifier": {job.pseudo}, "segmentation": {job.probabilities}, "crf": set()}[job.kind]
+    assert evidence448.chosen_jobs(["crf:masks", "classifier:avg"])[0] == Job("crf", "masks")
+    with pytest.raises(ValueError, match="no job begins with"):
+        evidence448.chosen_jobs(["classifier:median"])
+
+
+def test_weights_against_size_worked_out_by_hand():
+    rows = [[k, 0, share, weight, 1 - weight] for k, (share, weight) in enumerate([(0.1, 0.2), (0.5, 0.9), (0.3, 0.4)])]
+    found = evidence448.by_size(np.array(rows, np.float32))
+    assert found["correlation"] == pytest.approx([1, -1])
+    assert found["share"] == pytest.approx([0.1, 0.3, 0.5]) and [w[0] for w in found["weight"]] == pytest.approx(
+        [0.2, 0.4, 0.9]
+    )
+    weights, target = torch.tensor([[[[0.2, 0.4, 0.9]], [[0.8, 0.6, 0.1]]]]), torch.tensor([[[1, 1, 255]]])
+    objects = gpu_scores.weights_of_classes(weights, target.to(torch.uint8), 2).numpy()
+    (row,) = evidence448.rows_of_objects(objects, np.ones((1, 2)))
+    assert row == pytest.approx([0, 0, 1, 0.3, 0.7])  # image, class, share of the pixels that count, weights
+
+
+def test_rows_measured_before_are_kept_and_their_arrays(tmp_path):
+    job = Job("classifier", "attention_1")
+    (tmp_path / f"{job.name}.row").write_text(json.dumps({"job": job.name, "metrics": {}}))
+    np.savez(tmp_path / f"{job.name}.npz", x=np.arange(3))
+    out = tmp_path / "out"
+    out.mkdir()
+    evidence448.Results(out, None).collect(tmp_path, job)
+    again = evidence448.Results(out, None)
+    assert list(again.rows) == [job.name] and again.arrays[f"{job.name}/x"].tolist() == [0, 1, 2]
+
+
+def test_the_script_and_the_profile_have_the_same_settings():
+    found = {(job.stage, job.run): job for job in workflow.jobs(workflow.load("evidence-448", data_folder="somewhere"))}
+    run = "attention_1-0.75-0.5_seed0"
+    for stage, own in {"03_train_safn": evidence448.CLASSIFIER, "06_train_segmentation": evidence448.SEGMENTER}.items():
+        taken = vars(workflow.parameters(found[stage, run]))
+        assert {name: taken[name] for name in own} == own
+    taken = vars(workflow.parameters(found["05_pseudo_ground_truth", run]))
+    assert {name: taken[name] for name in evidence448.PSEUDO} == evidence448.PSEUDO
+    assert tuple(vars(workflow.parameters(found["07_evaluate", run]))["test_scales"]) == evidence448.TEST_SCALES
