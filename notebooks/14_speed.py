@@ -66,7 +66,10 @@ for name, title in names.items():
     times[title] = rows.groupby("stage", sort=False)["minutes"].median()
     times[title]["most memory of any stage (GB)"] = rows["memory"].max()
 order = [stage.title for stage in Stage] + ["most memory of any stage (GB)"]
-show(pd.DataFrame(times).reindex(order), "Minutes that one run of a stage takes, medians. Two CPU cores.")
+show(
+    pd.DataFrame(times).reindex(order).rename_axis(None),
+    "Minutes that one run of a stage takes, medians. Two CPU cores.",
+)
 
 # %% [markdown]
 # ## The paper's experiment

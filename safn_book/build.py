@@ -183,8 +183,11 @@ def collect(chapters: dict[str, Path], pages: dict[str, Path], out: Path) -> Non
     for source in sorted((ROOT / "notebooks").glob("[0-9]*.ipynb")):
         _copy_notebook(chapters.get(source.stem, source), out / "notebooks" / source.name)
     for page, executed in pages.items():
-        (out / page).with_suffix(".md").unlink(missing_ok=True)  # what stands there until it is executed
         _copy_notebook(executed, out / f"{page}.ipynb")
+        placeholder = out / f"{page}.md"
+        if placeholder.exists():
+            _set_title(out / f"{page}.ipynb", placeholder.read_text().partition("\n")[0])
+            placeholder.unlink()
 
 
 def _copy_notebook(source: Path, target: Path) -> None:
@@ -198,6 +201,14 @@ def _copy_notebook(source: Path, target: Path) -> None:
         if "outputs" in cell:
             cell["outputs"] = list(_merged(cell["outputs"]))
     target.write_text(json.dumps(notebook, indent=1))
+
+
+def _set_title(path: Path, title: str) -> None:
+    """Replace the first line of a notebook that appears on two pages."""
+    notebook = json.loads(path.read_text())
+    first = notebook["cells"][0]
+    first["source"] = "\n".join([title, *"".join(first["source"]).split("\n")[1:]])
+    path.write_text(json.dumps(notebook, indent=1))
 
 
 def _merged(outputs: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -114,7 +114,8 @@ def comparison(runs: pd.DataFrame, rows: pd.DataFrame, measure: str) -> pd.DataF
     metric = MEASURES[measure].metric
     compared = runs[runs["configuration"].isin([*rows.index, *rows["first"]])].dropna(subset=metric)
     shared = compared.groupby("seed")["configuration"].transform("nunique") == compared["configuration"].nunique()
-    table = pd.DataFrame({"mIoU": over_seeds(compared[shared], [metric])[metric]})
+    means = over_seeds(compared[shared], [metric])[metric]
+    table = pd.DataFrame({"mIoU": means.str.replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}")})
     table["ahead by"] = [number(points, 2, sign=True) for points in rows["points"].reindex(table.index)]
     whole = rows["all_from"].notna().any()
     name, ends = ("images, seeds", "all") if whole else ("images", "images")
