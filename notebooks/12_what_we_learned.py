@@ -20,13 +20,14 @@
 # **Is scale attention worth it?** {glue:text}`answer`
 #
 # 1. {glue:text}`maps`
-# 2. {glue:text}`pseudo`
+# 2. {glue:text}`pseudo_background`
 # 3. {glue:text}`saliency`
-# 4. {glue:text}`segmentation`
+# 4. {glue:text}`segmentation_crf`
 # 5. {glue:text}`weights`
 #
-# These are results on {glue:text}`images`. They say nothing about other data. They cannot be compared in level with
-# the [published numbers](../book/published.md), which come from other data, networks and saliency maps.
+# These are results on {glue:text}`train_images` training and {glue:text}`val_images` validation images:
+# {glue:text}`images`. They say nothing about other data. They cannot be compared in level with the
+# [published numbers](../book/published.md), which come from other data, networks and saliency maps.
 
 # %% tags=["parameters", "hide-input"]
 # parameters
@@ -34,11 +35,13 @@ records = "../results/evidence.json"  # recorded runs: five configurations, thre
 images = "photographs of VOC 2012"  # what they were trained on
 
 # %% tags=["hide-input"]
+import numpy as np
 import pandas as pd
 from IPython.display import display
 from myst_nb import glue
 
 from safn_book import charts, conclusions, results
+from safn_book.run_names import RunName
 from safn_book.tables import number, show, with_short_names
 
 charts.use_style()
@@ -47,24 +50,19 @@ recorded = results.load(records)
 runs = results.runs_table(recorded)
 main = runs["configuration"].iloc[0]
 gaps = conclusions.against(results.differences_table(recorded), main)
-replaced = pd.DataFrame(recorded["09_scales", "default"]["replaced"])
-weights = conclusions.replaced_table(replaced)
 
+nouns = {"maps": "maps", "pseudo_background": "pseudo labels", "segmentation_crf": "segmentations"}
+better = gaps[gaps["verdict"] == "better"]["measure"].value_counts()
+counts = [f"{better.get(measure, 'none')} in the {noun}" for measure, noun in nouns.items()]
+answer = f"{'In part' if len(better) else 'Not measurably'}. Of {gaps['second'].nunique()} alternatives, "
+answer += f"scale attention is significantly better than {conclusions.listing(counts)}."
 counted = recorded["00_data", "default"]["metrics"]
-texts = {
-    "answer": conclusions.answer(gaps),
-    "maps": conclusions.conclusion(gaps[gaps["measure"] == "maps"], "maps"),
-    "pseudo": conclusions.conclusion(gaps[gaps["measure"] == "pseudo_background"], "pseudo labels"),
-    "saliency": conclusions.saliency_statement(runs, main),
-    "segmentation": conclusions.conclusion(gaps[gaps["measure"] == "segmentation_crf"], "segmentations"),
-    "weights": conclusions.weights_statement(weights, replaced["run"].nunique()),
-    "images": f"{counted['train_images']:,.0f} training and {counted['val_images']:,.0f} validation images, {images}",
-    "detector": recorded["01_saliency", "default"]["detector"],
-    "backbone": recorded["03_train_safn", runs["run"].iloc[0]]["parameters"]["backbone"],
-    "comparisons": str(len(gaps)),
-}
-for name, text in texts.items():
-    glue(name, text, display=False)
+glue("answer", answer, display=False)
+for measure, noun in nouns.items():
+    glue(measure, conclusions.conclude(gaps[gaps["measure"] == measure], noun), display=False)
+glue("train_images", f"{counted['train_images']:,.0f}", display=False)
+glue("val_images", f"{counted['val_images']:,.0f}", display=False)
+glue("images", images, display=False)
 
 # %% [markdown]
 # ## Maps
@@ -77,7 +75,7 @@ for name, text in texts.items():
 
 # %% tags=["hide-input"]
 show(
-    conclusions.comparison(runs, gaps, "maps"),
+    conclusions.compare(runs, gaps, "maps"),
     "Localization maps on training images: mIoU in percent, and the points by which SAFN with 3 scales is ahead.",
 )
 
@@ -94,13 +92,13 @@ show(
 # %% [markdown]
 # ## Pseudo labels
 #
-# {glue:text}`pseudo`
+# {glue:text}`pseudo_background`
 #
 # Ignored pixels count as background here. The last section has the other two conventions.
 
 # %% tags=["hide-input"]
 show(
-    conclusions.comparison(runs, gaps, "pseudo_background"),
+    conclusions.compare(runs, gaps, "pseudo_background"),
     "Pseudo labels of the training images: mIoU in percent, and the points by which SAFN with 3 scales is ahead.",
 )
 
@@ -114,6 +112,14 @@ show(
 # background pixels are ignored.
 
 # %% tags=["hide-input"]
+scores = runs[runs["seed"] == 0].set_index("configuration")["pseudo_miou_background"].mul(100)
+changes = {control: scores[f"{main}+{control}"] - scores[main] for control in ("saliency", "maps")}
+head = "The saliency does" if changes["saliency"] > changes["maps"] else "The localization maps do"
+text = f"{head} most of the work. With the foreground of the saliency alone, the pseudo labels change by "
+text += f"{number(changes['saliency'], sign=True)} points of mIoU. With that of the maps alone, they change by "
+text += f"{number(changes['maps'], sign=True)} points."
+glue("saliency", text, display=False)
+
 first = runs[(runs["seed"] == 0) & runs["configuration"].isin([main, f"{main}+saliency", f"{main}+maps"])]
 columns = {
     "pseudo_miou_background": "pseudo labels",
@@ -127,14 +133,14 @@ show(with_short_names(shown), "Where the foreground comes from: mIoU in percent,
 # %% [markdown]
 # ## Segmentation
 #
-# {glue:text}`segmentation`
+# {glue:text}`segmentation_crf`
 #
 # The table has the multi-scale test with CRF on the validation images. Training on ground-truth masks instead of
 # pseudo labels gives the upper bound.
 
 # %% tags=["hide-input"]
 show(
-    conclusions.comparison(runs, gaps, "segmentation_crf"),
+    conclusions.compare(runs, gaps, "segmentation_crf"),
     "Segmentation of the validation images, multi-scale + CRF: mIoU in percent, and the points by which SAFN is ahead.",
 )
 
@@ -155,10 +161,30 @@ show(
 # an image and loses their place. A network is called worse or better if the 95 % interval over images excludes 0.
 
 # %% tags=["hide-input"]
-weights["change"] = [number(change, 2, sign=True) for change in weights["change"]]
-counts = {"worse": "networks worse", "better": "networks better"}
+replaced = pd.DataFrame(recorded["09_scales", "default"]["replaced"]).query("weights != 'learned'")
+replaced["worse"] = np.signbit(replaced["to"])  # recorded with two decimals: -0.0 is below 0
+replaced["better"] = replaced["from"] > 0
+replaced["each network"] = [number(change, 2, sign=True) for change in replaced["difference"]]
+summary = {"difference": "mean", "each network": ", ".join, "worse": "sum", "better": "sum"}
+weights = replaced.groupby("weights", sort=False).agg(summary)
+
+constant, networks = weights.loc["their mean"], replaced["run"].nunique()
+head = (
+    f"A constant weight for each scale does {'worse than' if constant['worse'] else 'as well as'} the learned weights."
+)
+change = number(constant["difference"], 2, sign=True)
+text = f"With it the maps change by {change} points of mIoU, and become significantly worse in "
+glue("weights", f"{head} {text}{constant['worse'] or 'none'} of {networks} networks.", display=False)
+
+weights["difference"] = [number(change, 2, sign=True) for change in weights["difference"]]
+names = {
+    "their mean": "mean of the learned weights",
+    "shuffled pixels": "learned weights, shuffled",
+    "equal": "equal weights",
+}
+columns = {"difference": "change", "worse": "networks worse", "better": "networks better"}
 show(
-    weights.rename(columns=counts),
+    weights.rename(index=names, columns=columns).rename_axis(None),
     "Other weights instead of the learned ones: change of the map mIoU in points, training images.",
 )
 
@@ -178,6 +204,11 @@ show(
 
 # %% mystnb={"figure": {"caption": "Weights of the three scales on objects of different size: medians and quartiles, one line a network."}, "image": {"alt": "The weight of scale 1 lies far above those of the other two scales at all object sizes."}} tags=["hide-input"]
 charts.weights_by_size(pd.DataFrame(recorded["09_scales", "default"]["weights_by_size"]))
+
+# %% tags=["hide-input"]
+glue("backbone", recorded["03_train_safn", runs["run"].iloc[0]]["parameters"]["backbone"], display=False)
+glue("detector", recorded["01_saliency", "default"]["detector"], display=False)
+glue("comparisons", len(gaps), display=False)
 
 # %% [markdown]
 # ## Limits
@@ -234,7 +265,12 @@ for stage, measure, caption in [
     ("05_pseudo_ground_truth", "recall", "Pseudo labels: recall in percent, training images."),
     ("07_evaluate", "crf", "Segmentation, multi-scale + CRF: IoU in percent, validation images."),
 ]:
-    display(show(with_short_names(conclusions.by_class(recorded, stage, measure)), caption))
+    found = {
+        run: r["per_class"][measure] for (s, run), r in recorded.items() if s == stage and measure in r["per_class"]
+    }
+    names = {run: RunName.parse(run).configuration for run in found}
+    means = 100 * pd.DataFrame(found, dtype=float).T.groupby(names, sort=False).mean().T
+    display(show(with_short_names(means), caption))
 
 # %% mystnb={"figure": {"caption": "The thresholds of the pseudo labels, moved one at a time, on up to 150 training images. Dashed: the setting."}, "image": {"alt": "mIoU of the pseudo labels against each of their three thresholds, with the share of ignored pixels below."}} tags=["hide-input"]
 labels = recorded["05_pseudo_ground_truth", runs["run"].iloc[0]]

@@ -150,7 +150,7 @@ for (data, images), group in rows.groupby(["data", "images"], sort=False):
 
 # %% tags=["hide-input"]
 weights = []
-for name, records in provenance.experiments().items():
+for name, records in provenance.experiments("../results").items():
     for (stage, _), record in records.items():
         parameters, metrics = record["parameters"], record["metrics"]
         if stage == "03_train_safn" and "weight 1" in metrics:

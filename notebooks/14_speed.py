@@ -60,7 +60,7 @@ names = {
 }
 times = {}
 for name, title in names.items():
-    records = provenance.experiments().get(name, {})
+    records = provenance.experiments("../results").get(name, {})
     rows = [(Stage(stage).title, r["seconds"] / 60, r["peak_megabytes"] / 1000) for (stage, _), r in records.items()]
     rows = pd.DataFrame(rows, columns=["stage", "minutes", "memory"])
     times[title] = rows.groupby("stage", sort=False)["minutes"].median()

@@ -36,13 +36,14 @@ from IPython.display import display
 from myst_nb import glue
 
 from safn_book import conclusions, provenance, results
+from safn_book.run_names import TRAINED
 from safn_book.tables import interval, number, short_name, show
 
 # %% [markdown]
 # ## Recorded experiments
 
 # %% tags=["hide-input"]
-recorded = provenance.experiments()
+recorded = provenance.experiments("../results")
 about = {
     "evidence": "photographs: the main comparison",
     "evidence-amd": "the same classifiers on another type of machine",
@@ -53,13 +54,26 @@ about = {
     "evidence-emoji": "synthetic images: the main comparison",
 }
 recorded = {name: recorded[name] for name in [*about, *sorted(recorded.keys() - about)] if name in recorded}
-overview = pd.DataFrame([provenance.summary(records) for records in recorded.values()], index=list(recorded))
-overview.insert(0, "what", [about.get(name, "–") for name in recorded])
-details = ["backbone", "segmentation", "machine", "commits"]
-show(overview.drop(columns=details), "The experiments in results/, each in a file of its name.")
+tables = {name: results.runs_table(records) for name, records in recorded.items()}
+lines = {}
+for name, records in recorded.items():
+    metrics = records["00_data", "default"]["metrics"]
+    lines[name] = {
+        "what": about.get(name, "–"),
+        "configurations": tables[name]["configuration"].nunique(),
+        "seeds": tables[name]["seed"].nunique(),
+        "training images": int(metrics["train_images"]),
+        "validation images": int(metrics["val_images"]),
+        "saliency": provenance.values(records.values(), "detector"),
+    }
+show(pd.DataFrame(lines).T, "The experiments in results/, each in a file of its name.")
 
 # %% tags=["hide-input", "hide-output"]
-show(overview[details], "What trained them, and with which commits.")
+lines = {}
+for name, records in recorded.items():
+    trained = [record for (stage, _), record in records.items() if stage in TRAINED]
+    lines[name] = {key: provenance.values(trained, key) for key in ("backbone", "head", "init", "machine", "commit")}
+show(pd.DataFrame(lines).T, "What trained their networks: backbone, segmentation, initial weights, machine, commit.")
 
 # %% [markdown]
 # All numbers below are in percent. Maps and pseudo labels are scored on training images, segmentations on validation
@@ -77,7 +91,6 @@ columns = {
     "val_miou_multi": "multi-scale",
     "val_miou_crf": "+ CRF",
 }
-tables = {name: results.runs_table(records) for name, records in recorded.items()}
 for name, table in tables.items():
     shown = table[list(columns)].mul(100).rename(columns=columns)
     shown.insert(0, "seed", table["seed"])
@@ -196,7 +209,14 @@ glue("labels_an_image", float(subset_data["labels_an_image"]), display=False)
 
 # %% tags=["hide-input", "hide-output"]
 for name, records in recorded.items():
-    display(show(provenance.settings(records), f"Settings of {name}. Several values: they differ between the runs."))
+    rows = []
+    for stage in sorted({stage for stage, _ in records}):
+        runs_of_stage = [record for (s, _), record in records.items() if s == stage]
+        settings = dict.fromkeys(key for record in runs_of_stage for key in record["parameters"])
+        for key in settings.keys() - {"run", "seed", "experiments"}:
+            rows.append({"stage": stage, "setting": key, "value": provenance.values(runs_of_stage, key)})
+    table = pd.DataFrame(rows).sort_values(["stage", "setting"], ignore_index=True)
+    display(show(table, f"Settings of {name}. Several values: they differ between the runs."))
 
 # %% [markdown]
 # ## Faults
@@ -242,12 +262,43 @@ show(pd.DataFrame(lines), "The kills.")
 
 # %% tags=["hide-input"]
 own = provenance.load_folder(runs, stages) if runs else {}
-costs = provenance.costs(own)
+costs = pd.DataFrame(
+    [
+        {
+            "stage": stage,
+            "run": run,
+            "seconds": record.get("seconds"),
+            "memory (MB)": record.get("peak_megabytes"),
+            "result": record["fingerprint"][:8],
+            "data": (provenance.data_fingerprint((stage, run), own) or "–")[:8],
+            "code": str(record.get("code") or "–")[:8],
+            "commit": record.get("commit") or "–",
+        }
+        for (stage, run), record in sorted(own.items())
+    ]
+)
 if len(costs):
     minutes = f"{costs['seconds'].sum() / 60:,.0f}"
-    copy = f"This copy of the book shows the profile {Path(runs).name}. Its {len(costs)} runs took {minutes} minutes, one after another."
-    display(show(costs, "Each run with its cost, the fingerprints of what it wrote, of its data and of its code."))
-    display(show(provenance.environments(own).rename_axis(None), "The environments in which they ran."))
+    copy = f"This copy of the book shows the profile {Path(runs).name}. Its {len(costs)} runs took {minutes} minutes."
+    display(
+        show(
+            costs,
+            "Each run with its cost, and the fingerprints of what it wrote, of its data and of its code.",
+            digits=0,
+        )
+    )
 else:
     copy = "This copy of the book was built without runs. make book makes them."
 glue("this_copy", copy, display=False)
+
+# %% tags=["hide-input"]
+environments = []
+for record in own.values():
+    found = {key: record[key] for key in ("machine", "device", "python") if record.get(key)}
+    found |= {key: version for key, version in (record.get("versions") or {}).items() if version}
+    if found not in environments:
+        environments.append(found)
+shown = pd.DataFrame(environments).T
+show(
+    shown.rename(columns=lambda k: f"environment {k + 1}"), "The environments in which the runs of this copy were made."
+)

@@ -41,16 +41,20 @@ def test_a_pair_that_two_chapters_compare_counts_once():
     ],
 )
 def test_a_verdict_is_said_as_it_is(verdict, words):
-    text = conclusions.conclusion(pd.DataFrame([difference(MAIN, OTHER, verdict)]), "maps")
+    text = conclusions.conclude(pd.DataFrame([difference(MAIN, OTHER, verdict)]), "maps")
     assert text.startswith(f"The maps of SAFN with 2 scales {words}") and "max pooling with 2 scales" in text
 
 
-def test_the_answer_counts_what_is_significant():
-    rows = [difference(MAIN, OTHER, "better"), difference(MAIN, "attention_1", "undecided")]
-    rows += [difference(MAIN, OTHER, "too_few_seeds", measure="segmentation_crf")]
-    text = conclusions.answer(pd.DataFrame(rows))
-    assert text.startswith("In part. Of 2 alternatives") and "1 in the maps and none in the segmentations" in text
-    assert conclusions.answer(pd.DataFrame(rows[1:])).startswith("Not measurably.")
+def test_other_configurations_are_listed_by_their_verdicts():
+    rows = [
+        difference(MAIN, OTHER, "better"),
+        difference(MAIN, "attention_1", "undecided"),
+        difference(MAIN, "avg_1-0.5", "better"),
+    ]
+    first, second = conclusions.conclude(pd.DataFrame(rows), "maps").split(". ")
+    assert first.endswith("better than those of max pooling with 2 scales and average pooling with 2 scales")
+    assert second == "They do not differ significantly from those of the baseline with 1 scale."
+    assert conclusions.conclude(pd.DataFrame(rows).iloc[:0], "maps") == "The maps were not compared."
 
 
 def runs_of(**maps: float) -> pd.DataFrame:
@@ -62,45 +66,7 @@ def test_means_are_those_of_the_seeds_that_all_configurations_have():
     runs = runs_of(**{f"{MAIN}_seed0": 0.4, f"{MAIN}_seed1": 0.9, f"{OTHER}_seed0": 0.3})
     row = difference(MAIN, OTHER, "too_few_seeds", 10.0, seeds=(10.0,))
     rows = pd.DataFrame([row | {"all_from": float("nan"), "all_to": float("nan")}])
-    table = conclusions.comparison(runs, rows, "maps")
+    table = conclusions.compare(runs, rows, "maps")
     assert table["mIoU"].to_dict() == {"SAFN, 2 scales": "40.0", "max pooling, 2 scales": "30.0"}
     assert table.loc["max pooling, 2 scales", "ahead by"] == "+10.00"
     assert table.loc["max pooling, 2 scales", "95 % interval (images)"] == "0.20 to 1.80"
-
-
-def test_replaced_weights_are_counted_over_the_networks():
-    rows = [
-        ("their mean", -0.2, -0.5, -0.0),
-        ("their mean", 0.0, -0.1, 0.1),
-        ("equal", 0.4, 0.1, 0.7),
-        ("learned", 0, 0, 0),
-    ]
-    replaced = pd.DataFrame(rows, columns=["weights", "difference", "from", "to"])
-    table = conclusions.replaced_table(replaced)
-    constant = table.loc[conclusions.CONSTANT]
-    assert (constant["change"], constant["worse"], constant["better"]) == (-0.1, 1, 0)
-    assert constant["each network"] == "−0.20, 0.00" and table.loc["equal weights", "better"] == 1
-    text = conclusions.weights_statement(table, 2)
-    assert "does worse than the learned weights" in text and "−0.10 points" in text and "in 1 of 2 networks" in text
-
-
-def test_the_saliency_statement_names_what_matters_more():
-    scores = {MAIN: 0.5, f"{MAIN}+saliency": 0.49, f"{MAIN}+maps": 0.3}
-    names = {name: f"{MAIN}_seed0{name.removeprefix(MAIN)}" for name in scores}
-    records = {
-        ("05_pseudo_ground_truth", names[n]): {"metrics": {"pseudo_miou_background": v}} for n, v in scores.items()
-    }
-    text = conclusions.saliency_statement(runs_table(records), MAIN)
-    assert text.startswith("The saliency does most of the work.") and "−1.0 points" in text and "−20.0 points" in text
-    alone = {key: record for key, record in records.items() if "+" not in key[1]}
-    assert "were not run" in conclusions.saliency_statement(runs_table(alone), MAIN)
-
-
-def test_classes_are_averaged_over_the_seeds():
-    records = {
-        ("07_evaluate", f"{MAIN}_seed{seed}"): {"per_class": {"crf": {"cat": cat, "dog": None}}}
-        for seed, cat in enumerate((0.2, 0.4))
-    }
-    table = conclusions.by_class(records, "07_evaluate", "crf")
-    assert table.loc["cat", MAIN] == pytest.approx(30) and pd.isna(table.loc["dog", MAIN])
-    assert conclusions.by_class(records, "07_evaluate", "single").empty
