@@ -12,12 +12,11 @@ import argparse
 import tempfile
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
 
-from safn import SAFN, backbones, data, evaluation, inference, loading, training
+from safn import SAFN, data, evaluation, inference, loading, training
 from safn_book import charts, checks, stages, studies
 
 RESULTS = Path(__file__).resolve().parent.parent / "results" / "attention.csv"
@@ -49,25 +48,18 @@ def changes(crops: tuple[int, ...]) -> list[dict[str, Any]]:
 
 def measure(folder: data.VOCFolder, train: list[str], val: list[str], settings: dict[str, Any]) -> dict[str, Any]:
     """Train one network and measure its weights, its mAP and its maps; one row of the table."""
-    p = SimpleNamespace(**settings)
-    p.resize, p.size = (round(0.875 * p.crop), round(1.375 * p.crop)), p.crop
-    training.seed_everything(p.seed)
-    network = SAFN(
-        p.backbone,
-        len(folder.classes),
-        p.scales,
-        p.aggregation,
-        weights=p.weights,
-        attention_start=p.attention_start,
-        freeze=p.freeze,
-    )
-    if p.input_scaling:
+    crop = settings["crop"]
+    settings = {**settings, "resize": (round(0.875 * crop), round(1.375 * crop)), "size": crop}
+    training.seed_everything(settings["seed"])
+    start = {name: settings[name] for name in ("weights", "attention_start", "freeze")}
+    network = SAFN(settings["backbone"], len(folder.classes), settings["scales"], settings["aggregation"], **start)
+    if settings["input_scaling"]:
         network.attention.register_forward_pre_hook(lambda _, given: (given[0] / given[0].std(),))
     started = time.time()
     with tempfile.TemporaryDirectory() as out:
-        options = training.TrainingOptions.from_parameters(p)
+        options = training.TrainingOptions.from_parameters(settings)
         log = training.train_classifier(network, options, folder, train, val, Path(out))
-        samples = loading.PlainSet(folder, train, backbones.BACKBONES[p.backbone].normalisation, p.size)
+        samples = loading.PlainSet(folder, train, network.normalisation, crop)
         inference.on_device(network, "cpu")
         inference.write_maps(network, samples, Path(out) / "maps", flip=False)
         maps = evaluation.sweep_maps(folder, train, Path(out) / "maps").miou.max()

@@ -14,7 +14,6 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -208,9 +207,8 @@ def peak_product(kind: torch.dtype) -> Pair:
 
 def vgg16_share(pairs: int) -> list[Row]:
     """Share of the matrix-multiply peak of the same run and type that a training step of VGG16 reaches."""
-    p = {"backbone": "vgg16", "scales": SCALES, "aggregation": "attention", "attention_start": "zero", "freeze": 0}
-    crop = (VGG_CROP, VGG_CROP)
-    done, rows = VGG_BATCH * paper_networks.flops("03_train_safn", json.dumps(p), crop, True), []
+    network = paper_networks.Architecture("03_train_safn", "vgg16", scales=SCALES)
+    done, rows = VGG_BATCH * paper_networks.flops(network, (VGG_CROP, VGG_CROP), True), []
     for name, kind in {"float32": torch.float32, "bf16": torch.bfloat16}.items():
         call = step(safn("vgg16"), VGG_BATCH, VGG_CROP, channels_last=True, bf16=kind == torch.bfloat16)
         products = [measure((call, product), pairs) for product in peak_product(kind)]
@@ -233,10 +231,8 @@ def attention(pairs: int) -> list[Row]:
     """What the attention costs over average pooling (the paper: 1.011, 1.017 and 1.004)."""
     rows = []
     for backbone, crop, batch in (("vgg16", VGG_CROP, VGG_BATCH), ("efficientnet_lite0", 320, 4)):
-        p = {"backbone": backbone, "scales": SCALES, "freeze": 0, "crop": crop, "batch_size": batch, "weight_decay": 0,
-             "momentum": 0.9, "new_layer_factor": 10}  # fmt: skip
-        turns, _ = cost.turns(SimpleNamespace(**p), 20, pairs)
-        for column, name in zip(cost.COLUMNS, ("training", "maps")):
+        turns, _ = cost.turns(cost.Workload(backbone, 20, SCALES, crop, batch), pairs)
+        for column, name in ((cost.TRAINING, "training"), (cost.MAPS, "maps")):
             ours, other = turns[column]["attention"].to_numpy(), turns[column]["avg"].to_numpy()
             found = summary(ours, other, ours / other)
             rows.append(row(f"attention, {backbone}, {name}", "average pooling", 1.02, found, most=True))

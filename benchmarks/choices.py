@@ -21,13 +21,13 @@ from tqdm import tqdm
 from safn import data, evaluation, files, inference, metrics, pseudo, saliency, trained
 from safn.network import ANY_SIZE
 from safn_book import checks, stages
-from safn_book.workflow import CHAIN
+from safn_book.run_names import CHAIN
 
 RESULTS = Path(__file__).resolve().parent.parent / "results" / "choices.json"
 
 
-def of_views(folder: data.VOCFolder, ids: list[str], stage: stages.Input, views: int, out: Path) -> np.ndarray:
-    """Counts of the pseudo ground truth of a run (its stage 05), if the detector had had so many views."""
+def counts_of_views(folder: data.VOCFolder, ids: list[str], stage: stages.Input, views: int, out: Path) -> np.ndarray:
+    """Count the pixels of the pseudo labels of a run (its stage 05) with so many views of the saliency detector."""
     p, detector = stage.record["parameters"], saliency.U2NetP()
     for name in ("saliency", "masks"):
         (out / name).mkdir(parents=True)
@@ -40,10 +40,10 @@ def of_views(folder: data.VOCFolder, ids: list[str], stage: stages.Input, views:
     return evaluation.score_masks(folder, ids, out / "masks")[1]
 
 
-def of_sides(
+def counts_of_sizes(
     folder: data.VOCFolder, ids: list[str], stage: stages.Input, whole: bool, scales: list, out: Path
 ) -> np.ndarray:
-    """Counts of the masks that a segmentation network (stage 06) predicts, sides of copies in whole cells or as they come."""
+    """Count the pixels that a segmentation network (stage 06) predicts. ``whole``: input sizes follow the output stride."""
     network = inference.on_device(trained.load(stage.folder), "cpu")
     grid = network.grid if whole else ANY_SIZE
     inference.predict(network, network.normalisation, folder.photos(ids), out, scales, grid=grid)
@@ -70,12 +70,12 @@ def main() -> None:
     masks, network, test = (stages.need(given.runs, stage, given.run) for stage in CHAIN[2:])
     rows = []
     with tempfile.TemporaryDirectory() as out:
-        before, after = (of_views(folder, ids, masks, n, Path(out) / str(n)) for n in (1, 6))
+        before, after = (counts_of_views(folder, ids, masks, n, Path(out) / str(n)) for n in (1, 6))
         rows += [compared(f"six views, {kind}", before, after, kind) for kind in metrics.CONVENTIONS]
         several = test.record["parameters"]["test_scales"]
         for name, scales in {"one scale": [1], "several scales": several}.items():
             before, after = (
-                of_sides(folder, ids, network, w, scales, Path(out) / f"{name} {w}") for w in (False, True)
+                counts_of_sizes(folder, ids, network, w, scales, Path(out) / f"{name} {w}") for w in (False, True)
             )
             rows.append(compared(f"whole cells, {name}", before, after))
     about = {

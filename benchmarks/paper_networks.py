@@ -1,8 +1,13 @@
 """Two real steps of the paper's networks on a processor, with random weights and photos: do they run, how much memory
-do they take, and what would the whole profile take on one GPU?"""
+do they take, and what would the whole profile take on one GPU?
+
+    python -m benchmarks.paper_networks                     writes results/smoke.json
+    python -m benchmarks.paper_networks --profile paper --steps 2 --out FILE
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import resource
@@ -10,9 +15,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,7 +27,7 @@ from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.flop_counter import FlopCounterMode
 
-from safn import backbones, inference, training
+from safn import inference, training
 from safn.data import VOC_CLASSES, VOCFolder, save_mask
 from safn.datasets.voc import COUNTS
 from safn.files import write_json
@@ -30,6 +35,7 @@ from safn.loading import PlainSet
 from safn.network import SAFN, PlainClassifier
 from safn.segmentation import DeepLab
 from safn_book import published, workflow
+from safn_book.run_names import Stage
 from safn_book.stages import environment, peak_megabytes
 
 PATH = workflow.ROOT / "results" / "smoke.json"
@@ -38,8 +44,9 @@ LABELS = 1.5  # classes a photo
 SUSTAINED_TFLOPS = 20.0  # assumed of one GPU in mixed precision with batches of 4, loading included; not measured
 CRF_SECONDS = 0.55  # of one core a photo: 21 classes, 10 iterations, 375x500
 RESERVE = 4 << 30  # bytes of memory that are left to others
-SOURCES = {"04_localization_maps": "03_train_safn", "07_evaluate": "06_train_segmentation"}  # whose network it uses
-WORKING = ("02_baseline", "03_train_safn", *SOURCES, "06_train_segmentation")
+SOURCES = {Stage.MAPS: Stage.TRAIN_SAFN, Stage.EVALUATE: Stage.TRAIN_SEGMENTATION}  # whose network a stage uses
+WORKING = (Stage.BASELINE, Stage.TRAIN_SAFN, *SOURCES, Stage.TRAIN_SEGMENTATION)
+KINDS = {Stage.BASELINE: "plain", Stage.TRAIN_SAFN: "safn"}  # networks that have no head to be named by
 Name = tuple[str, str]
 
 
@@ -67,23 +74,44 @@ def run(profile: str = "paper", out: Path = PATH, steps: int = 2) -> None:
             write_json(out, {**head, "estimate": estimated, "measured": measured})
 
 
-def working(profile: str) -> tuple[dict[Name, SimpleNamespace], str]:
-    """All parameters of every job that needs a network, and the name of the main experiment's first run."""
+def working(profile: str) -> tuple[dict[Name, Any], str]:
+    """Give the parameters of every job that needs a network, and the name of the main experiment's first run."""
     loaded = workflow.load(profile, "nowhere")
     jobs = [job for job in workflow.jobs(loaded) if job.stage in WORKING]
     return {job.name: workflow.parameters(job) for job in jobs}, workflow.runs_of(loaded)[0]
 
 
-def network_of(stage: str, p: SimpleNamespace) -> nn.Module:
-    """The network that a stage trains, with random weights."""
-    start = {"weights": "none", "freeze": p.freeze}
-    if stage == "02_baseline":
-        return PlainClassifier(p.backbone, len(VOC_CLASSES), **start)
-    if stage == "03_train_safn":
-        start["attention_start"] = p.attention_start
-        return SAFN(p.backbone, len(VOC_CLASSES), p.scales, p.aggregation, **start)
-    shape = {"head_width": p.head_width, "head_dilation": p.head_dilation, "crop": p.crop}
-    return DeepLab(p.backbone, p.head, len(VOC_CLASSES) + 1, **start, **shape)
+@dataclass(frozen=True)
+class Architecture:
+    """What builds the network of a stage."""
+
+    stage: str
+    backbone: str
+    freeze: int = 0
+    scales: tuple[float, ...] = (1.0,)
+    aggregation: str = "attention"
+    attention_start: str = "zero"
+    head: str = "largefov"
+    head_width: int = 1024
+    head_dilation: int = 12
+    crop: int = 0
+
+    @classmethod
+    def of_job(cls, stage: str, parameters: Any) -> Architecture:
+        """Pick what builds the network out of the parameters of a job."""
+        names = [field.name for field in fields(cls) if hasattr(parameters, field.name)]
+        return cls(stage, **{name: getattr(parameters, name) for name in names})
+
+    def build(self) -> nn.Module:
+        """Build the network with random weights."""
+        start = {"weights": "none", "freeze": self.freeze}
+        if self.stage == Stage.BASELINE:
+            return PlainClassifier(self.backbone, len(VOC_CLASSES), **start)
+        if self.stage == Stage.TRAIN_SAFN:
+            safn = {"attention_start": self.attention_start, **start}
+            return SAFN(self.backbone, len(VOC_CLASSES), self.scales, self.aggregation, **safn)
+        deeplab = {"head_width": self.head_width, "head_dilation": self.head_dilation, "crop": self.crop, **start}
+        return DeepLab(self.backbone, self.head, len(VOC_CLASSES) + 1, **deeplab)
 
 
 # --- one network, in a process of its own ----------------------------------------------------------------------------
@@ -91,7 +119,8 @@ def network_of(stage: str, p: SimpleNamespace) -> nn.Module:
 
 def measure(profile: str, name: Name, steps: int, batch: int) -> dict[str, Any]:
     """Steps of one job in a process of its own; where memory does not suffice, with half the batch."""
-    command = [sys.executable, "-m", "benchmarks.paper_networks", profile, *name, str(steps), str(batch)]
+    command = [sys.executable, "-m", "benchmarks.paper_networks", "--profile", profile, "--steps", str(steps)]
+    command += ["--job", *name, "--batch", str(batch)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode == 0:
         return json.loads(done.stdout.splitlines()[-1])
@@ -106,19 +135,19 @@ def steps_of(profile: str, name: Name, steps: int, batch: int) -> dict[str, Any]
     parameters, _ = working(profile)
     p, stage = parameters[name], name[0]
     source = SOURCES.get(stage, stage)
-    built = parameters[source, name[1]]
+    built = Architecture.of_job(source, parameters[source, name[1]])
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         data = random_photos(root / "data", steps * batch if stage not in SOURCES else 1)
-        before, network = peak_megabytes(), network_of(source, built)
+        before, network = peak_megabytes(), built.build()
         if stage in SOURCES:
-            seconds = _use(network, built, p, data, root)
+            seconds = _use(network, p, data, root)
         else:
             seconds = _train(network, stage, p, data, root, steps, batch)
     return {
         "stage": stage,
         "run": name[1],
-        "network": f"{built.backbone}-{getattr(built, 'head', 'plain' if stage == '02_baseline' else 'safn')}",
+        "network": f"{built.backbone}-{KINDS.get(source, built.head)}",
         "image": [p.crop, p.crop] if stage not in SOURCES else list(PHOTO),
         "batch": batch,
         "profile_batch": getattr(p, "batch_size", 1),
@@ -146,14 +175,12 @@ def random_photos(root: Path, train: int, val: int = 2) -> VOCFolder:
     return VOCFolder(root)
 
 
-def _train(
-    network: nn.Module, stage: str, p: SimpleNamespace, data: VOCFolder, out: Path, steps: int, batch: int
-) -> float:
+def _train(network: nn.Module, stage: str, p: Any, data: VOCFolder, out: Path, steps: int, batch: int) -> float:
     here = {"precision": "32-true", "accelerator": "cpu", "workers": 0}
     options = training.TrainingOptions.from_parameters({**vars(p), **here, "iterations": steps, "batch_size": batch})
     ends = [time.perf_counter()]
     hook = register_optimizer_step_post_hook(lambda *_: ends.append(time.perf_counter()))
-    if stage == "06_train_segmentation":
+    if stage == Stage.TRAIN_SEGMENTATION:
         training.train_segmenter(network, options, data, data.ids("train_aug"), None, out)
     else:
         training.train_classifier(network, options, data, data.ids("train_aug"), data.ids("val"), out)
@@ -161,14 +188,14 @@ def _train(
     return float(np.mean(np.diff(ends)[1:] if steps > 1 else np.diff(ends)))
 
 
-def _use(network: nn.Module, built: SimpleNamespace, p: SimpleNamespace, data: VOCFolder, out: Path) -> float:
+def _use(network: nn.Module, p: Any, data: VOCFolder, out: Path) -> float:
     network, ids = inference.on_device(network, "cpu"), data.ids("val")
-    normalisation, begun = backbones.BACKBONES[built.backbone].normalisation, time.perf_counter()
+    normalisation, started = network.normalisation, time.perf_counter()
     if hasattr(p, "test_scales"):
         busy, _ = inference.predict(network, normalisation, data.photos(ids), out / "multi", p.test_scales)
         return busy / len(ids)
     inference.write_maps(network, PlainSet(data, ids, normalisation, p.size), out / "maps", flip=p.flip)
-    return (time.perf_counter() - begun) / len(ids)
+    return (time.perf_counter() - started) / len(ids)
 
 
 def limit_memory() -> None:
@@ -183,15 +210,15 @@ def limit_memory() -> None:
 # --- the whole profile -----------------------------------------------------------------------------------------------
 
 
-def estimate(parameters: dict[Name, SimpleNamespace]) -> dict[str, Any]:
+def estimate(parameters: dict[Name, Any]) -> dict[str, Any]:
     """Hours of the whole profile on one GPU, from counted operations and the assumed ``SUSTAINED_TFLOPS``."""
     petaflops = dict.fromkeys(WORKING, 0.0)
     for name in parameters:
         petaflops[name[0]] += operations(parameters, name) / 1e15
     hours = {stage: round(p * 1000 / SUSTAINED_TFLOPS / 3600, 1) for stage, p in petaflops.items()}
-    jobs = [name for name in parameters if name[0] == "07_evaluate"]
-    main = next(p for (stage, _), p in parameters.items() if stage == "03_train_safn")
-    each = flops("03_train_safn", _text(main), (main.crop, main.crop), True)
+    jobs = [name for name in parameters if name[0] == Stage.EVALUATE]
+    main = next(p for (stage, _), p in parameters.items() if stage == Stage.TRAIN_SAFN)
+    each = flops(Architecture.of_job(Stage.TRAIN_SAFN, main), (main.crop, main.crop), True)
     table5 = float(published.table(5).set_index("aggregation").loc["attention", "training ms/img"])
     return {
         "assumed_sustained_tflops": SUSTAINED_TFLOPS,
@@ -205,45 +232,52 @@ def estimate(parameters: dict[Name, SimpleNamespace]) -> dict[str, Any]:
     }
 
 
-def operations(parameters: dict[Name, SimpleNamespace], name: Name) -> float:
+def operations(parameters: dict[Name, Any], name: Name) -> float:
     """Floating-point operations of a job on the official lists, a multiplication and an addition counted as two."""
     stage, p = name[0], parameters[name]
     source = SOURCES.get(stage, stage)
-    text, train, val = _text(parameters[source, name[1]]), COUNTS["train_aug"], COUNTS["val"]
-    once = flops(source, text, PHOTO, False)
-    if stage == "04_localization_maps":
+    network = Architecture.of_job(source, parameters[source, name[1]])
+    train, val = COUNTS["train_aug"], COUNTS["val"]
+    once = flops(network, PHOTO, False)
+    if stage == Stage.MAPS:
         return (train + val) * once * (1 + p.flip)
-    if stage == "07_evaluate":
-        scaled = [flops(source, text, tuple(round(s * side) for side in PHOTO), False) for s in p.test_scales]
+    if stage == Stage.EVALUATE:
+        scaled = [flops(network, tuple(round(s * side) for side in PHOTO), False) for s in p.test_scales]
         return val * (once + sum(scaled)) * (1 + p.flip)
-    trained = flops(source, text, (p.crop, p.crop), True) * p.batch_size
-    if stage == "06_train_segmentation":
+    trained = flops(network, (p.crop, p.crop), True) * p.batch_size
+    if stage == Stage.TRAIN_SEGMENTATION:
         return trained * (p.iterations * p.accumulate or p.epochs * (train // p.batch_size))
-    explained = (train + val) * LABELS * 3 * once if stage == "02_baseline" else 0  # Grad-CAM: forward and backward
+    explained = (train + val) * LABELS * 3 * once if stage == Stage.BASELINE else 0  # Grad-CAM: forward and backward
     return p.epochs * (train // p.batch_size * trained + val * once) + explained
 
 
-def _text(p: SimpleNamespace) -> str:
-    of_safn = ("scales", "aggregation", "attention_start")
-    of_deeplab = ("head", "head_width", "head_dilation", "crop")
-    names = ("backbone", "freeze", *of_safn, *of_deeplab)
-    return json.dumps({name: getattr(p, name) for name in names if hasattr(p, name)})
-
-
 @cache
-def flops(stage: str, text: str, size: tuple[int, int], backward: bool) -> int:
-    """Operations of one image ``size`` = (H, W), forward, or forward and backward; counted without computing them."""
-    p = SimpleNamespace(**json.loads(text))
+def flops(network: Architecture, size: tuple[int, int], backward: bool) -> int:
+    """Count the operations of one image ``size`` = (H, W), forward, or forward and backward, without computing them."""
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
-        network = network_of(stage, p)
+        built = network.build()
         with torch.set_grad_enabled(backward):
-            scores = network(torch.empty(1, 3, *size))
+            scores = built(torch.empty(1, 3, *size))
         if backward:
             scores.sum().backward()
     return counter.get_total_flops()
 
 
+def main(arguments: list[str] | None = None) -> None:
+    """Measure all networks of a profile; with ``--job`` one of them, in this process."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.paper_networks", description=__doc__.splitlines()[0])
+    parser.add_argument("--profile", default="paper", help="a file in profiles/")
+    parser.add_argument("--out", type=Path, default=PATH, help="JSON file to write")
+    parser.add_argument("--steps", type=int, default=2, help="training steps of each network")
+    parser.add_argument("--job", nargs=2, metavar=("STAGE", "RUN"), help=argparse.SUPPRESS)
+    parser.add_argument("--batch", type=int, help=argparse.SUPPRESS)
+    given = parser.parse_args(arguments)
+    if given.job:
+        limit_memory()
+        print(json.dumps(steps_of(given.profile, tuple(given.job), given.steps, given.batch)))
+    else:
+        run(given.profile, given.out, given.steps)
+
+
 if __name__ == "__main__":
-    limit_memory()
-    asked, at, which, *numbers = sys.argv[1:]
-    print(json.dumps(steps_of(asked, (at, which), *map(int, numbers))))
+    main()

@@ -32,7 +32,7 @@
 import pandas as pd
 from IPython.display import Markdown, display
 
-from safn_book import charts, checks, cost, published, results, settings, stages
+from safn_book import charts, checks, conclusions, cost, published, results, settings, stages
 from safn_book.tables import show, with_short_names
 
 charts.use_style()
@@ -54,7 +54,7 @@ compared = results.load_runs(p.runs, p.experiments, p.missing_segmentation)
 stage = stages.begin(p.runs, "08_aggregation", "default", p, [source, *compared.ends])
 ours = results.overview(compared.table)
 ours.to_csv(stage.folder / "table4.csv")
-show(with_short_names(ours), f"This run, percent, {results.seeds_note(compared.table)}")
+show(with_short_names(ours), f"This run, percent. {results.seeds_note(compared.table)}")
 
 # %% [markdown]
 # *mAP* is that of the classifier on validation images. *Localization maps* (at their best threshold) and *pseudo labels*
@@ -65,7 +65,7 @@ show(with_short_names(ours), f"This run, percent, {results.seeds_note(compared.t
 # training images than any run of this book. Only the order of its rows can be compared with ours.
 
 # %%
-show(published.table(4), published.CAPTIONS[4])
+show(published.table(4).drop(columns="protocol"), published.CAPTIONS[4])
 
 # %% [markdown]
 # ## Is the difference significant?
@@ -75,9 +75,13 @@ show(published.table(4), published.CAPTIONS[4])
 
 # %%
 differences = results.differences(compared, "aggregation", p.bootstrap)
-display(Markdown(results.conclude(differences)))
-display(charts.differences(differences))
-show(results.present(differences), "Differences of mIoU in points, with 95 % intervals")
+main = compared.table["configuration"][0]
+ahead = conclusions.against(differences, main)
+for measure, rows in ahead.groupby("measure", sort=False):
+    what = results.MEASURES[measure]
+    display(Markdown(conclusions.conclusion(rows, what.title)))
+    display(show(conclusions.comparison(compared.table, ahead, measure), f"{what.heading}: mIoU (%) and points"))
+charts.differences(differences)
 
 # %% [markdown]
 # ## Which objects gain?
@@ -87,9 +91,11 @@ show(results.present(differences), "Differences of mIoU in points, with 95 % int
 # %%
 by_size, spread = (results.by_size(compared.table, statistic) for statistic in ("mean", "std"))
 for measure, sizes in by_size.items():
-    title = results.MEASURES[measure].title
-    display(charts.bars(with_short_names(sizes), f"{title}\nforeground IoU (%)", with_short_names(spread[measure])))
-Markdown(results.conclude_sizes(by_size))
+    what = results.MEASURES[measure]
+    display(Markdown(f"**{what.heading}.** {conclusions.size_statement(sizes)}"))
+    display(
+        charts.bars(with_short_names(sizes), f"{what.title}\nforeground IoU (%)", with_short_names(spread[measure]))
+    )
 
 # %% [markdown]
 # ## What does attention cost? (Table 5)
@@ -105,11 +111,12 @@ table5 = pd.DataFrame()
 if p.cost_steps:
     measured, ratios = cost.measure(workload, p.cost_steps)
     table5 = cost.ratios_beside_paper(ratios)
-    display(show(with_short_names(measured), "Cost in this run"))
+    units = dict(zip(cost.COLUMNS, ("training (ms)", "maps (ms)", "memory (MB)")))
+    display(show(with_short_names(measured.rename(columns=units)), "Cost of an image in this run"))
     display(show(with_short_names(table5), "Cost divided by that of average pooling: this run, and Table 5", digits=3))
     training, extraction, memory = ratios.loc["attention"]
-    text = f"Divided by average pooling, attention takes {training:.3f} of the training time, {extraction:.3f} of the time "
-    display(Markdown(f"{text} of the maps and {memory:.3f} of the memory."))
+    text = f"Attention takes {training:.2f} times the training time of average pooling, {extraction:.2f} times that of"
+    display(Markdown(f"{text} its maps, and {memory:.2f} times the memory."))
 table5.to_csv(stage.folder / "table5.csv")
 
 # %% [markdown]

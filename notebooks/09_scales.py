@@ -31,7 +31,8 @@
 # %%
 from IPython.display import Markdown, display
 
-from safn_book import charts, checks, galleries, published, results, settings, stages, studies
+from safn_book import charts, checks, conclusions, galleries, published, results, settings, stages, studies
+from safn_book.run_names import RunName
 from safn_book.tables import show, with_short_names
 
 charts.use_style()
@@ -53,7 +54,7 @@ compared = results.load_runs(p.runs, p.experiments, p.missing_segmentation)
 stage = stages.begin(p.runs, "09_scales", "default", p, [source, *compared.ends])
 ours = results.overview(compared.table)
 ours.to_csv(stage.folder / "table6.csv")
-show(with_short_names(ours), f"This run, percent, {results.seeds_note(compared.table)}")
+show(with_short_names(ours), f"This run, percent. {results.seeds_note(compared.table)}")
 
 # %% [markdown]
 # The columns are those of the chapter before. The paper's Table 6 follows. It was measured on VOC 2012 val with another
@@ -61,7 +62,7 @@ show(with_short_names(ours), f"This run, percent, {results.seeds_note(compared.t
 # be compared with ours.
 
 # %%
-show(published.table(6), published.CAPTIONS[6])
+show(published.table(6).drop(columns="protocol"), published.CAPTIONS[6])
 
 # %% [markdown]
 # ## Is the difference significant?
@@ -69,9 +70,13 @@ show(published.table(6), published.CAPTIONS[6])
 
 # %%
 differences = results.differences(compared, "scales", p.bootstrap)
-display(Markdown(results.conclude(differences)))
-display(charts.differences(differences))
-show(results.present(differences), "Differences of mIoU in points, with 95 % intervals")
+main = compared.table["configuration"][0]
+ahead = conclusions.against(differences, main)
+for measure, rows in ahead.groupby("measure", sort=False):
+    what = results.MEASURES[measure]
+    display(Markdown(conclusions.conclusion(rows, what.title)))
+    display(show(conclusions.comparison(compared.table, ahead, measure), f"{what.heading}: mIoU (%) and points"))
+charts.differences(differences)
 
 # %% [markdown]
 # ## Which objects gain?
@@ -83,9 +88,11 @@ show(results.present(differences), "Differences of mIoU in points, with 95 % int
 # %%
 by_size, spread = (results.by_size(compared.table, statistic) for statistic in ("mean", "std"))
 for measure, sizes in by_size.items():
-    title = results.MEASURES[measure].title
-    display(charts.bars(with_short_names(sizes), f"{title}\nforeground IoU (%)", with_short_names(spread[measure])))
-Markdown(results.conclude_sizes(by_size))
+    what = results.MEASURES[measure]
+    display(Markdown(f"**{what.heading}.** {conclusions.size_statement(sizes)}"))
+    display(
+        charts.bars(with_short_names(sizes), f"{what.title}\nforeground IoU (%)", with_short_names(spread[measure]))
+    )
 
 # %% [markdown]
 # ## Do the weights follow the size of the object?
@@ -97,18 +104,20 @@ Markdown(results.conclude_sizes(by_size))
 # %%
 masked = [i for i in train if folder.mask_path(i)]
 images = galleries.spaced(masked, p.study_images or len(masked))
-main = list(results.main_runs(compared.table)["run"])
-studied = studies.study_runs(p.runs, folder, images, main)
+networks = list(results.main_runs(compared.table)["run"])
+studied = studies.study_runs(p.runs, folder, images, networks)
 grouped = studies.weights_by_size(studied)
 correlations = studies.weight_size_correlation(studied)
 for run, study in studied.items():
     study.objects.to_csv(stage.folder / f"objects_{run}.csv", index=False)
-if left_out := [run for run in main if run not in studied]:
+if left_out := [run for run in networks if run not in studied]:
     print(f"without masks, attention or network, and not studied: {', '.join(left_out)}")
+display(Markdown(conclusions.correlation_statement(correlations)))
 if studied:
-    display(Markdown(studies.conclude_correlations(correlations)))
     display(charts.weights_by_size(grouped))
-show(correlations, "Rank correlation of the weight on an object with its size", digits=2)
+seeds = [RunName.parse(run).seed for run in correlations["run"]]
+shown = correlations.drop(columns="run").assign(seed=seeds)
+show(shown, "Rank correlation of the weight on an object with its size, with 95 % intervals", digits=2)
 
 # %% [markdown]
 # ## Do the learned weights matter?
@@ -121,9 +130,12 @@ show(correlations, "Rank correlation of the weight on an object with its size", 
 replaced = studies.replacement_scores(studied)
 replaced.to_csv(stage.folder / "replaced.csv", index=False)
 means = replaced.drop(columns=["from", "to"]).groupby("weights", sort=False).mean(numeric_only=True)
-display(Markdown(studies.conclude_replacements(replaced)))
-display(show(means, "Maps with other weights, means over the networks"))
-show(replaced, "Maps with other weights, each network")
+if studied:
+    changes = conclusions.replaced_table(replaced)
+    display(Markdown(conclusions.weights_statement(changes, len(studied))))
+    display(show(changes, "Change of the map mIoU in points, and the networks in which it is significant", digits=2))
+shown = means.drop(columns=["difference", "threshold"], errors="ignore").rename(index=conclusions.WEIGHTS)
+show(shown.rename_axis(None), "mIoU and foreground IoU (%) of the maps, means over the networks")
 
 # %% [markdown]
 # ## Check

@@ -63,7 +63,7 @@ print(f"{len(train)} training images, {len(val)} validation images")
 # %%
 compared.table.set_index("run")[list(results.COLUMNS)].mul(100).round(1).to_csv(stage.folder / "summary.csv")
 summary = with_short_names(results.over_seeds(compared.table, results.COLUMNS))
-show(summary.rename(columns=results.COLUMNS).T, f"This run, percent, {results.seeds_note(compared.table)}")
+show(summary.rename(columns=results.COLUMNS).T, f"This run, percent. {results.seeds_note(compared.table)}")
 
 # %% [markdown]
 # ## Is the segmentation better than the classifier alone?
@@ -100,6 +100,7 @@ for number, network in enumerate(published.NETWORKS.values(), 1):
     if comparable and network in means:
         own = {"method": "SAFN (this run)", "training": f"{len(train):,}", "val": 100 * means[network]}
         table = pd.concat([table, pd.DataFrame([own])], ignore_index=True)
+    table = table.drop(columns=["reference", "protocol"])
     display(show(table, published.CAPTIONS[number], best=["val", "test"]))
 
 # %% [markdown]
@@ -108,11 +109,13 @@ for number, network in enumerate(published.NETWORKS.values(), 1):
 # run was trained on photographs of VOC. Otherwise see [the published numbers](../book/published.md).
 
 # %%
-per_class = results.by_class(ours, compared.records, protocol)
+evaluations = {(stage, run): record for (stage, run), record in compared.records.items() if run in set(ours["run"])}
+per_class = results.by_class(evaluations, "07_evaluate", protocol)
+per_class.loc["mean"] = per_class.mean()
 if comparable:
     per_class = per_class.join(published.table(3).add_suffix(", paper"))
 per_class.round(1).to_csv(stage.folder / "per_class.csv")
-show(per_class, f"IoU (%) of each class, {results.PROTOCOLS[protocol]}")
+show(with_short_names(per_class), f"IoU (%) of each class, {results.PROTOCOLS[protocol]}")
 
 # %% [markdown]
 # ## Check

@@ -35,13 +35,11 @@ records = "../results/evidence.json"  # recorded runs: five configurations, thre
 images = "photographs of VOC 2012"  # what they were trained on
 
 # %% tags=["hide-input"]
-import numpy as np
 import pandas as pd
 from IPython.display import display
 from myst_nb import glue
 
 from safn_book import charts, conclusions, results
-from safn_book.run_names import RunName
 from safn_book.tables import number, show, with_short_names
 
 charts.use_style()
@@ -59,7 +57,7 @@ answer += f"scale attention is significantly better than {conclusions.listing(co
 counted = recorded["00_data", "default"]["metrics"]
 glue("answer", answer, display=False)
 for measure, noun in nouns.items():
-    glue(measure, conclusions.conclude(gaps[gaps["measure"] == measure], noun), display=False)
+    glue(measure, conclusions.conclusion(gaps[gaps["measure"] == measure], noun), display=False)
 glue("train_images", f"{counted['train_images']:,.0f}", display=False)
 glue("val_images", f"{counted['val_images']:,.0f}", display=False)
 glue("images", images, display=False)
@@ -75,7 +73,7 @@ glue("images", images, display=False)
 
 # %% tags=["hide-input"]
 show(
-    conclusions.compare(runs, gaps, "maps"),
+    conclusions.comparison(runs, gaps, "maps"),
     "Localization maps on training images: mIoU in percent, and the points by which SAFN with 3 scales is ahead.",
 )
 
@@ -98,7 +96,7 @@ show(
 
 # %% tags=["hide-input"]
 show(
-    conclusions.compare(runs, gaps, "pseudo_background"),
+    conclusions.comparison(runs, gaps, "pseudo_background"),
     "Pseudo labels of the training images: mIoU in percent, and the points by which SAFN with 3 scales is ahead.",
 )
 
@@ -140,7 +138,7 @@ show(with_short_names(shown), "Where the foreground comes from: mIoU in percent,
 
 # %% tags=["hide-input"]
 show(
-    conclusions.compare(runs, gaps, "segmentation_crf"),
+    conclusions.comparison(runs, gaps, "segmentation_crf"),
     "Segmentation of the validation images, multi-scale + CRF: mIoU in percent, and the points by which SAFN is ahead.",
 )
 
@@ -161,39 +159,22 @@ show(
 # an image and loses their place. A network is called worse or better if the 95 % interval over images excludes 0.
 
 # %% tags=["hide-input"]
-replaced = pd.DataFrame(recorded["09_scales", "default"]["replaced"]).query("weights != 'learned'")
-replaced["worse"] = np.signbit(replaced["to"])  # recorded with two decimals: -0.0 is below 0
-replaced["better"] = replaced["from"] > 0
-replaced["each network"] = [number(change, 2, sign=True) for change in replaced["difference"]]
-summary = {"difference": "mean", "each network": ", ".join, "worse": "sum", "better": "sum"}
-weights = replaced.groupby("weights", sort=False).agg(summary)
-
-constant, networks = weights.loc["their mean"], replaced["run"].nunique()
-head = (
-    f"A constant weight for each scale does {'worse than' if constant['worse'] else 'as well as'} the learned weights."
-)
-change = number(constant["difference"], 2, sign=True)
-text = f"With it the maps change by {change} points of mIoU, and become significantly worse in "
-glue("weights", f"{head} {text}{constant['worse'] or 'none'} of {networks} networks.", display=False)
-
-weights["difference"] = [number(change, 2, sign=True) for change in weights["difference"]]
-names = {
-    "their mean": "mean of the learned weights",
-    "shuffled pixels": "learned weights, shuffled",
-    "equal": "equal weights",
-}
-columns = {"difference": "change", "worse": "networks worse", "better": "networks better"}
+replaced = pd.DataFrame(recorded["09_scales", "default"]["replaced"])
+weights = conclusions.replaced_table(replaced)
+glue("weights", conclusions.weights_statement(weights, replaced["run"].nunique()), display=False)
+weights["change"] = [number(change, 2, sign=True) for change in weights["change"]]
+columns = {"worse": "networks worse", "better": "networks better"}
 show(
-    weights.rename(index=names, columns=columns).rename_axis(None),
+    weights.rename(columns=columns),
     "Other weights instead of the learned ones: change of the map mIoU in points, training images.",
 )
 
 # %% [markdown]
-# The paper expects large objects to use the smaller scales more. The weight of scale 1 should then fall with the size
-# of the object: a negative rank correlation.
+# {glue:text}`correlation`
 
 # %% tags=["hide-input"]
 correlations = pd.DataFrame(recorded["09_scales", "default"]["correlations"])
+glue("correlation", conclusions.correlation_statement(correlations), display=False)
 wide = correlations.pivot(index="scale", columns="run", values="correlation").iloc[::-1]
 wide.columns = [f"network {k}" for k in range(1, wide.shape[1] + 1)]
 show(
@@ -265,12 +246,7 @@ for stage, measure, caption in [
     ("05_pseudo_ground_truth", "recall", "Pseudo labels: recall in percent, training images."),
     ("07_evaluate", "crf", "Segmentation, multi-scale + CRF: IoU in percent, validation images."),
 ]:
-    found = {
-        run: r["per_class"][measure] for (s, run), r in recorded.items() if s == stage and measure in r["per_class"]
-    }
-    names = {run: RunName.parse(run).configuration for run in found}
-    means = 100 * pd.DataFrame(found, dtype=float).T.groupby(names, sort=False).mean().T
-    display(show(with_short_names(means), caption))
+    display(show(with_short_names(results.by_class(recorded, stage, measure)), caption))
 
 # %% mystnb={"figure": {"caption": "The thresholds of the pseudo labels, moved one at a time, on up to 150 training images. Dashed: the setting."}, "image": {"alt": "mIoU of the pseudo labels against each of their three thresholds, with the share of ignored pixels below."}} tags=["hide-input"]
 labels = recorded["05_pseudo_ground_truth", runs["run"].iloc[0]]

@@ -23,7 +23,7 @@
 # %% tags=["parameters", "hide-input"]
 # parameters
 bench = "../results/bench.json"  # of `make bench`
-smoke = "../results/smoke.json"  # of `python -m safn smoke`
+smoke = "../results/smoke.json"  # of `python -m benchmarks.paper_networks`
 gpu = "../results/gpu.json"  # of `python -m benchmarks.gpu_cost --out results/gpu.json`
 
 # %% tags=["hide-input"]
@@ -74,8 +74,8 @@ show(
 # %% [markdown]
 # ## The paper's experiment
 #
-# The profile `paper` trains VGG16 and ResNet-101 at the paper's crops and batches. `python -m safn smoke` ran two
-# real training steps of each network on a processor.
+# The profile `paper` trains VGG16 and ResNet-101 at the paper's crops and batches. `python -m
+# benchmarks.paper_networks` ran two real training steps of each network on a processor.
 
 # %% tags=["hide-input"]
 trial = measured(smoke)

@@ -11,7 +11,12 @@ from pathlib import Path
 
 from safn.data import DataError, VOCFolder, read_text
 
-ELSEWHERE = ("export", "restore", "rescore", "smoke")  # commands of the book
+ELSEWHERE = {
+    "export": "safn_book export",
+    "restore": "safn_book restore",
+    "rescore": "benchmarks.rescore",
+    "smoke": "benchmarks.paper_networks",
+}  # what is a command of the repository
 TEST_SCALES = "[0.5,0.75,1,1.25,1.5]"  # Sec. IV-A
 
 
@@ -27,9 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> None:
-        for name in ELSEWHERE:
+        for name, module in ELSEWHERE.items():
             if f"invalid choice: '{name}'" in message:
-                message = f"{name} is a command of the book: python -m safn_book {name}"
+                message = f"{name} is a command of the repository: python -m {module}"
         super().error(message)
 
 

@@ -7,7 +7,6 @@ import sys
 from json import JSONDecodeError
 from pathlib import Path
 
-from benchmarks import paper_networks, rescore
 from safn.data import DataError
 from safn_book import archive, evidence
 from safn_book.settings import SettingsError
@@ -42,16 +41,6 @@ def _parser() -> argparse.ArgumentParser:
     command("restore", "lay exported runs out in a folder of runs: records and counts, to compare and to go on with",
             lambda g: print(*archive.restore(Path(g.file), g.runs), "are restored", sep="\n"),
             file="results/<profile>.json", runs="runs/<profile>")  # fmt: skip
-    added = command("rescore", "score a recorded run once more, from the files of its stages", _rescore,
-                    runs="runs/<profile>", run="such as attention_1-0.75-0.5_seed0")  # fmt: skip
-    added.add_argument(
-        "--within", type=float, default=1e-4, help="the largest difference that is none, 0.0001 unless given"
-    )
-    added = command("smoke", "two real steps of every network of the paper's profile: memory, time, estimate",
-                    lambda g: paper_networks.run(g.profile, Path(g.out), g.steps))  # fmt: skip
-    added.add_argument("--profile", default="paper", help="a file in profiles/")
-    added.add_argument("--out", default=str(paper_networks.PATH), help="JSON file to write")
-    added.add_argument("--steps", type=int, default=2, help="training steps of each network")
     return parser
 
 
@@ -63,15 +52,6 @@ def _export(given: argparse.Namespace) -> None:
             sep="\n",
         )
     evidence.draw(Path(given.file))
-
-
-def _rescore(given: argparse.Namespace) -> int:
-    table = rescore.rescore(given.runs, given.run)
-    lost = table["now"].isna() & table["recorded"].notna()  # such as those of masks that are gone
-    differs = (table["by"].abs() > given.within) | lost | table["now"].astype(str).str.startswith("changed")
-    print(table.to_string(index=False, na_rep="", float_format="{:.4f}".format))
-    print(f"{differs.sum()} of {len(table)} differ")
-    return int(differs.any())
 
 
 if __name__ == "__main__":

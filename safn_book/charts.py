@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import textwrap
-from typing import Any
+from typing import Any, cast
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
@@ -17,13 +18,13 @@ from safn_book.tables import short_name
 
 # Okabe and Ito's colours, safe for colour-blind readers
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-STYLE = {
+STYLE: dict[str, Any] = {
     "figure.dpi": 110,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "grid.alpha": 0.3,
-    "axes.prop_cycle": plt.cycler(color=SERIES),
+    "axes.prop_cycle": cycler(color=SERIES),
     "savefig.facecolor": "white",
     "legend.frameon": False,
 }
@@ -31,7 +32,7 @@ STYLE = {
 
 def use_style() -> None:
     """Set the style of the book for the figures that this process draws."""
-    plt.rcParams.update(STYLE)
+    plt.rcParams.update(cast(Any, STYLE))
 
 
 def _panels(rows: int, columns: int, size: tuple[float, float], **options: Any) -> tuple[Figure, np.ndarray]:

@@ -30,8 +30,15 @@ class Workload:
 
     def network(self, aggregation: str) -> SAFN:
         """Build the network with random weights, which do not change the cost."""
-        start = {"weights": "none", "attention_start": "random", "freeze": self.freeze}
-        return SAFN(self.backbone, self.num_classes, self.scales, aggregation, **start)
+        return SAFN(
+            self.backbone,
+            self.num_classes,
+            self.scales,
+            aggregation,
+            weights="none",
+            attention_start="random",
+            freeze=self.freeze,
+        )
 
 
 def measure(workload: Workload, steps: int) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -68,7 +75,7 @@ def turns(workload: Workload, steps: int) -> tuple[pd.DataFrame, pd.Series]:
     images = torch.randn(workload.batch_size, 3, workload.crop, workload.crop, generator=generator)
     labels = (torch.rand(workload.batch_size, workload.num_classes, generator=generator) < 0.1).float().to(device)
     images = images.to(device, memory_format=torch.channels_last)
-    networks = {a: workload.network(a).to(device, memory_format=torch.channels_last) for a in AGGREGATIONS}
+    networks = {a: workload.network(a).to(device).to(memory_format=torch.channels_last) for a in AGGREGATIONS}
     optimizers = {aggregation: optimizer_of(network) for aggregation, network in networks.items()}
     rows = []
     for turn in range(steps + 1):

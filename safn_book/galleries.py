@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -53,7 +54,7 @@ def gallery(rows: Sequence[Row], classes: Sequence[str], names: Sequence[str] = 
     """Draw one row an image and one column a title.
 
     Args:
-        rows: title -> picture, map or mask. All have the same titles, and first a picture.
+        rows: title -> picture, map or mask. All have the same titles, and a picture among them.
         classes: names of the foreground classes, for the legend of the masks.
         names: what stands beside the rows.
         letters: (a), (b), ... before the titles, as in the figures of the paper.
@@ -69,13 +70,13 @@ def gallery(rows: Sequence[Row], classes: Sequence[str], names: Sequence[str] = 
         return figure
     titles = list(rows[0])
     side = min(PICTURE, WIDTH / len(titles))
-    pictures = [row[titles[0]] for row in rows]
-    ratios = [picture.height / picture.width for picture in pictures]
+    ratios = [_aspect(row) for row in rows]
     items = [item for row in rows for item in row.values()]
     bar = any(isinstance(item, Heat) for item in items)
     size = side * len(titles) + 0.9 * bar, side * sum(ratios) + 0.9
-    grid = {"squeeze": False, "height_ratios": ratios, "layout": "constrained"}
-    figure, axes = plt.subplots(len(rows), len(titles), figsize=size, **grid)
+    figure, axes = plt.subplots(
+        len(rows), len(titles), figsize=size, squeeze=False, height_ratios=ratios, layout="constrained"
+    )
     plt.close(figure)
     for row, line in zip(rows, axes):
         for item, axis in zip(row.values(), line):
@@ -90,6 +91,12 @@ def gallery(rows: Sequence[Row], classes: Sequence[str], names: Sequence[str] = 
         colours.ax.tick_params(labelsize=8)
     _legend(figure, [item.ids for item in items if isinstance(item, Mask)], classes)
     return figure
+
+
+def _aspect(row: Row) -> float:
+    """Height of the picture of a row, in widths."""
+    picture = next(item for item in row.values() if isinstance(item, Image.Image))
+    return picture.height / picture.width
 
 
 def _draw(axis: Axes, item: Image.Image | Heat | Mask) -> None:
@@ -254,7 +261,7 @@ def figure5(
         maps: stage 04 of it, which has the image size.
         pooled: title -> folder of maps.
     """
-    network = load(model.folder)
+    network = cast(SAFN, load(model.folder))
     lines = []
     for image_id, label in by_object_size(folder, ids, rows):
         picture = folder.image(image_id)

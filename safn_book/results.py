@@ -21,7 +21,7 @@ from safn_book.archive import Records
 from safn_book.checks import unlike
 from safn_book.run_names import AGGREGATIONS, CHAIN, COMPARING, TRAINED, RunName, Stage, format_scales
 from safn_book.stages import RECORD, Input, need
-from safn_book.tables import MISSING, interval, number, phrase, short_name
+from safn_book.tables import MISSING
 
 LEAST_SEEDS = 3  # fewer allow no verdict
 PROTOCOLS = {"single": "single scale", "multi": "multi-scale", "crf": "multi-scale + CRF"}
@@ -61,7 +61,7 @@ class Measure:
         stage: the stage that measures it.
         metric: its name among the metrics of that stage.
         ignored: how ignored pixels of a prediction count, see ``safn.metrics``.
-        title: its name on pages.
+        title: what is scored, in the plural. *Strict*: ignored pixels are errors.
         sizes: what the names of the measure by object size begin with; empty where it is not taken by size.
         counts_file: the confusion counts of each image, in the folder of the stage.
     """
@@ -73,26 +73,24 @@ class Measure:
     sizes: str = ""
     counts_file: str = "counts.npz"
 
+    @property
+    def heading(self) -> str:
+        """The title with a capital letter."""
+        return self.title[0].upper() + self.title[1:]
+
 
 MEASURES = {
     "maps": Measure(Stage.MAPS, "map_miou", "wrong", "localization maps", "map_iou "),
     "pseudo_background": Measure(Stage.PSEUDO_LABELS, "pseudo_miou_background", "background", "pseudo labels"),
-    "pseudo_wrong": Measure(
-        Stage.PSEUDO_LABELS,
-        "pseudo_miou_wrong",
-        "wrong",
-        "pseudo labels, ignored pixels counted as errors",
-        "pseudo_iou ",
-    ),
+    "pseudo_wrong": Measure(Stage.PSEUDO_LABELS, "pseudo_miou_wrong", "wrong", "pseudo labels (strict)", "pseudo_iou "),
 }
-for _key, _title in PROTOCOLS.items():
+for _key, _title in {
+    "single": "single-scale segmentations",
+    "multi": "multi-scale segmentations",
+    "crf": "multi-scale segmentations with CRF",
+}.items():
     MEASURES[f"segmentation_{_key}"] = Measure(
-        Stage.EVALUATE,
-        f"val_miou_{_key}",
-        "wrong",
-        f"segmentation, {_title}",
-        f"val_iou_{_key} ",
-        f"counts_{_key}.npz",
+        Stage.EVALUATE, f"val_miou_{_key}", "wrong", _title, f"val_iou_{_key} ", f"counts_{_key}.npz"
     )
 COMPARED = [key for key in MEASURES if key != "pseudo_wrong"]  # one convention for ignored pixels is enough
 
@@ -237,8 +235,8 @@ def seeds_note(table: pd.DataFrame) -> str:
     """Say in a caption what the number of seeds allows."""
     seeds = table["seed"].nunique()
     if seeds < LEAST_SEEDS:
-        return f"{seeds} of the {LEAST_SEEDS} seeds that an order of the rows would need"
-    return f"mean ± standard deviation over {seeds} seeds"
+        return f"Seeds: {seeds}. An order of the rows needs at least {LEAST_SEEDS}."
+    return f"Mean ± standard deviation over {seeds} seeds."
 
 
 def _shared_seeds(measured: pd.DataFrame, configurations: int) -> pd.DataFrame:
@@ -269,19 +267,18 @@ def by_size(table: pd.DataFrame, statistic: str = "mean") -> dict[str, pd.DataFr
     return sizes
 
 
-def by_class(table: pd.DataFrame, records: Records, protocol: str) -> pd.DataFrame:
-    """Give the IoU in percent of each class, means over the seeds.
+def by_class(records: Records, stage: str, measure: str) -> pd.DataFrame:
+    """Average what a stage recorded for each class over the seeds.
 
     Returns:
-        one row a class and a last one ``mean``, one column a segmentation network.
+        percent, one row a class and one column a configuration; configurations without the measure are left out.
     """
-    columns = {}
-    for network, rows in table.groupby("network", sort=False):
-        evaluations = [records[Stage.EVALUATE, run] for run in rows["run"]]
-        each = pd.DataFrame([record["per_class"][protocol] for record in evaluations], dtype=float)
-        each["mean"] = [record["metrics"][f"val_miou_{protocol}"] for record in evaluations]
-        columns[network] = each.astype(float).mean().mul(100)
-    return pd.DataFrame(columns)
+    found: dict[str, list[pd.Series]] = {}
+    for (recorded_stage, run), record in records.items():
+        if recorded_stage == stage and measure in record.get("per_class", {}):
+            values = pd.Series(record["per_class"][measure], dtype=float)
+            found.setdefault(RunName.parse(run).configuration, []).append(values)
+    return pd.DataFrame({name: 100 * pd.concat(values, axis=1).mean(axis=1) for name, values in found.items()})
 
 
 # --- differences -----------------------------------------------------------------------------------------------------
@@ -398,88 +395,3 @@ def differences_table(records: Records) -> pd.DataFrame:
     ]
     frame = pd.DataFrame(rows, columns=None if rows else ["chapter", "measure", "first", "second", "verdict", *BOUNDS])
     return frame.astype(dict.fromkeys(BOUNDS, float))
-
-
-def describe(row: Any) -> str:
-    """Say in a sentence what a row of ``differences`` shows.
-
-    Example:
-        >>> row = {"measure": "maps", "first": "attention_1-0.5", "second": "max_1-0.5", "points": 1.2, "seeds": [1.2]}
-        >>> describe({**row, "verdict": "too_few_seeds"}).split(". ")[1]
-        'One seed is too few for a conclusion.'
-    """
-    first, second, points = row["first"], row["second"], row["points"]
-    low, high = row.get("all_from"), row.get("all_to")
-    if points < 0:  # the higher one first
-        first, second, points = second, first, -points
-        low, high = (None if end is None else -end for end in (high, low))
-    digits = 1 if points >= 1 else 2
-    title = MEASURES[row["measure"]].title
-    head = (
-        f"{title[0].upper()}{title[1:]}: {phrase(first)} scores {points:.{digits}f} points higher than {phrase(second)}"
-    )
-    within = f"{head} (95 % interval {interval(low, high, digits)})"
-    match Verdict(row["verdict"]):
-        case Verdict.DIFFERENT_MACHINES:
-            return f"{head}. They were trained on different types of machine, which allows no conclusion."
-        case Verdict.TOO_FEW_SEEDS:
-            seeds = "One seed is" if len(row["seeds"]) == 1 else f"{len(row['seeds'])} seeds are"
-            return f"{head}. {seeds} too few for a conclusion."
-        case Verdict.UNDECIDED:
-            return f"{within}. The difference is not significant."
-    if pd.isna(row["images_from"]):
-        return f"{within}. The difference is significant over the seeds; other images were not considered."
-    return f"{within}. The difference is significant."
-
-
-SHORT_VERDICTS = {
-    Verdict.BETTER: "significant",
-    Verdict.WORSE: "significant",
-    Verdict.UNDECIDED: "not significant",
-    Verdict.TOO_FEW_SEEDS: "too few seeds",
-    Verdict.DIFFERENT_MACHINES: "different machines",
-}
-
-
-def present(rows: pd.DataFrame) -> pd.DataFrame:
-    """Write ``differences`` as texts for a page, one row each."""
-    shown = [
-        {
-            "measure": MEASURES[row["measure"]].title,
-            "difference": f"{short_name(row['first'])} − {short_name(row['second'])}",
-            "points": number(row["points"], 2, sign=True),
-            "each seed": ", ".join(number(value, 1, sign=True) for value in row["seeds"]),
-            "95 %, images": interval(row["images_from"], row["images_to"], 2),
-            "95 %, images and seeds": interval(row["all_from"], row["all_to"], 2),
-            "verdict": SHORT_VERDICTS[Verdict(row["verdict"])],
-        }
-        for row in rows.to_dict("records")
-    ]
-    return pd.DataFrame(shown)
-
-
-def conclude(rows: pd.DataFrame) -> str:
-    """Say in Markdown which of the ``differences`` are significant, and how many allow no conclusion."""
-    significant = [
-        describe(row) for row in rows.to_dict("records") if row["verdict"] in (Verdict.BETTER, Verdict.WORSE)
-    ]
-    counts = rows["verdict"].map(SHORT_VERDICTS).value_counts()
-    lines = [f"- {sentence}" for sentence in significant] or ["- No difference is significant."]
-    for verdict, reason in (
-        ("not significant", "The interval contains 0"),
-        ("too few seeds", f"There are fewer than {LEAST_SEEDS} seeds"),
-        ("different machines", "The runs were trained on different types of machine"),
-    ):
-        if verdict in counts:
-            lines.append(f"- {reason} for {counts[verdict]} of {len(rows)} differences, which allow no conclusion.")
-    return "\n".join(lines)
-
-
-def conclude_sizes(sizes: dict[str, pd.DataFrame]) -> str:
-    """Say in Markdown which configuration has the highest IoU on objects of each size."""
-    lines = []
-    for key, table in sizes.items():
-        best = table.dropna(how="all").idxmax(axis=1)
-        parts = [f"{size}: {phrase(name)} ({table.loc[size, name]:.1f} %)" for size, name in best.items()]
-        lines.append(f"- Highest IoU, {MEASURES[key].title}. {'; '.join(parts)}.")
-    return "\n".join(lines)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -28,7 +28,6 @@ from safn.trained import load
 from safn_book.galleries import spaced
 from safn_book.run_names import Stage
 from safn_book.stages import need
-from safn_book.tables import number
 
 LEARNED = "learned"
 
@@ -90,7 +89,7 @@ def study_runs(runs: Path | str, folder: VOCFolder, ids: list[str], names: list[
         maps = need(runs, Stage.MAPS, run, restored=True)
         if model.record.get("restored") or not ids:
             continue
-        network = load(model.folder)
+        network = cast(SAFN, load(model.folder))
         if network.attention is None:
             continue
         on_device(network, maps.record["parameters"]["accelerator"])
@@ -213,31 +212,6 @@ def _rank_correlation(objects: pd.DataFrame, columns: list[str]) -> pd.Series:
     return objects[columns].rank().corrwith(objects["share"].rank())
 
 
-def conclude_correlations(table: pd.DataFrame) -> str:
-    """Say in Markdown how each scale's weight varies with the size of the object."""
-    lines = []
-    for scale, rows in table.groupby("scale", sort=False):
-        rising, falling = (rows["from"] > 0).sum(), (rows["to"] < 0).sum()
-        low, high = number(rows["correlation"].min(), 2), number(rows["correlation"].max(), 2)
-        lines.append(
-            f"- The weight of scale {scale} rises with the size of the object in {rising} of {len(rows)} networks and falls "
-            f"in {falling} (rank correlation {low} to {high}). In the others the interval contains 0."
-        )
-    return "\n".join(lines)
-
-
-def conclude_replacements(table: pd.DataFrame) -> str:
-    """Say in Markdown what the maps lose when other weights replace the learned ones."""
-    lines = []
-    for name, rows in table[table["weights"] != LEARNED].groupby("weights", sort=False):
-        higher, lower = (rows["from"] > 0).sum(), (rows["to"] < 0).sum()
-        mean = number(rows["difference"].mean(), 2, sign=True)
-        lines.append(
-            f"- {name}: {mean} points on average. Significantly higher in {higher} of {len(rows)} networks, lower in {lower}."
-        )
-    return "\n".join(lines)
-
-
 def replacement_scores(studies: dict[str, Study]) -> pd.DataFrame:
     """Score the maps with each of ``replacement_weights``.
 
@@ -273,8 +247,8 @@ def attention_statistics(network: SAFN, samples: PlainSet) -> pd.DataFrame:
         return pd.DataFrame()
     means, spreads = [], []
     for sample in plain_loader(samples, 0):
-        network(sample["image"].to(next(network.parameters()).device))
-        weights = network.scale_weights[0].flatten(1).cpu()
+        features = network.scale_features(sample["image"].to(next(network.parameters()).device)).float()
+        weights = network.attention(features)[0].flatten(1).cpu()
         means.append(weights.mean(1).numpy())
         spreads.append(weights.std(1).numpy())
     columns = {

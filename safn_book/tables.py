@@ -55,7 +55,7 @@ def phrase(configuration: str) -> str:
 def with_short_names(table: pd.DataFrame) -> pd.DataFrame:
     """Replace configurations by short names in the index and in the column names of a table. Where two would be alike,
     such as two sets of three scales, the configurations stay."""
-    renamed = table.rename(index=short_name, columns=short_name)
+    renamed = table.rename(index=short_name, columns=short_name).rename_axis(None)
     return renamed if renamed.index.is_unique and renamed.columns.is_unique else table
 
 
@@ -96,6 +96,7 @@ def show(table: pd.DataFrame, caption: str = "", digits: int = 1, best: Iterable
     others = table.columns.difference(fractions)
     styled = table.style.format(partial(number, digits=digits), subset=fractions).format(na_rep=MISSING, subset=others)
     styled = styled.highlight_max(list(best), props="font-weight: bold").set_caption(caption)
+    styled = styled.format_index(escape="html", axis=0).format_index(escape="html", axis=1)  # names such as "< 10 %"
     styled = styled.set_table_attributes('class="dataframe"')  # as pandas does where a table has no style
     return styled.hide(axis="index") if isinstance(table.index, pd.RangeIndex) else styled
 

@@ -58,7 +58,7 @@ def test_each_stage_left_a_record_with_its_provenance(emoji_runs):
 
 
 def test_a_run_scored_once_more_has_its_recorded_numbers(emoji_runs):
-    command = [sys.executable, "-m", "safn", "rescore", str(emoji_runs), "attention_1-0.5_seed0"]
+    command = [sys.executable, "-m", "benchmarks.rescore", str(emoji_runs), "attention_1-0.5_seed0"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, output(done)
     assert {"val_mAP", "map_miou", "pseudo_miou_wrong", "val_miou_crf"} <= set(done.stdout.split())

@@ -104,10 +104,11 @@ def test_the_main_experiment_has_all_seeds_and_networks_and_no_control(networks)
     assert results.main_runs(networks.table)["run"].to_list() == names
 
 
-def test_classes_are_means_over_the_seeds_of_each_network(networks):
-    columns = results.by_class(results.main_runs(networks.table), networks.records, "crf")
-    assert columns.loc["aeroplane"].to_dict() == pytest.approx({"vgg16-largefov": 50, "resnet101-aspp": 90})
-    assert columns.loc["mean"].to_list() == pytest.approx([50, 90]) and columns.loc["bicycle"].isna().all()
+def test_classes_are_averaged_over_the_seeds(networks):
+    table = results.by_class(networks.records, "07_evaluate", "crf")
+    shown = table.loc["aeroplane", ["attention_1", "attention_1@resnet101-aspp", "attention_1+maps", "masks"]]
+    assert shown.to_list() == pytest.approx([50, 90, 10, 80]) and table.loc["bicycle"].isna().all()
+    assert results.by_class(networks.records, "07_evaluate", "single").empty
 
 
 def test_all_runs_of_a_file_are_listed_with_the_main_experiment_first(networks, tmp_path):
@@ -250,13 +251,3 @@ def test_differences_survive_a_record(tmp_path):
     read = results.differences_table({("08_aggregation", "default"): done.record})
     pd.testing.assert_frame_equal(read.drop(columns="chapter"), rows, check_dtype=False)
     assert results.differences_table({}).empty
-
-
-def test_the_higher_configuration_comes_first_in_words():
-    row = {"measure": "maps", "first": MAX, "second": "attention_1", "points": -1.25, "seeds": [-1.0, -1.0, -1.75]}
-    row |= {"images_from": -1.5, "images_to": -1.0, "all_from": -2.0, "all_to": -0.5, "verdict": "worse"}
-    words = results.describe(row)
-    assert words.index("baseline") < words.index("max pooling") and "0.5 to 2.0" in words and "1.2 points" in words
-    for verdict in Verdict:
-        missing = dict.fromkeys(results.BOUNDS, None if verdict == Verdict.TOO_FEW_SEEDS else float("nan"))
-        assert not {"inf", "nan", "None"} & set(results.describe({**row, **missing, "verdict": verdict}).split())
