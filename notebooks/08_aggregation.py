@@ -18,7 +18,7 @@
 # # Aggregation methods (Tables 4 and 5)
 #
 # Attention against the maximum and the average over the same scales: everything else, the batches included, is the
-# same. Recorded runs with several seeds, on photographs too: [what the attention does](../book/evidence.md).
+# same. Recorded runs with several seeds, on photographs too: [what we learned](12_what_we_learned.ipynb).
 #
 # | | |
 # |---|---|

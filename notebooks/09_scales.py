@@ -18,7 +18,7 @@
 # # Sets of scales (Table 6)
 #
 # One scale, two, three: does looking at smaller copies of the image help, and which objects? Recorded runs with several
-# seeds, on photographs too: [what the attention does](../book/evidence.md).
+# seeds, on photographs too: [what we learned](12_what_we_learned.ipynb).
 #
 # | | |
 # |---|---|

@@ -19,7 +19,7 @@
 #
 # The paper's qualitative figures from the run at hand, in its order of columns. Examples are evenly spaced over the
 # list of images, not chosen; the rows of Fig. 5 are ordered by object size. What they cannot show, the book measures:
-# [what the attention does](../book/evidence.md).
+# [what we learned](12_what_we_learned.ipynb).
 #
 # | | |
 # |---|---|

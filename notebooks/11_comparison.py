@@ -19,7 +19,7 @@
 #
 # Every run of the profile beside the published numbers: **what was measured on what stands in each row**. Numbers of
 # emoji scenes, or of a part of VOC, are not comparable with published ones in level. All recorded runs, each with its
-# record: [recorded runs](../book/recorded.md).
+# record: [records](15_records.ipynb).
 #
 # | | |
 # |---|---|

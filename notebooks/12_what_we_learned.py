@@ -20,13 +20,14 @@
 # **Is scale attention worth it?** {glue:text}`answer`
 #
 # 1. {glue:text}`maps`
-# 2. {glue:text}`pseudo`
+# 2. {glue:text}`pseudo_background`
 # 3. {glue:text}`saliency`
-# 4. {glue:text}`segmentation`
+# 4. {glue:text}`segmentation_crf`
 # 5. {glue:text}`weights`
 #
-# These are results on {glue:text}`images`. They say nothing about other data. They cannot be compared in level with
-# the [published numbers](../book/published.md), which come from other data, networks and saliency maps.
+# These are results on {glue:text}`train_images` training and {glue:text}`val_images` validation images:
+# {glue:text}`images`. They say nothing about other data. They cannot be compared in level with the
+# [published numbers](../book/published.md), which come from other data, networks and saliency maps.
 
 # %% tags=["parameters", "hide-input"]
 # parameters
@@ -47,24 +48,19 @@ recorded = results.load(records)
 runs = results.runs_table(recorded)
 main = runs["configuration"].iloc[0]
 gaps = conclusions.against(results.differences_table(recorded), main)
-replaced = pd.DataFrame(recorded["09_scales", "default"]["replaced"])
-weights = conclusions.replaced_table(replaced)
 
+nouns = {"maps": "maps", "pseudo_background": "pseudo labels", "segmentation_crf": "segmentations"}
+better = gaps[gaps["verdict"] == "better"]["measure"].value_counts()
+counts = [f"{better.get(measure, 'none')} in the {noun}" for measure, noun in nouns.items()]
+answer = f"{'In part' if len(better) else 'Not measurably'}. Of {gaps['second'].nunique()} alternatives, "
+answer += f"scale attention is significantly better than {conclusions.listing(counts)}."
 counted = recorded["00_data", "default"]["metrics"]
-texts = {
-    "answer": conclusions.answer(gaps),
-    "maps": conclusions.conclusion(gaps[gaps["measure"] == "maps"], "maps"),
-    "pseudo": conclusions.conclusion(gaps[gaps["measure"] == "pseudo_background"], "pseudo labels"),
-    "saliency": conclusions.saliency_statement(runs, main),
-    "segmentation": conclusions.conclusion(gaps[gaps["measure"] == "segmentation_crf"], "segmentations"),
-    "weights": conclusions.weights_statement(weights, replaced["run"].nunique()),
-    "images": f"{counted['train_images']:,.0f} training and {counted['val_images']:,.0f} validation images, {images}",
-    "detector": recorded["01_saliency", "default"]["detector"],
-    "backbone": recorded["03_train_safn", runs["run"].iloc[0]]["parameters"]["backbone"],
-    "comparisons": str(len(gaps)),
-}
-for name, text in texts.items():
-    glue(name, text, display=False)
+glue("answer", answer, display=False)
+for measure, noun in nouns.items():
+    glue(measure, conclusions.conclusion(gaps[gaps["measure"] == measure], noun), display=False)
+glue("train_images", f"{counted['train_images']:,.0f}", display=False)
+glue("val_images", f"{counted['val_images']:,.0f}", display=False)
+glue("images", images, display=False)
 
 # %% [markdown]
 # ## Maps
@@ -94,7 +90,7 @@ show(
 # %% [markdown]
 # ## Pseudo labels
 #
-# {glue:text}`pseudo`
+# {glue:text}`pseudo_background`
 #
 # Ignored pixels count as background here. The last section has the other two conventions.
 
@@ -109,11 +105,19 @@ show(
 #
 # {glue:text}`saliency`
 #
-# Two controls of seed 0 show it. One takes the foreground from the saliency alone and only the class from the maps. The
-# other takes both from the maps, cut at the paper's threshold of 0.2. In both, saliency still decides which background
-# pixels are ignored.
+# Two controls of seed 0 show it. One takes the foreground from the saliency alone and only the class from the maps.
+# The other takes both from the maps, cut at the paper's threshold of 0.2. In both, saliency still decides which
+# background pixels are ignored.
 
 # %% tags=["hide-input"]
+scores = runs[runs["seed"] == 0].set_index("configuration")["pseudo_miou_background"].mul(100)
+changes = {control: scores[f"{main}+{control}"] - scores[main] for control in ("saliency", "maps")}
+head = "The saliency does" if changes["saliency"] > changes["maps"] else "The localization maps do"
+text = f"{head} most of the work. With the foreground of the saliency alone, the pseudo labels change by "
+text += f"{number(changes['saliency'], sign=True)} points of mIoU. With that of the maps alone, they change by "
+text += f"{number(changes['maps'], sign=True)} points."
+glue("saliency", text, display=False)
+
 first = runs[(runs["seed"] == 0) & runs["configuration"].isin([main, f"{main}+saliency", f"{main}+maps"])]
 columns = {
     "pseudo_miou_background": "pseudo labels",
@@ -127,10 +131,10 @@ show(with_short_names(shown), "Where the foreground comes from: mIoU in percent,
 # %% [markdown]
 # ## Segmentation
 #
-# {glue:text}`segmentation`
+# {glue:text}`segmentation_crf`
 #
-# The table has the multi-scale test with CRF on the validation images. Training on ground-truth masks instead of pseudo
-# labels gives the upper bound.
+# The table has the multi-scale test with CRF on the validation images. Training on ground-truth masks instead of
+# pseudo labels gives the upper bound.
 
 # %% tags=["hide-input"]
 show(
@@ -151,23 +155,26 @@ show(
 #
 # {glue:text}`weights`
 #
-# The table replaces the learned weights in Eq. 2 by others, in each trained network. Shuffling keeps the weights of an
-# image and loses their place. A network is called worse or better if the 95 % interval over images excludes 0.
+# The table replaces the learned weights in Eq. 2 by others, in each trained network. Shuffling keeps the weights of
+# an image and loses their place. A network is called worse or better if the 95 % interval over images excludes 0.
 
 # %% tags=["hide-input"]
+replaced = pd.DataFrame(recorded["09_scales", "default"]["replaced"])
+weights = conclusions.replaced_table(replaced)
+glue("weights", conclusions.weights_statement(weights, replaced["run"].nunique()), display=False)
 weights["change"] = [number(change, 2, sign=True) for change in weights["change"]]
-counts = {"worse": "networks worse", "better": "networks better"}
+columns = {"worse": "networks worse", "better": "networks better"}
 show(
-    weights.rename(columns=counts),
+    weights.rename(columns=columns),
     "Other weights instead of the learned ones: change of the map mIoU in points, training images.",
 )
 
 # %% [markdown]
-# The paper expects large objects to use the smaller scales more. The weight of scale 1 should then fall with the size of
-# the object: a negative rank correlation.
+# {glue:text}`correlation`
 
 # %% tags=["hide-input"]
 correlations = pd.DataFrame(recorded["09_scales", "default"]["correlations"])
+glue("correlation", conclusions.correlation_statement(correlations), display=False)
 wide = correlations.pivot(index="scale", columns="run", values="correlation").iloc[::-1]
 wide.columns = [f"network {k}" for k in range(1, wide.shape[1] + 1)]
 show(
@@ -179,17 +186,23 @@ show(
 # %% mystnb={"figure": {"caption": "Weights of the three scales on objects of different size: medians and quartiles, one line a network."}, "image": {"alt": "The weight of scale 1 lies far above those of the other two scales at all object sizes."}} tags=["hide-input"]
 charts.weights_by_size(pd.DataFrame(recorded["09_scales", "default"]["weights_by_size"]))
 
+# %% tags=["hide-input"]
+glue("backbone", recorded["03_train_safn", runs["run"].iloc[0]]["parameters"]["backbone"], display=False)
+glue("detector", recorded["01_saliency", "default"]["detector"], display=False)
+glue("comparisons", len(gaps), display=False)
+
 # %% [markdown]
 # ## Limits
 #
 # - One small backbone was trained ({glue:text}`backbone`) with one saliency detector ({glue:text}`detector`).
 # - Three seeds give wide intervals. A small difference can exist and stay undetected.
 # - This page makes {glue:text}`comparisons` comparisons. At 95 %, one in twenty is a false alarm.
-# - No ground-truth mask trains SAFN. Some settings were chosen with masks of training images: see
-#   [open points](../book/open_points.md).
+# - No ground-truth mask trains SAFN. Some settings were chosen with masks of training images: see [open
+#   points](../book/open_points.md).
 #
-# [Recorded runs](../notebooks/15_records.ipynb) repeats the experiment on another machine.
-# [Sets of scales](../notebooks/09_scales.ipynb) and [Aggregation methods](../notebooks/08_aggregation.ipynb) explain the intervals.
+# [Recorded runs](../notebooks/15_records.ipynb) repeats the experiment on another machine. [Sets of
+# scales](../notebooks/09_scales.ipynb) and [Aggregation methods](../notebooks/08_aggregation.ipynb) explain the
+# intervals.
 #
 # ## All numbers
 #

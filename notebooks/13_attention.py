@@ -17,9 +17,9 @@
 # %% [markdown]
 # # Does the attention collapse?
 #
-# An attention that gives one scale all the weight at every pixel has collapsed. It is then a network of one scale with
-# more parameters. Whether this happens depends on how far the attention moves from its initialisation: on its learning
-# rate and on the number of steps. Here one setting at a time is changed.
+# An attention that gives one scale all the weight at every pixel has collapsed. It is then a network of one scale
+# with more parameters. Whether this happens depends on how far the attention moves from its initialisation: on its
+# learning rate and on the number of steps. Here one setting at a time is changed.
 
 # %% tags=["parameters", "hide-input"]
 # parameters
@@ -68,13 +68,13 @@ COLUMNS = {
     "mAP": "val mAP (%)",
     "maps": "map mIoU (%)",
 }
-for images, group in rows.groupby("images"):
-    data = {"synthetic images": "emoji", "photographs": "photos"}[group["data"].iloc[0]]
+for data, group in rows.groupby("data"):
+    short_data = {"synthetic images": "emoji", "photographs": "photos"}[data]
     found = group.set_index("change")
     for name, change in GLUED.items():
         for short, column in COLUMNS.items():
             if change in found.index:
-                glue(f"{data}_{name}_{short}", float(found.loc[change, column]), display=False)
+                glue(f"{short_data}_{name}_{short}", float(found.loc[change, column]), display=False)
 
 # %% [markdown]
 # ## What was found
@@ -83,8 +83,8 @@ for images, group in rows.groupby("images"):
 #
 # **The learning rate decides.** The paper trains with SGD and gives the attention ten times the learning rate of the
 # backbone. On synthetic images that attention collapses: the weight of scale 1 is
-# {glue:text}`emoji_sgd_factor_10_weight:.2f` at every pixel. With AdamW the weight depends on the factor between the two
-# learning rates.
+# {glue:text}`emoji_sgd_factor_10_weight:.2f` at every pixel. With AdamW the weight depends on the factor between the
+# two learning rates.
 #
 # | factor | weight of scale 1, synthetic images | weight of scale 1, 200 photographs |
 # |---|---|---|
@@ -92,37 +92,39 @@ for images, group in rows.groupby("images"):
 # | 0.3 | {glue:text}`emoji_factor_03_weight:.2f` | {glue:text}`photos_factor_03_weight:.2f` |
 # | 0.1 (default) | {glue:text}`emoji_default_weight:.2f` | {glue:text}`photos_default_weight:.2f` |
 #
-# The mAP of the classifier hardly changes: it is {glue:text}`emoji_factor_1_mAP:.1f`, {glue:text}`emoji_factor_03_mAP:.1f`
-# and {glue:text}`emoji_default_mAP:.1f` % on synthetic images. The profile `voc-subset` trains two and a half times as many steps,
-# so its factor is 0.05.
+# The mAP of the classifier hardly changes: it is {glue:text}`emoji_factor_1_mAP:.1f`,
+# {glue:text}`emoji_factor_03_mAP:.1f` and {glue:text}`emoji_default_mAP:.1f` % on synthetic images. The profile
+# `voc-subset` trains two and a half times as many steps, so its factor is 0.05.
 #
-# **Longer training moves weight to scale 1.** After 3, 6 and 12 epochs its weight is {glue:text}`emoji_epochs_3_weight:.2f`,
-# {glue:text}`emoji_default_weight:.2f` and {glue:text}`emoji_epochs_12_weight:.2f` on synthetic images. On photographs it
-# is {glue:text}`photos_epochs_3_weight:.2f`, {glue:text}`photos_default_weight:.2f` and
+# **Longer training moves weight to scale 1.** After 3, 6 and 12 epochs its weight is
+# {glue:text}`emoji_epochs_3_weight:.2f`, {glue:text}`emoji_default_weight:.2f` and
+# {glue:text}`emoji_epochs_12_weight:.2f` on synthetic images. On photographs it is
+# {glue:text}`photos_epochs_3_weight:.2f`, {glue:text}`photos_default_weight:.2f` and
 # {glue:text}`photos_epochs_12_weight:.2f`. The maps gain nothing measurable from the last six epochs.
 #
-# **A random initialisation moves weight to scale 1, too.** Instead of {glue:text}`emoji_default_weight:.2f` the weight is
-# {glue:text}`emoji_random_weight:.2f` on synthetic images. On photographs it is {glue:text}`photos_random_weight:.2f`
-# instead of {glue:text}`photos_default_weight:.2f`.
+# **A random initialisation moves weight to scale 1, too.** Instead of {glue:text}`emoji_default_weight:.2f` the
+# weight is {glue:text}`emoji_random_weight:.2f` on synthetic images. On photographs it is
+# {glue:text}`photos_random_weight:.2f` instead of {glue:text}`photos_default_weight:.2f`.
 #
 # **Momentum matters to SGD alone.** A first beta of 0 in AdamW changes little: the weights are
-# {glue:text}`emoji_no_momentum_weight:.2f` and {glue:text}`photos_no_momentum_weight:.2f`. SGD without momentum takes steps
-# a tenth as large. Its mAP is {glue:text}`emoji_sgd_no_momentum_mAP:.1f` % instead of {glue:text}`emoji_sgd_mAP:.1f` %, and
-# its weights stay nearly equal.
+# {glue:text}`emoji_no_momentum_weight:.2f` and {glue:text}`photos_no_momentum_weight:.2f`. SGD without momentum takes
+# steps a tenth as large. Its mAP is {glue:text}`emoji_sgd_no_momentum_mAP:.1f` % instead of
+# {glue:text}`emoji_sgd_mAP:.1f` %, and its weights stay nearly equal.
 #
 # **Scaling the input of the attention keeps it closer to the average.** The weight of scale 1 is
 # {glue:text}`emoji_scaled_weight:.2f`. mAP and maps differ by no more than the noise.
 #
-# **The largest crop gives scale 0.75 the most weight.** On synthetic images it is {glue:text}`emoji_crop_96_weight_075:.2f`,
-# {glue:text}`emoji_default_weight_075:.2f` and {glue:text}`emoji_crop_192_weight_075:.2f` at 96, 128 and 192 pixels. On
-# photographs it is {glue:text}`photos_crop_160_weight_075:.2f`, {glue:text}`photos_default_weight_075:.2f` and
-# {glue:text}`photos_crop_320_weight_075:.2f` at 160, 224 and 320 pixels. At 320 pixels the weights hardly vary between
-# pixels: their standard deviation is {glue:text}`photos_crop_320_spread:.3f`. We do not know why.
+# **The largest crop gives scale 0.75 the most weight.** On synthetic images it is
+# {glue:text}`emoji_crop_96_weight_075:.2f`, {glue:text}`emoji_default_weight_075:.2f` and
+# {glue:text}`emoji_crop_192_weight_075:.2f` at 96, 128 and 192 pixels. On photographs it is
+# {glue:text}`photos_crop_160_weight_075:.2f`, {glue:text}`photos_default_weight_075:.2f` and
+# {glue:text}`photos_crop_320_weight_075:.2f` at 160, 224 and 320 pixels. At 320 pixels the weights hardly vary
+# between pixels: their standard deviation is {glue:text}`photos_crop_320_spread:.3f`. We do not know why.
 #
-# **Does an attention that has not collapsed give better maps?** This sweep does not show it. On synthetic images the maps
-# have {glue:text}`emoji_default_maps:.1f` mIoU with the default, {glue:text}`emoji_factor_1_maps:.1f` when nearly all
-# weight is on scale 1, and {glue:text}`emoji_one_scale_maps:.1f` with one scale. Average pooling is worse, with
-# {glue:text}`emoji_average_maps:.1f`. [What we learned](12_what_we_learned.ipynb) answers it with three seeds.
+# **Does an attention that has not collapsed give better maps?** This sweep does not show it. On synthetic images the
+# maps have {glue:text}`emoji_default_maps:.1f` mIoU with the default, {glue:text}`emoji_factor_1_maps:.1f` when
+# nearly all weight is on scale 1, and {glue:text}`emoji_one_scale_maps:.1f` with one scale. Average pooling is worse,
+# with {glue:text}`emoji_average_maps:.1f`. [What we learned](12_what_we_learned.ipynb) answers it with three seeds.
 #
 # ## All rows
 #
@@ -133,14 +135,14 @@ for images, group in rows.groupby("images"):
 
 # %% tags=["hide-input"]
 shown = ["change", "weight 1", "weight 0.75", "weight 0.5", "spread 1", "val mAP (%)", "map mIoU (%)"]
-decimals = {name: 2 for name in shown[1:5]} | {name: 1 for name in shown[5:]}
+decimals = dict.fromkeys(shown[1:5], 2) | dict.fromkeys(shown[5:], 1)
 for (data, images), group in rows.groupby(["data", "images"], sort=False):
     table = group[shown].reset_index(drop=True)
     for column, digits in decimals.items():
         table[column] = [number(value, digits) for value in table[column]]
     for text, words in {SGD: "SGD", "scales = (1,)": "one scale", "aggregation = avg": "average pooling"}.items():
         table["change"] = table["change"].str.replace(text, words)
-    text = f"{images} training {data.replace('synthetic images', 'images, synthetic')}: EfficientNet-Lite0 from ImageNet weights, seed 0."
+    text = f"{data.capitalize()}, {images} for training: EfficientNet-Lite0 from ImageNet weights, seed 0."
     display(show(table.rename(columns={"change": "what is changed", "spread 1": "std of weight 1"}), text))
 
 # %% [markdown]
@@ -148,8 +150,8 @@ for (data, images), group in rows.groupby(["data", "images"], sort=False):
 
 # %% tags=["hide-input"]
 weights = []
-for name, records in provenance.experiments().items():
-    for (stage, run), record in records.items():
+for name, records in provenance.experiments("../results").items():
+    for (stage, _), record in records.items():
         parameters, metrics = record["parameters"], record["metrics"]
         if stage == "03_train_safn" and "weight 1" in metrics:
             row = {
@@ -170,5 +172,6 @@ show(
 )
 
 # %% [markdown]
-# `python -m benchmarks.attention runs/emoji` makes the rows that `results/attention.csv` does not have. For photographs it
-# is `python -m benchmarks.attention runs/voc-subset --limit 200 --only attention_factor attention_start momentum epochs crop`.
+# `python -m benchmarks.attention runs/emoji` makes the rows that `results/attention.csv` does not have. For
+# photographs it is `python -m benchmarks.attention runs/voc-subset --limit 200 --only attention_factor
+# attention_start momentum epochs crop`.

@@ -17,8 +17,8 @@
 # %% [markdown]
 # # Speed
 #
-# How long does a run take, how much memory does it need, and what makes it fast? All numbers were measured, on the machine
-# that stands beside them.
+# How long does a run take, how much memory does it need, and what makes it fast? All numbers were measured, on the
+# machine that stands beside them.
 
 # %% tags=["parameters", "hide-input"]
 # parameters
@@ -49,8 +49,8 @@ def measured(path: str) -> dict:
 # %% [markdown]
 # ## How long a stage takes
 #
-# These are recorded runs on two CPU cores, without a GPU. A profile trains one classifier and one segmentation network for
-# each of its runs.
+# These are recorded runs on two CPU cores, without a GPU. A profile trains one classifier and one segmentation
+# network for each of its runs.
 
 # %% tags=["hide-input"]
 names = {
@@ -60,19 +60,22 @@ names = {
 }
 times = {}
 for name, title in names.items():
-    records = provenance.experiments().get(name, {})
+    records = provenance.experiments("../results").get(name, {})
     rows = [(Stage(stage).title, r["seconds"] / 60, r["peak_megabytes"] / 1000) for (stage, _), r in records.items()]
     rows = pd.DataFrame(rows, columns=["stage", "minutes", "memory"])
     times[title] = rows.groupby("stage", sort=False)["minutes"].median()
     times[title]["most memory of any stage (GB)"] = rows["memory"].max()
 order = [stage.title for stage in Stage] + ["most memory of any stage (GB)"]
-show(pd.DataFrame(times).reindex(order), "Minutes that one run of a stage takes, medians. Two CPU cores.")
+show(
+    pd.DataFrame(times).reindex(order).rename_axis(None),
+    "Minutes that one run of a stage takes, medians. Two CPU cores.",
+)
 
 # %% [markdown]
 # ## The paper's experiment
 #
-# The profile `paper` trains VGG16 and ResNet-101 at the paper's crops and batches. `python -m benchmarks.paper_networks` ran two real
-# training steps of each network on a processor.
+# The profile `paper` trains VGG16 and ResNet-101 at the paper's crops and batches. `python -m
+# benchmarks.paper_networks` ran two real training steps of each network on a processor.
 
 # %% tags=["hide-input"]
 trial = measured(smoke)
@@ -115,8 +118,8 @@ show(
 #
 # ## Against the usual implementation
 #
-# `make bench` measures each part against the usual way to do it. Both alternate within one process, so that background
-# load affects both equally. The ratio is that of the times: above 1, ours is faster.
+# `make bench` measures each part against the usual way to do it. Both alternate within one process, so that
+# background load affects both equally. The ratio is that of the times: above 1, ours is faster.
 
 # %% tags=["hide-input"]
 found = measured(bench)
@@ -150,7 +153,8 @@ show(
 )
 
 # %% [markdown]
-# The next table has the cost of the attention against average pooling, and that of running network and CRF side by side.
+# The next table has the cost of the attention against average pooling, and that of running network and CRF side by
+# side.
 
 # %% tags=["hide-input"]
 dearer = timed[timed["sense"] == "at most"]
@@ -169,9 +173,10 @@ charts.growth(found["growth"])
 # %% [markdown]
 # ## Why these are fast
 #
-# - **One forward pass gives the maps of all classes** (Eq. 4). Grad-CAM goes back through the network once for each class.
-# - **Dilated depthwise convolutions work by phases.** {py:class}`safn.backbones.PhasedConv` splits the image into the grids
-#   that a dilated convolution never mixes. The function is the same, without the slow backward pass.
+# - **One forward pass gives the maps of all classes** (Eq. 4). Grad-CAM goes back through the network once for each
+#   class.
+# - **Dilated depthwise convolutions work by phases.** {py:class}`safn.backbones.PhasedConv` splits the image into the
+#   grids that a dilated convolution never mixes. The function is the same, without the slow backward pass.
 # - **Batch normalisation is folded** into the convolution before it, since its statistics are fixed
 #   ({py:func}`safn.backbones.fold_batch_norm`).
 # - **The CRF gets only classes that can win.** A class whose probability stays below 0.0001 everywhere is left out
@@ -181,17 +186,18 @@ charts.growth(found["growth"])
 #
 # ## Where little is gained
 #
-# - **VGG16 in float32.** Both implementations reach nine tenths of what the machine multiplies at all. Only a smaller type
-#   helps: `precision: bf16-mixed` halves the time on processors with bf16 units.
-# - **EfficientNet-Lite0 on small images.** More than half of the remaining time is in ordinary convolutions, which both
-#   implementations leave to oneDNN. We tried bf16 and `torch.compile`: both were slower.
-# - **Attention on EfficientNet-Lite0.** Its two layers add 2.05 % operations to so small a network. On VGG16 they add 0.5 %.
-# - **Maps of a folder, four images at once.** The network takes nearly all of the time, and one image keeps two cores busy.
-#   Eight at once, a thread that reads ahead and a process that loads were slower.
-# - **Memory of the attention.** Its first layer keeps 512 channels at the size of the maps. That is 26 MB for four images of
-#   448 pixels.
-# - **CRF.** The colours of a photograph are put into a lattice once, whatever the number of classes. That is two fifths of our
-#   time, and leaving classes out cannot save it.
+# - **VGG16 in float32.** Both implementations reach nine tenths of what the machine multiplies at all. Only a smaller
+#   type helps: `precision: bf16-mixed` halves the time on processors with bf16 units.
+# - **EfficientNet-Lite0 on small images.** More than half of the remaining time is in ordinary convolutions, which
+#   both implementations leave to oneDNN. We tried bf16 and `torch.compile`: both were slower.
+# - **Attention on EfficientNet-Lite0.** Its two layers add 2.05 % operations to so small a network. On VGG16 they add
+#   0.5 %.
+# - **Maps of a folder, four images at once.** The network takes nearly all of the time, and one image keeps two cores
+#   busy. Eight at once, a thread that reads ahead and a process that loads were slower.
+# - **Memory of the attention.** Its first layer keeps 512 channels at the size of the maps. That is 26 MB for four
+#   images of 448 pixels.
+# - **CRF.** The colours of a photograph are put into a lattice once, whatever the number of classes. That is two
+#   fifths of our time, and leaving classes out cannot save it.
 # - **Network and CRF side by side.** Each keeps both cores busy alone, so little is left to share.
 #
 # The profiles behind these statements:
@@ -210,7 +216,7 @@ for title, rows in found.get("profiles", {}).items():
 # python -m benchmarks --only vgg16-bf16 maps evaluation
 # ```
 #
-# - `precision: 16-mixed` in the profile `paper` is automatic mixed precision. The softmax of the attention and all losses stay
-#   in float32.
+# - `precision: 16-mixed` in the profile `paper` is automatic mixed precision. The softmax of the attention and all
+#   losses stay in float32.
 # - Batches are pinned and copied without blocking. With `workers` they are made ahead.
 # - No step waits for its own loss: it is read one step late, and metrics are summed on the device.

@@ -17,10 +17,10 @@
 # %% [markdown]
 # # Records
 #
-# Every stage leaves a `record.json` beside its results: parameters, seed, fingerprints of its inputs, commit, versions,
-# machine, time and memory. The files in `results/` hold the records of real runs. This page lists them, then the runs of
-# this copy of the book. A fingerprint is the beginning of a SHA-256 over the names and contents of all files of a stage:
-# equal fingerprints, equal files.
+# Every stage leaves a `record.json` beside its results: parameters, seed, fingerprints of its inputs, commit,
+# versions, machine, time and memory. The files in `results/` hold the records of real runs. This page lists them,
+# then the runs of this copy of the book. A fingerprint is the beginning of a SHA-256 over the names and contents of
+# all files of a stage: equal fingerprints, equal files.
 
 # %% tags=["parameters", "hide-input"]
 # parameters
@@ -32,17 +32,18 @@ import json
 from pathlib import Path
 
 import pandas as pd
-from IPython.display import Markdown, display
+from IPython.display import display
 from myst_nb import glue
 
 from safn_book import conclusions, provenance, results
+from safn_book.run_names import TRAINED
 from safn_book.tables import interval, number, short_name, show
 
 # %% [markdown]
 # ## Recorded experiments
 
 # %% tags=["hide-input"]
-recorded = provenance.experiments()
+recorded = provenance.experiments("../results")
 about = {
     "evidence": "photographs: the main comparison",
     "evidence-amd": "the same classifiers on another type of machine",
@@ -53,13 +54,26 @@ about = {
     "evidence-emoji": "synthetic images: the main comparison",
 }
 recorded = {name: recorded[name] for name in [*about, *sorted(recorded.keys() - about)] if name in recorded}
-overview = pd.DataFrame([provenance.summary(records) for records in recorded.values()], index=list(recorded))
-overview.insert(0, "what", [about.get(name, "–") for name in recorded])
-details = ["backbone", "segmentation", "machine", "commits"]
-show(overview.drop(columns=details), "The experiments in results/, each in a file of its name.")
+tables = {name: results.runs_table(records) for name, records in recorded.items()}
+lines = {}
+for name, records in recorded.items():
+    metrics = records["00_data", "default"]["metrics"]
+    lines[name] = {
+        "what": about.get(name, "–"),
+        "configurations": tables[name]["configuration"].nunique(),
+        "seeds": tables[name]["seed"].nunique(),
+        "training images": int(metrics["train_images"]),
+        "validation images": int(metrics["val_images"]),
+        "saliency": provenance.values(records.values(), "detector"),
+    }
+show(pd.DataFrame(lines).T, "The experiments in results/, each in a file of its name.")
 
 # %% tags=["hide-input", "hide-output"]
-show(overview[details], "What trained them, and with which commits.")
+lines = {}
+for name, records in recorded.items():
+    trained = [record for (stage, _), record in records.items() if stage in TRAINED]
+    lines[name] = {key: provenance.values(trained, key) for key in ("backbone", "head", "init", "machine", "commit")}
+show(pd.DataFrame(lines).T, "What trained their networks: backbone, segmentation, initial weights, machine, commit.")
 
 # %% [markdown]
 # All numbers below are in percent. Maps and pseudo labels are scored on training images, segmentations on validation
@@ -77,7 +91,6 @@ columns = {
     "val_miou_multi": "multi-scale",
     "val_miou_crf": "+ CRF",
 }
-tables = {name: results.runs_table(records) for name, records in recorded.items()}
 for name, table in tables.items():
     shown = table[list(columns)].mul(100).rename(columns=columns)
     shown.insert(0, "seed", table["seed"])
@@ -87,9 +100,9 @@ for name, table in tables.items():
 # %% [markdown]
 # ## The same seed, again
 #
-# A seed fixes everything that is drawn: initial weights, batches, crops, dropout. On one machine, with the same versions
-# and number of threads, a run gives the same files again, to the last bit. Another type of machine rounds its sums in
-# another order. Some hundred steps later it is another training.
+# A seed fixes everything that is drawn: initial weights, batches, crops, dropout. On one machine, with the same
+# versions and number of threads, a run gives the same files again, to the last bit. Another type of machine rounds
+# its sums in another order. Some hundred steps later it is another training.
 
 # %% tags=["hide-input"]
 again = ["evidence", "evidence-rerun", "evidence-amd", "evidence-again"]
@@ -105,10 +118,10 @@ for metric, title in {"val_mAP": "mAP of the classifier", "map_miou": "mIoU of t
     )
 
 # %% [markdown]
-# `evidence-rerun` was trained at one go, from a fresh clone of a later commit. Its network, maps and pseudo labels have the
-# fingerprints of the first run. Two machines of `evidence-amd` and `evidence-again` called themselves AMD EPYC, and their
-# numbers differ. The name of a processor does not identify a machine, so records also hold its family and model. Chapters
-# 8 and 9 draw no conclusion from runs that were trained on different types of machine.
+# `evidence-rerun` was trained at one go, from a fresh clone of a later commit. Its network, maps and pseudo labels
+# have the fingerprints of the first run. Two machines of `evidence-amd` and `evidence-again` called themselves AMD
+# EPYC, and their numbers differ. The name of a processor does not identify a machine, so records also hold its family
+# and model. Chapters 8 and 9 draw no conclusion from runs that were trained on different types of machine.
 #
 # ## The comparison on another machine
 
@@ -127,13 +140,13 @@ for measure, title in {"maps": "Maps", "pseudo_background": "Pseudo labels"}.ite
     display(show(both.rename(index=short_name).rename_axis(None), text))
 
 # %% [markdown]
-# On the AMD machine the confusion counts of each image were not kept. Its intervals are over the seeds alone. With other
-# images they would be wider.
+# On the AMD machine the confusion counts of each image were not kept. Its intervals are over the seeds alone. With
+# other images they would be wider.
 #
 # ## Larger crops, longer training
 #
-# With 15 % of the training images, the best segmentation has {glue:text}`best:.1f` mIoU on the validation photographs. The
-# paper reports 61.9 with all of them, VGG16 and another saliency detector.
+# With 15 % of the training images, the best segmentation has {glue:text}`best:.1f` mIoU on the validation
+# photographs. The paper reports 61.9 with all of them, VGG16 and another saliency detector.
 
 # %% tags=["hide-input"]
 glue("best", float(100 * tables["voc-subset"]["val_miou_crf"].max()), display=False)
@@ -146,13 +159,14 @@ chosen = {
 }
 lines = []
 for (name, configuration), title in chosen.items():
-    row = tables[name].query("configuration == @configuration and seed == 0").iloc[0]
+    table = tables[name]
+    row = table[(table["configuration"] == configuration) & (table["seed"] == 0)].iloc[0]
     lines.append({"what": title, **{text: 100 * row[key] for key, text in columns.items()}})
 show(pd.DataFrame(lines).drop(columns=["as errors", "ignored"]), "SAFN with 3 scales, photographs, seed 0: percent.")
 
 # %% [markdown]
-# The longer training gives better maps. Its pseudo labels are better if ignored pixels are excluded, and worse if they count
-# as background. The profiles keep the shorter training.
+# The longer training gives better maps. Its pseudo labels are better if ignored pixels are excluded, and worse if
+# they count as background. The profiles keep the shorter training.
 #
 # ## Settings that were chosen with masks
 #
@@ -195,7 +209,14 @@ glue("labels_an_image", float(subset_data["labels_an_image"]), display=False)
 
 # %% tags=["hide-input", "hide-output"]
 for name, records in recorded.items():
-    display(show(provenance.settings(records), f"Settings of {name}. Several values: they differ between the runs."))
+    rows = []
+    for stage in sorted({stage for stage, _ in records}):
+        runs_of_stage = [record for (s, _), record in records.items() if s == stage]
+        settings = dict.fromkeys(key for record in runs_of_stage for key in record["parameters"])
+        for key in settings.keys() - {"run", "seed", "experiments"}:
+            rows.append({"stage": stage, "setting": key, "value": provenance.values(runs_of_stage, key)})
+    table = pd.DataFrame(rows).sort_values(["stage", "setting"], ignore_index=True)
+    display(show(table, f"Settings of {name}. Several values: they differ between the runs."))
 
 # %% [markdown]
 # ## Faults
@@ -215,9 +236,10 @@ glue("same_folders", kills["folders with the same bytes"], display=False)
 glue("different", "nothing differs" if not different else f"{different} values differ", display=False)
 
 # %% [markdown]
-# `python -m benchmarks.kills` killed a whole `make book` {glue:text}`kills` times at random moments, and gave the same command
-# again each time. It compared {glue:text}`metrics_compared` metrics in {glue:text}`records_compared` records with those of an
-# undisturbed run: {glue:text}`different`. {glue:text}`same_folders` folders hold the same bytes.
+# `python -m benchmarks.kills` killed a whole `make book` {glue:text}`kills` times at random moments, and gave the
+# same command again each time. It compared {glue:text}`metrics_compared` metrics in {glue:text}`records_compared`
+# records with those of an undisturbed run: {glue:text}`different`. {glue:text}`same_folders` folders hold the same
+# bytes.
 
 # %% tags=["hide-input", "hide-output"]
 lines = [
@@ -240,12 +262,43 @@ show(pd.DataFrame(lines), "The kills.")
 
 # %% tags=["hide-input"]
 own = provenance.load_folder(runs, stages) if runs else {}
-costs = provenance.costs(own)
+costs = pd.DataFrame(
+    [
+        {
+            "stage": stage,
+            "run": run,
+            "seconds": record.get("seconds"),
+            "memory (MB)": record.get("peak_megabytes"),
+            "result": record["fingerprint"][:8],
+            "data": (provenance.data_fingerprint((stage, run), own) or "–")[:8],
+            "code": str(record.get("code") or "–")[:8],
+            "commit": record.get("commit") or "–",
+        }
+        for (stage, run), record in sorted(own.items())
+    ]
+)
 if len(costs):
     minutes = f"{costs['seconds'].sum() / 60:,.0f}"
-    copy = f"This copy of the book shows the profile {Path(runs).name}. Its {len(costs)} runs took {minutes} minutes, one after another."
-    display(show(costs, "Each run with its cost, the fingerprints of what it wrote, of its data and of its code."))
-    display(show(provenance.environments(own).rename_axis(None), "The environments in which they ran."))
+    copy = f"This copy of the book shows the profile {Path(runs).name}. Its {len(costs)} runs took {minutes} minutes."
+    display(
+        show(
+            costs,
+            "Each run with its cost, and the fingerprints of what it wrote, of its data and of its code.",
+            digits=0,
+        )
+    )
 else:
     copy = "This copy of the book was built without runs. make book makes them."
 glue("this_copy", copy, display=False)
+
+# %% tags=["hide-input"]
+environments = []
+for record in own.values():
+    found = {key: record[key] for key in ("machine", "device", "python") if record.get(key)}
+    found |= {key: version for key, version in (record.get("versions") or {}).items() if version}
+    if found not in environments:
+        environments.append(found)
+shown = pd.DataFrame(environments).T
+show(
+    shown.rename(columns=lambda k: f"environment {k + 1}"), "The environments in which the runs of this copy were made."
+)

@@ -8,7 +8,7 @@ from json import JSONDecodeError
 from pathlib import Path
 
 from safn.data import DataError
-from safn_book import archive, evidence
+from safn_book import archive, charts, results
 from safn_book.settings import SettingsError
 from safn_book.stages import StageError
 
@@ -51,7 +51,9 @@ def _export(given: argparse.Namespace) -> None:
             *left_out,
             sep="\n",
         )
-    evidence.draw(Path(given.file))
+    differences = results.differences_table(results.load(given.file))
+    if len(differences):
+        charts.save(charts.differences(differences), Path(given.file).with_suffix(".svg"))
 
 
 if __name__ == "__main__":

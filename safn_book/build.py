@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
+import itertools
 import json
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from safn_book import reports
+
 ROOT = Path(__file__).resolve().parent.parent
-# the notebooks that need no runs, only results/: page of the book -> notebook and parameters
-REPORTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "notebooks/12_what_we_learned": ("12_what_we_learned", {"records": "../results/evidence.json"}),
-    "book/emoji_results": (
-        "12_what_we_learned",
-        {"records": "../results/evidence-emoji.json", "images": "synthetic scenes of emoji glyphs"},
-    ),
-    "notebooks/13_attention": ("13_attention", {}),
-    "notebooks/14_speed": ("14_speed", {}),
-    "notebooks/15_records": ("15_records", {}),
-}
 
 
 class BookError(RuntimeError):
@@ -55,7 +45,7 @@ def build(runs: Path, chapters: dict[str, Path], out: Path, jobs: Iterable[tuple
     jobs = list(jobs)
     notebooks = {*chapters.values(), *(runs / "executed" / stage / f"{run}.ipynb" for stage, run in jobs)}
     _refuse_faulty(notebooks)
-    pages = execute_reports(runs, jobs)
+    pages = reports.execute(runs, jobs)
     _refuse_faulty(pages.values())
     collect(chapters, pages, out)
     # not the script jupyter-book, whose first line names the Python of the folder that it was installed in
@@ -68,54 +58,6 @@ def build(runs: Path, chapters: dict[str, Path], out: Path, jobs: Iterable[tuple
         lines = [line for line in log.splitlines() if "WARNING" in line or "ERROR" in line]
         raise BookError.of(f"jupyter-book fails ({out / 'build.log'}):", lines or log.strip().splitlines()[-5:])
     return out / "_build" / "html" / "index.html"
-
-
-# --- report notebooks ------------------------------------------------------------------------------------------------
-
-
-def execute_reports(runs: Path, jobs: Iterable[tuple[str, str]] = ()) -> dict[str, Path]:
-    """Execute the notebooks that only read ``results/``, where they or what they read have changed.
-
-    Returns:
-        page of the book -> executed notebook in ``runs/executed/reports``.
-    """
-    stages = [f"{stage}/{run}" for stage, run in jobs]
-    extra = {"notebooks/15_records": {"runs": str(runs.resolve()), "stages": stages}}
-    with ThreadPoolExecutor() as pool:
-        tasks = {
-            page: pool.submit(_execute, name, {**parameters, **extra.get(page, {})}, runs, Path(page).name)
-            for page, (name, parameters) in REPORTS.items()
-        }
-        return {page: task.result() for page, task in tasks.items()}
-
-
-def _execute(name: str, parameters: dict[str, Any], runs: Path, page: str) -> Path:
-    source, executed = ROOT / "notebooks" / f"{name}.ipynb", runs / "executed" / "reports" / f"{page}.ipynb"
-    stamp = executed.with_suffix(".sha256")
-    state = _state(source, parameters)
-    if executed.exists() and stamp.exists() and stamp.read_text() == state:
-        return executed
-    executed.parent.mkdir(parents=True, exist_ok=True)
-    stamp.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "papermill", "--no-progress-bar", "--cwd", str(ROOT / "notebooks")]
-    command += [str(source), str(executed), "-y", json.dumps(parameters)]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
-    if done.returncode:
-        raise BookError(f"{source} fails with {parameters}:\n{done.stderr[-2000:]}")
-    stamp.write_text(state)
-    return executed
-
-
-def _state(notebook: Path, parameters: dict[str, Any]) -> str:
-    """A digest of all that a report depends on: notebook, parameters, ``results/``, code, records of the runs."""
-    digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode())
-    paths = [notebook, *sorted((ROOT / "results").glob("*")), *sorted((ROOT / "safn_book").glob("*.py"))]
-    if "runs" in parameters:
-        paths += [Path(parameters["runs"]) / stage / "record.json" for stage in parameters["stages"]]
-    for path in paths:
-        if path.is_file():
-            digest.update(path.name.encode() + path.read_bytes())
-    return digest.hexdigest()
 
 
 # --- executed notebooks ----------------------------------------------------------------------------------------------
@@ -182,18 +124,43 @@ def collect(chapters: dict[str, Path], pages: dict[str, Path], out: Path) -> Non
     for source in sorted((ROOT / "notebooks").glob("[0-9]*.ipynb")):
         _copy_notebook(chapters.get(source.stem, source), out / "notebooks" / source.name)
     for page, executed in pages.items():
-        (out / page).with_suffix(".md").unlink(missing_ok=True)  # what stands there until it is executed
         _copy_notebook(executed, out / f"{page}.ipynb")
+        placeholder = out / f"{page}.md"
+        if placeholder.exists():
+            _set_title(out / f"{page}.ipynb", placeholder.read_text().partition("\n")[0])
+            placeholder.unlink()
 
 
 def _copy_notebook(source: Path, target: Path) -> None:
-    """Copy a notebook; the cell of injected parameters, which names folders of this machine, is not shown."""
+    """Copy a notebook. The cell of injected parameters, which names folders of this machine, is not shown, and of a
+    progress line that redrew itself the last state remains."""
     notebook = json.loads(source.read_text())
     for cell in notebook["cells"]:
         tags = cell["metadata"].get("tags", [])
         if "injected-parameters" in tags:
             cell["metadata"]["tags"] = [*tags, "remove-cell"]
+        if "outputs" in cell:
+            cell["outputs"] = list(_merged(cell["outputs"]))
     target.write_text(json.dumps(notebook, indent=1))
+
+
+def _set_title(path: Path, title: str) -> None:
+    """Replace the first line of a notebook that appears on two pages."""
+    notebook = json.loads(path.read_text())
+    first = notebook["cells"][0]
+    first["source"] = "\n".join([title, *"".join(first["source"]).split("\n")[1:]])
+    path.write_text(json.dumps(notebook, indent=1))
+
+
+def _merged(outputs: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Join the texts that follow one another in a stream, and drop what a carriage return has overwritten."""
+    for name, group in itertools.groupby(outputs, lambda output: output.get("name")):
+        if name is None:  # not a stream
+            yield from group
+        else:
+            lines = "".join("".join(output["text"]) for output in group).split("\n")
+            shown = [line.rstrip("\r").rpartition("\r")[2] for line in lines]
+            yield {"output_type": "stream", "name": name, "text": "\n".join(shown)}
 
 
 # --- Sphinx ----------------------------------------------------------------------------------------------------------
@@ -211,7 +178,7 @@ def setup(app: Any) -> dict[str, bool]:
 
 
 def _say_not_run(app: Any, page: str, source: list[str]) -> None:
-    if not app.env.doc2path(page).endswith(".ipynb") or page in REPORTS:
+    if not app.env.doc2path(page).endswith(".ipynb") or page in reports.REPORTS:
         return
     notebook = json.loads(source[0])
     if not any(cell.get("execution_count") for cell in notebook["cells"]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from pathlib import Path
 from typing import Any, cast
 
 import matplotlib.pyplot as plt
@@ -254,3 +255,9 @@ def attention_settings(rows: pd.DataFrame) -> Figure:
         axis.set_ylabel(label)
     _legend_above(figure, axes[0, 0], 2)
     return figure
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as an SVG file, the same bytes each time: without a date and without random names."""
+    with plt.rc_context({"svg.hashsalt": "safn"}):
+        figure.savefig(path, metadata={"Date": None})

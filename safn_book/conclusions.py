@@ -1,4 +1,4 @@
-"""Sentences and tables that follow from recorded numbers: no stronger than the intervals, and new with new records."""
+"""What recorded differences allow one to say about a configuration: no stronger than the intervals, new with new records."""
 
 from __future__ import annotations
 
@@ -12,21 +12,28 @@ from safn_book.tables import MISSING, interval, number, phrase, with_short_names
 
 CONSTANT = "mean of the learned weights"
 WEIGHTS = {"their mean": CONSTANT, "shuffled pixels": "learned weights, shuffled", "equal": "equal weights"}
+SENTENCES = {
+    Verdict.BETTER: "are significantly better than those of",
+    Verdict.WORSE: "are significantly worse than those of",
+    Verdict.UNDECIDED: "do not differ significantly from those of",
+    Verdict.TOO_FEW_SEEDS: "have too few seeds to be compared with those of",
+    Verdict.DIFFERENT_MACHINES: "come from another type of machine and cannot be compared with those of",
+}
 
 
-def listing(words: Iterable[str], last: str = "and") -> str:
+def listing(words: list[str]) -> str:
     """Join words as in a sentence.
 
     Example:
         >>> listing(["a", "b", "c"]), listing(["a"])
         ('a, b and c', 'a')
     """
-    *before, end = words
-    return f"{', '.join(before)} {last} {end}" if before else end
+    *before, last = words
+    return f"{', '.join(before)} and {last}" if before else last
 
 
 def against(rows: pd.DataFrame, first: str) -> pd.DataFrame:
-    """Select the differences between one configuration and the others, each as ``first`` minus the other.
+    """Select the differences between one configuration and the others.
 
     Args:
         rows: of ``results.differences_table``.
@@ -35,15 +42,14 @@ def against(rows: pd.DataFrame, first: str) -> pd.DataFrame:
     Returns:
         a row for each measure and other configuration, with the signs turned where ``first`` stood second.
     """
-    ahead, behind = rows[rows["first"] == first], rows[rows["second"] == first].copy()
+    behind = rows[rows["second"] == first].copy()
     behind[["first", "second"]] = behind[["second", "first"]].to_numpy()
-    behind["points"] = -behind["points"]
+    behind["points"] *= -1
     behind["seeds"] = [[-points for points in seeds] for seeds in behind["seeds"]]
-    for ends in ("images", "all"):
-        behind[[f"{ends}_from", f"{ends}_to"]] = -behind[[f"{ends}_to", f"{ends}_from"]].to_numpy()
-    turned = {Verdict.BETTER: Verdict.WORSE, Verdict.WORSE: Verdict.BETTER}
-    behind["verdict"] = [turned.get(Verdict(verdict), verdict) for verdict in behind["verdict"]]
-    joined = pd.concat([ahead, behind])
+    for ends in (["images_from", "images_to"], ["all_from", "all_to"]):
+        behind[ends] = -behind[ends[::-1]].to_numpy()
+    behind["verdict"] = behind["verdict"].replace({"better": "worse", "worse": "better"})
+    joined = pd.concat([rows[rows["first"] == first], behind])
     return joined.drop_duplicates(["measure", "second"], ignore_index=True)
 
 
@@ -55,45 +61,17 @@ def conclusion(rows: pd.DataFrame, noun: str) -> str:
         noun: what is compared, in the plural, such as ``maps``.
 
     Example:
-        >>> rows = pd.DataFrame({"first": ["attention_1-0.5"] * 2, "second": ["max_1-0.5", "attention_1"]})
-        >>> print(*conclusion(rows.assign(verdict=["better", "undecided"]), "maps").split(". "), sep="\\n")
-        The maps of SAFN with 2 scales are significantly better than those of max pooling with 2 scales
-        They do not differ significantly from those of the baseline with 1 scale.
+        >>> rows = pd.DataFrame({"first": ["attention_1-0.5"], "second": ["max_1-0.5"], "verdict": ["better"]})
+        >>> conclusion(rows, "maps")
+        'The maps of SAFN with 2 scales are significantly better than those of max pooling with 2 scales.'
     """
-    if rows.empty:
-        return f"The {noun} were not compared."
-    phrases = {
-        Verdict.BETTER: "are significantly better than those of {}",
-        Verdict.WORSE: "are significantly worse than those of {}",
-        Verdict.UNDECIDED: "do not differ significantly from those of {}",
-        Verdict.TOO_FEW_SEEDS: "have too few seeds to be compared with those of {}",
-        Verdict.DIFFERENT_MACHINES: "come from another type of machine than those of {}, so they are not compared",
-    }
     sentences: list[str] = []
-    for verdict, text in phrases.items():
+    for verdict, text in SENTENCES.items():
         others = [phrase(name) for name in rows["second"][rows["verdict"] == verdict]]
         if others:
             subject = "They" if sentences else f"The {noun} of {phrase(rows['first'].iloc[0])}"
-            last = "or" if verdict is Verdict.UNDECIDED else "and"
-            sentences.append(f"{subject} {text.format(listing(others, last))}.")
-    return " ".join(sentences)
-
-
-def answer(rows: pd.DataFrame) -> str:
-    """Say how many alternatives one configuration beats: the short answer to "is it worth it?".
-
-    Args:
-        rows: of ``against``, of all measures.
-    """
-    better = rows[rows["verdict"] == Verdict.BETTER]
-    nouns = {"maps": "maps", "pseudo_background": "pseudo labels", "segmentation_crf": "segmentations"}
-    compared = {measure: noun for measure, noun in nouns.items() if measure in set(rows["measure"])}
-    counts = [f"{sum(better['measure'] == key) or 'none'} in the {noun}" for key, noun in compared.items()]
-    if not counts:
-        return "Nothing was compared."
-    head = "In part" if len(better) else "Not measurably"
-    alternatives = rows["second"].nunique()
-    return f"{head}. Of {alternatives} alternatives, scale attention is significantly better than {listing(counts)}."
+            sentences.append(f"{subject} {text} {listing(others)}.")
+    return " ".join(sentences) or f"The {noun} were not compared."
 
 
 def comparison(runs: pd.DataFrame, rows: pd.DataFrame, measure: str) -> pd.DataFrame:
@@ -106,43 +84,21 @@ def comparison(runs: pd.DataFrame, rows: pd.DataFrame, measure: str) -> pd.DataF
 
     Returns:
         one row a configuration, as texts: the mean over the seeds that all have, by how many points the first is ahead,
-        the 95 % interval of that over images and seeds (over images alone where one seed was trained), and the points of
-        each seed.
+        the 95 % interval over images and seeds (over images where one seed was trained), and the points of each seed.
     """
-    rows = rows[rows["measure"] == measure].set_index("second")
-    metric = MEASURES[measure].metric
+    rows, metric = rows[rows["measure"] == measure].set_index("second"), MEASURES[measure].metric
     compared = runs[runs["configuration"].isin([*rows.index, *rows["first"]])].dropna(subset=metric)
     shared = compared.groupby("seed")["configuration"].transform("nunique") == compared["configuration"].nunique()
-    table = pd.DataFrame({"mIoU": over_seeds(compared[shared], [metric])[metric]})
-    table["ahead by"] = [number(points, 2, sign=True) for points in rows["points"].reindex(table.index)]
+    table = over_seeds(compared[shared], [metric]).rename(columns={metric: "mIoU"})
+    table["mIoU"] = table["mIoU"].str.replace(" ", "\N{NO-BREAK SPACE}")
     whole = rows["all_from"].notna().any()
-    name, ends = ("images, seeds", "all") if whole else ("images", "images")
-    bounds = rows[[f"{ends}_from", f"{ends}_to"]].reindex(table.index).to_numpy()
-    table[f"95 % interval ({name})"] = [interval(low, high, 2) for low, high in bounds]
-    each = rows["seeds"].reindex(table.index)
-    table["each seed"] = [_signed(seeds, 1) if isinstance(seeds, list) else MISSING for seeds in each]
-    return with_short_names(table.rename_axis(None))
-
-
-def saliency_statement(runs: pd.DataFrame, main: str) -> str:
-    """Say what the pseudo labels lose when their foreground comes from the saliency or from the maps alone.
-
-    Args:
-        runs: of ``results.runs_table``, with the two controls of the configuration ``main``.
-    """
-    scores = runs.set_index(["configuration", "seed"])["pseudo_miou_background"].mul(100)
-    changes = {}
-    for control in ("saliency", "maps"):
-        name = f"{main}+{control}"
-        if name not in scores:
-            return "The controls of the saliency were not run."
-        changes[control] = (scores[name] - scores[main].reindex(scores[name].index)).mean()
-    head = "The saliency does" if changes["saliency"] > changes["maps"] else "The localization maps do"
-    return (
-        f"{head} most of the work. With the foreground of the saliency alone, the pseudo labels change by "
-        f"{number(changes['saliency'], sign=True)} points of mIoU. With that of the maps alone, they change by "
-        f"{number(changes['maps'], sign=True)} points."
-    )
+    ends = ["all_from", "all_to"] if whole else ["images_from", "images_to"]
+    shown = pd.DataFrame({
+        "ahead by": [number(points, 2, sign=True) for points in rows["points"]],
+        f"95 % interval ({'images, seeds' if whole else 'images'})": [interval(*bounds, 2) for bounds in rows[ends].to_numpy()],
+        "each seed": [_signed(seeds, 1) for seeds in rows["seeds"]],
+    }, rows.index)  # fmt: skip
+    return with_short_names(table.join(shown).fillna(MISSING).rename_axis(None))
 
 
 def replaced_table(replaced: pd.DataFrame) -> pd.DataFrame:

@@ -45,12 +45,16 @@ def test_a_verdict_is_said_as_it_is(verdict, words):
     assert text.startswith(f"The maps of SAFN with 2 scales {words}") and "max pooling with 2 scales" in text
 
 
-def test_the_answer_counts_what_is_significant():
-    rows = [difference(MAIN, OTHER, "better"), difference(MAIN, "attention_1", "undecided")]
-    rows += [difference(MAIN, OTHER, "too_few_seeds", measure="segmentation_crf")]
-    text = conclusions.answer(pd.DataFrame(rows))
-    assert text.startswith("In part. Of 2 alternatives") and "1 in the maps and none in the segmentations" in text
-    assert conclusions.answer(pd.DataFrame(rows[1:])).startswith("Not measurably.")
+def test_other_configurations_are_listed_by_their_verdicts():
+    rows = [
+        difference(MAIN, OTHER, "better"),
+        difference(MAIN, "attention_1", "undecided"),
+        difference(MAIN, "avg_1-0.5", "better"),
+    ]
+    first, second = conclusions.conclusion(pd.DataFrame(rows), "maps").split(". ")
+    assert first.endswith("better than those of max pooling with 2 scales and average pooling with 2 scales")
+    assert second == "They do not differ significantly from those of the baseline with 1 scale."
+    assert conclusions.conclusion(pd.DataFrame(rows).iloc[:0], "maps") == "The maps were not compared."
 
 
 def runs_of(**maps: float) -> pd.DataFrame:
@@ -82,18 +86,6 @@ def test_replaced_weights_are_counted_over_the_networks():
     assert constant["each network"] == "−0.20, 0.00" and table.loc["equal weights", "better"] == 1
     text = conclusions.weights_statement(table, 2)
     assert "does worse than the learned weights" in text and "−0.10 points" in text and "in 1 of 2 networks" in text
-
-
-def test_the_saliency_statement_names_what_matters_more():
-    scores = {MAIN: 0.5, f"{MAIN}+saliency": 0.49, f"{MAIN}+maps": 0.3}
-    names = {name: f"{MAIN}_seed0{name.removeprefix(MAIN)}" for name in scores}
-    records = {
-        ("05_pseudo_ground_truth", names[n]): {"metrics": {"pseudo_miou_background": v}} for n, v in scores.items()
-    }
-    text = conclusions.saliency_statement(runs_table(records), MAIN)
-    assert text.startswith("The saliency does most of the work.") and "−1.0 points" in text and "−20.0 points" in text
-    alone = {key: record for key, record in records.items() if "+" not in key[1]}
-    assert "were not run" in conclusions.saliency_statement(runs_table(alone), MAIN)
 
 
 def test_sizes_name_the_best_configuration():

@@ -38,39 +38,27 @@ def test_only_files_of_records_are_experiments(tmp_path):
     assert list(provenance.experiments(tmp_path)) == ["photos"]
 
 
-def test_a_summary_lists_what_an_experiment_was_measured_with():
-    records = [record("00_data", "default", metrics={"train_images": 9.0, "val_images": 4.0})]
-    for seed in (0, 1):
-        parameters = {"backbone": "vgg16", "seed": seed}
-        records.append(
-            record("03_train_safn", f"max_1-0.5_seed{seed}", parameters=parameters, machine=f"machine {seed}")
-        )
-    found = provenance.summary({(r["stage"], r["run"]): r for r in records})
-    assert (found["configurations"], found["seeds"], found["training images"]) == (1, 2, 9)
-    assert (found["backbone"], found["saliency"], found["machine"]) == ("vgg16", "–", "machine 0, machine 1")
-
-
-def test_settings_are_listed_once_with_all_their_values():
-    records = [
-        record("03_train_safn", f"max_1_seed{s}", parameters={"crop": 256, "epochs": 3 + s, "seed": s}) for s in (0, 1)
+def test_values_of_records_and_of_their_parameters_are_listed_once():
+    records = [record("03_train_safn", f"max_1_seed{s}", parameters={"crop": 256, "epochs": 3 + s}) for s in (0, 1)]
+    assert [provenance.values(records, name) for name in ("crop", "epochs", "machine", "none")] == [
+        "256",
+        "3, 4",
+        "one",
+        "–",
     ]
-    table = provenance.settings({(r["stage"], r["run"]): r for r in records})
-    assert dict(zip(table["setting"], table["value"])) == {"crop": "256", "epochs": "3, 4"}
 
 
-def test_each_run_is_traced_to_its_data_and_environments_are_told_apart(tmp_path):
+def test_each_run_is_traced_to_its_data(tmp_path):
     write(
         tmp_path,
-        record("00_data", "default", versions={"torch": "2.9", "timm": None}),
-        record("03_train_safn", "a", versions={"torch": "2.9"}, inputs={"00_data/default": "dddddddddd"}),
-        record("04_localization_maps", "a", device="gpu", inputs={"03_train_safn/a": "03aaaaaaaa"}),
+        record("00_data", "default"),
+        record("03_train_safn", "a", inputs={"00_data/default": "dddddddddd"}),
+        record("04_localization_maps", "a", inputs={"03_train_safn/a": "03aaaaaaaa"}),
+        record("05_pseudo_ground_truth", "b", inputs={"04_localization_maps/b": "04bbbbbbbb"}),
     )
     records = provenance.load_folder(tmp_path)
-    costs = provenance.costs(records)
-    assert list(costs["data"]) == ["00aaaaaa", "dddddddd", "dddddddd"] and costs["seconds"].sum() == 90
-    environments = provenance.environments(records)
-    assert environments.shape[1] == 2 and list(environments.loc["device"]) == ["cpu", "gpu"]
-    assert environments.loc["torch", "environment 1"] == "2.9" and "timm" not in environments.index
+    found = [provenance.data_fingerprint(key, records) for key in sorted(records)]
+    assert found == ["00aaaaaaaa", "dddddddddd", "dddddddddd", None]
 
 
 def test_runs_that_do_not_belong_to_the_book_are_left_out(tmp_path):

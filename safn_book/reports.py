@@ -1,0 +1,71 @@
+"""The notebooks that need no runs but only ``results/``: executed for every book, where what they read has changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+# page of the book -> notebook and parameters
+REPORTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "notebooks/12_what_we_learned": ("12_what_we_learned", {"records": "../results/evidence.json"}),
+    "book/emoji_results": (
+        "12_what_we_learned",
+        {"records": "../results/evidence-emoji.json", "images": "synthetic scenes of emoji glyphs"},
+    ),
+    "notebooks/13_attention": ("13_attention", {}),
+    "notebooks/14_speed": ("14_speed", {}),
+    "notebooks/15_records": ("15_records", {}),
+}
+
+
+def execute(runs: Path, jobs: Iterable[tuple[str, str]] = ()) -> dict[str, Path]:
+    """Execute each report where it, or what it reads, has changed.
+
+    Args:
+        runs: ``runs/<profile>``. The executed notebooks are in ``executed/reports``.
+        jobs: stage and run of everything that belongs to the book.
+
+    Returns:
+        page of the book -> executed notebook. One that failed holds its error.
+    """
+    own = {"runs": str(runs.resolve()), "stages": [f"{stage}/{run}" for stage, run in jobs]}
+    with ThreadPoolExecutor() as pool:
+        tasks = {}
+        for page, (name, parameters) in REPORTS.items():
+            given = parameters | own if name == "15_records" else parameters
+            executed = runs / "executed" / "reports" / f"{Path(page).name}.ipynb"
+            tasks[page] = pool.submit(_execute, ROOT / "notebooks" / f"{name}.ipynb", given, executed)
+        return {page: task.result() for page, task in tasks.items()}
+
+
+def _execute(source: Path, parameters: dict[str, Any], executed: Path) -> Path:
+    stamp, state = executed.with_suffix(".sha256"), _state(source, parameters)
+    if executed.exists() and stamp.exists() and stamp.read_text() == state:
+        return executed
+    executed.parent.mkdir(parents=True, exist_ok=True)
+    for old in (stamp, executed):
+        old.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "papermill", "--no-progress-bar", "--cwd", str(source.parent)]
+    command += [str(source), str(executed), "-y", json.dumps(parameters)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode == 0:
+        stamp.write_text(state)
+    return executed
+
+
+def _state(notebook: Path, parameters: dict[str, Any]) -> str:
+    """A digest of all that a report depends on: notebook, parameters, ``results/``, code, records of the runs."""
+    digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode())
+    paths = [notebook, *sorted((ROOT / "results").glob("*")), *sorted((ROOT / "safn_book").glob("*.py"))]
+    paths += [Path(parameters["runs"]) / stage / "record.json" for stage in parameters.get("stages", ())]
+    for path in paths:
+        if path.is_file():
+            digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()

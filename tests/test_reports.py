@@ -1,0 +1,127 @@
+"""Report notebooks show the numbers of ``results/``, say what they allow, and run again only where something has changed."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from safn_book import build, reports
+from safn_book.tables import phrase
+
+RESULTS = reports.ROOT / "results"
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> Path:
+    """A folder of one run, with the executed reports."""
+    runs = tmp_path_factory.mktemp("reports") / "tiny"
+    record = {"stage": "00_data", "run": "default", "fingerprint": "ffffffffff", "inputs": {}, "seconds": 120}
+    (runs / "00_data" / "default").mkdir(parents=True)
+    (runs / "00_data" / "default" / "record.json").write_text(json.dumps(record))
+    executed = reports.execute(runs, [("00_data", "default")])
+    assert [line for path in executed.values() for line in build.notebook_problems(path)] == []
+    return runs
+
+
+def glued(runs: Path, page: str) -> dict[str, str]:
+    """The texts that an executed notebook glues, by name."""
+    notebook = json.loads((runs / "executed" / "reports" / f"{page}.ipynb").read_text())
+    outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", [])]
+    found = {}
+    for output in outputs:
+        name = output.get("metadata", {}).get("scrapbook", {}).get("name")
+        if name:
+            found[name] = "".join(next(v for k, v in output["data"].items() if k.endswith("text/plain"))).strip("'")
+    return found
+
+
+def records_of(name: str) -> dict[tuple[str, str], dict]:
+    return {(r["stage"], r["run"]): r for r in json.loads((RESULTS / f"{name}.json").read_text())}
+
+
+@pytest.mark.parametrize("page, name", [("12_what_we_learned", "evidence"), ("emoji_results", "evidence-emoji")])
+def test_conclusions_follow_from_the_intervals(runs, page, name):
+    records, texts, main = records_of(name), glued(runs, page), "attention_1-0.75-0.5"
+    rows = [row for stage in ("08_aggregation", "09_scales") for row in records[stage, "default"]["differences"]]
+    kinds = {"are significantly better": set(), "are significantly worse": set(), "do not differ significantly": set()}
+    for row in (row for row in rows if row["measure"] == "maps" and main in (row["first"], row["second"])):
+        sign = 1 if row["first"] == main else -1
+        low, high = sorted((sign * row["all_from"], sign * row["all_to"]))
+        other = row["second"] if sign == 1 else row["first"]
+        maps = [
+            [records["04_localization_maps", f"{c}_seed{s}"]["metrics"]["map_miou"] for s in range(3)]
+            for c in (main, other)
+        ]
+        assert sign * row["points"] == pytest.approx(100 * np.subtract(*maps).mean())
+        kind = (
+            "do not differ"
+            if low <= 0 <= high
+            else "are significantly better"
+            if low > 0
+            else "are significantly worse"
+        )
+        next(names for words, names in kinds.items() if words.startswith(kind)).add(phrase(other))
+    for sentence in texts["maps"].split(". "):
+        (words,) = [words for words in kinds if words in sentence]
+        assert {name for name in kinds[words] if name in sentence} == kinds.pop(words)
+    assert not any(kinds.values())
+
+
+@pytest.mark.parametrize("page, name", [("12_what_we_learned", "evidence"), ("emoji_results", "evidence-emoji")])
+def test_weights_and_saliency_are_said_with_the_recorded_numbers(runs, page, name):
+    records, texts = records_of(name), glued(runs, page)
+    changes = [r["difference"] for r in records["09_scales", "default"]["replaced"] if r["weights"] == "their mean"]
+    assert f"by {np.mean(changes):.2f} points".replace("-", "−") in texts["weights"]
+    scores = {
+        control: records["05_pseudo_ground_truth", f"attention_1-0.75-0.5_seed0{control}"]["metrics"][
+            "pseudo_miou_background"
+        ]
+        for control in ("", "+saliency", "+maps")
+    }
+    for control in ("+saliency", "+maps"):
+        assert f"{100 * (scores[control] - scores['']):.1f} points".replace("-", "−") in texts["saliency"]
+
+
+def test_attention_speed_and_records_show_recorded_numbers(runs):
+    rows = pd.read_csv(RESULTS / "attention.csv").set_index(["images", "change"])
+    texts = glued(runs, "13_attention")
+    assert float(texts["emoji_epochs_12_weight"]) == rows.loc[(320, "epochs = 12"), "weight 1"]
+    assert float(texts["photos_crop_320_spread"]) == rows.loc[(200, "crop = 320"), "spread 1"]
+    hours = json.loads((RESULTS / "smoke.json").read_text())["estimate"]["gpu_hours"]
+    assert glued(runs, "14_speed")["gpu_hours"] == f"{hours:.0f}"
+    texts = glued(runs, "15_records")
+    best = records_of("voc-subset")["07_evaluate", "attention_1-0.75-0.5_seed0"]["metrics"]["val_miou_crf"]
+    assert float(texts["best"]) == pytest.approx(100 * best)
+    gain = {row["what"]: row["points"] for row in json.loads((RESULTS / "choices.json").read_text())["rows"]}
+    assert float(texts["six_views_drop_points"]) == gain["six views, drop"]
+    assert texts["this_copy"].endswith("the profile tiny. Its 1 runs took 2 minutes.")
+
+
+def test_report_tables_hold_no_raw_values(runs):
+    for page in reports.REPORTS:
+        notebook = json.loads((runs / "executed" / "reports" / f"{Path(page).name}.ipynb").read_text())
+        tables = [
+            str(o["data"]["text/html"])
+            for c in notebook["cells"]
+            for o in c.get("outputs", [])
+            if "text/html" in o.get("data", {})
+        ]
+        cells = re.findall(r"<td[^>]*>(.*?)</td>", "".join(tables).replace("\\n", ""))
+        assert cells and not [cell for cell in cells if re.fullmatch(r"\s*(nan|-?inf|None|np\..*)\s*", cell)]
+
+
+def test_reports_run_again_only_where_they_or_what_they_read_have_changed(runs, monkeypatch):
+    report = {"notebooks/14_speed": reports.REPORTS["notebooks/14_speed"]}
+    monkeypatch.setattr(reports, "REPORTS", report)
+    (executed,) = reports.execute(runs).values()
+    made = executed.stat().st_mtime_ns
+    reports.execute(runs)
+    assert executed.stat().st_mtime_ns == made
+    monkeypatch.setattr(reports, "REPORTS", {"notebooks/14_speed": ("14_speed", {"gpu": "none.json"})})
+    reports.execute(runs)
+    assert executed.stat().st_mtime_ns > made
