@@ -11,13 +11,15 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from safn import SAFN, data, evaluation, inference, loading, training
-from safn_book import charts, checks, stages, studies
+from safn.options import TrainingOptions
+from safn_book import checks, stages, studies
 
 RESULTS = Path(__file__).resolve().parent.parent / "results" / "attention.csv"
 DEFAULT = {
@@ -26,11 +28,12 @@ DEFAULT = {
     "learning_rate": 2e-4, "new_layer_factor": 2, "weight_decay": 5e-4, "schedule": "poly", "power": 0.9, "epochs": 6,
     "iterations": 0, "batch_size": 8, "freeze": 3, "precision": "32-true", "accelerator": "cpu", "workers": 0, "seed": 0,
 }  # fmt: skip
+DRAWN = ("attention_factor", "attention_start", "momentum", "epochs", "crop")  # settings that are changed alone
 CROPS = {"emoji": (128, 96, 192), "photographs": (224, 160, 320)}  # the default and the others, pixels
 SGD = {"optimizer": "sgd", "learning_rate": 0.005, "new_layer_factor": 10, "batch_size": 4}
 
 
-def changes(crops: tuple[int, ...]) -> list[dict[str, Any]]:
+def changes(crops: Sequence[int]) -> list[dict[str, Any]]:
     """What differs from the default, row by row: those of one setting alone are drawn, the others are in the table."""
     alone = {"attention_factor": (0.3, 1), "attention_start": ("random",), "momentum": (0.0,), "epochs": (3, 12)}
     return [
@@ -53,11 +56,11 @@ def measure(folder: data.VOCFolder, train: list[str], val: list[str], settings: 
     training.seed_everything(settings["seed"])
     start = {name: settings[name] for name in ("weights", "attention_start", "freeze")}
     network = SAFN(settings["backbone"], len(folder.classes), settings["scales"], settings["aggregation"], **start)
-    if settings["input_scaling"]:
+    if settings["input_scaling"] and network.attention is not None:
         network.attention.register_forward_pre_hook(lambda _, given: (given[0] / given[0].std(),))
     started = time.time()
     with tempfile.TemporaryDirectory() as out:
-        options = training.TrainingOptions.from_parameters(settings)
+        options = TrainingOptions.from_parameters(settings)
         log = training.train_classifier(network, options, folder, train, val, Path(out))
         samples = loading.PlainSet(folder, train, network.normalisation, crop)
         inference.on_device(network, "cpu")
@@ -65,7 +68,7 @@ def measure(folder: data.VOCFolder, train: list[str], val: list[str], settings: 
         maps = evaluation.sweep_maps(folder, train, Path(out) / "maps").miou.max()
     samples.ids = val
     statistics = studies.attention_statistics(network, samples)
-    row = {name: settings[name] for name in ("seed", "backbone", "weights", *charts.SWEPT)}
+    row = {name: settings[name] for name in ("seed", "backbone", "weights", *DRAWN)}
     row |= {"val mAP (%)": 100 * log[-1]["val_mAP"], "map mIoU (%)": 100 * maps}
     for scale, values in statistics.iterrows():
         row |= {f"weight {scale}": values["mean"], f"spread {scale}": values["spread between pixels"]}

@@ -41,7 +41,7 @@ def counts_of_views(folder: data.VOCFolder, ids: list[str], stage: stages.Input,
 
 
 def counts_of_sizes(
-    folder: data.VOCFolder, ids: list[str], stage: stages.Input, whole: bool, scales: list, out: Path
+    folder: data.VOCFolder, ids: list[str], stage: stages.Input, whole: bool, scales: tuple[float, ...], out: Path
 ) -> np.ndarray:
     """Count the pixels that a segmentation network (stage 06) predicts. ``whole``: input sizes follow the output stride."""
     network = inference.on_device(trained.load(stage.folder), "cpu")
@@ -73,7 +73,7 @@ def main() -> None:
         before, after = (counts_of_views(folder, ids, masks, n, Path(out) / str(n)) for n in (1, 6))
         rows += [compared(f"six views, {kind}", before, after, kind) for kind in metrics.CONVENTIONS]
         several = test.record["parameters"]["test_scales"]
-        for name, scales in {"one scale": [1], "several scales": several}.items():
+        for name, scales in {"one scale": (1.0,), "several scales": tuple(several)}.items():
             before, after = (
                 counts_of_sizes(folder, ids, network, w, scales, Path(out) / f"{name} {w}") for w in (False, True)
             )

@@ -34,6 +34,7 @@ from safn.datasets.voc import COUNTS
 from safn.files import write_json
 from safn.loading import PlainSet
 from safn.network import SAFN
+from safn.options import TrainingOptions
 from safn.segmentation import DeepLab
 from safn_book import published, workflow
 from safn_book.run_names import Stage
@@ -45,9 +46,12 @@ LABELS = 1.5  # classes a photo
 SUSTAINED_TFLOPS = 20.0  # assumed of one GPU in mixed precision with batches of 4, loading included; not measured
 CRF_SECONDS = 0.55  # of one core a photo: 21 classes, 10 iterations, 375x500
 RESERVE = 4 << 30  # bytes of memory that are left to others
-SOURCES = {Stage.MAPS: Stage.TRAIN_SAFN, Stage.EVALUATE: Stage.TRAIN_SEGMENTATION}  # whose network a stage uses
-WORKING = (Stage.BASELINE, Stage.TRAIN_SAFN, *SOURCES, Stage.TRAIN_SEGMENTATION)
-KINDS = {Stage.BASELINE: "plain", Stage.TRAIN_SAFN: "safn"}  # networks that have no head to be named by
+SOURCES: dict[str, Stage] = {
+    Stage.MAPS: Stage.TRAIN_SAFN,
+    Stage.EVALUATE: Stage.TRAIN_SEGMENTATION,
+}  # whose network a stage uses
+WORKING: tuple[str, ...] = (Stage.BASELINE, Stage.TRAIN_SAFN, *SOURCES, Stage.TRAIN_SEGMENTATION)
+KINDS: dict[str, str] = {Stage.BASELINE: "plain", Stage.TRAIN_SAFN: "safn"}  # networks that have no head to be named by
 Name = tuple[str, str]
 
 
@@ -105,7 +109,7 @@ class Architecture:
 
     def build(self) -> nn.Module:
         """Build the network with random weights."""
-        start = {"weights": "none", "freeze": self.freeze}
+        start: dict[str, Any] = {"weights": "none", "freeze": self.freeze}
         if self.stage == Stage.BASELINE:
             return PlainClassifier(self.backbone, len(VOC_CLASSES), **start)
         if self.stage == Stage.TRAIN_SAFN:
@@ -135,7 +139,7 @@ def steps_of(profile: str, name: Name, steps: int, batch: int) -> dict[str, Any]
     """What ``measure`` reports of one job: image, batch, seconds (the first step, a warm-up, left out), memory."""
     parameters, _ = working(profile)
     p, stage = parameters[name], name[0]
-    source = SOURCES.get(stage, stage)
+    source: str = SOURCES.get(stage, stage)
     built = Architecture.of_job(source, parameters[source, name[1]])
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -168,17 +172,19 @@ def random_photos(root: Path, train: int, val: int = 2) -> VOCFolder:
     for image_id in ids:
         Image.fromarray(rng.integers(0, 256, (*PHOTO, 3), np.uint8)).save(base / "JPEGImages" / f"{image_id}.jpg")
         save_mask(base / "SegmentationClass" / f"{image_id}.png", rng.integers(0, len(VOC_CLASSES) + 1, PHOTO))
-    rows = [[i, *(int(c in (k % 20, (k + 7) % 20)) for c in range(len(VOC_CLASSES)))] for k, i in enumerate(ids)]
-    lines = [",".join(map(str, row)) for row in (["id", *VOC_CLASSES], *rows)]
+    rows: list[list[Any]] = [["id", *VOC_CLASSES]]
+    for k, image_id in enumerate(ids):
+        rows.append([image_id, *(int(c in (k % 20, (k + 7) % 20)) for c in range(len(VOC_CLASSES)))])
+    lines = [",".join(map(str, row)) for row in rows]
     (root / "image_labels.csv").write_text("\n".join(lines) + "\n")
     for split, part in (("train_aug", ids[:train]), ("val", ids[train:])):
         (base / "ImageSets" / "Segmentation" / f"{split}.txt").write_text("\n".join(part) + "\n")
     return VOCFolder(root)
 
 
-def _train(network: nn.Module, stage: str, p: Any, data: VOCFolder, out: Path, steps: int, batch: int) -> float:
+def _train(network: Any, stage: str, p: Any, data: VOCFolder, out: Path, steps: int, batch: int) -> float:
     here = {"precision": "32-true", "accelerator": "cpu", "workers": 0}
-    options = training.TrainingOptions.from_parameters({**vars(p), **here, "iterations": steps, "batch_size": batch})
+    options = TrainingOptions.from_parameters({**vars(p), **here, "iterations": steps, "batch_size": batch})
     ends = [time.perf_counter()]
     hook = register_optimizer_step_post_hook(lambda *_: ends.append(time.perf_counter()))
     if stage == Stage.TRAIN_SEGMENTATION:
@@ -189,7 +195,7 @@ def _train(network: nn.Module, stage: str, p: Any, data: VOCFolder, out: Path, s
     return float(np.mean(np.diff(ends)[1:] if steps > 1 else np.diff(ends)))
 
 
-def _use(network: nn.Module, p: Any, data: VOCFolder, out: Path) -> float:
+def _use(network: Any, p: Any, data: VOCFolder, out: Path) -> float:
     network, ids = inference.on_device(network, "cpu"), data.ids("val")
     normalisation, started = network.normalisation, time.perf_counter()
     if hasattr(p, "test_scales"):

@@ -26,6 +26,7 @@
 sweep = "../results/attention.csv"  # rows of `python -m benchmarks.attention`
 
 # %% tags=["hide-input"]
+import matplotlib.pyplot as plt
 import pandas as pd
 from IPython.display import display
 from myst_nb import glue
@@ -38,7 +39,34 @@ charts.use_style()
 # %% mystnb={"figure": {"caption": "One setting at a time moved away from the default, which has a ring. Whiskers: standard deviation of the weight between the pixels of an image."}, "image": {"alt": "Weight of scale 1, mAP and map mIoU against five settings of the attention, for synthetic images and for photographs. The weight of scale 1 grows with the learning rate of the attention and with the epochs."}} tags=["hide-input"]
 rows = pd.read_csv(sweep)
 rows["data"] = ["synthetic images" if data.startswith("emoji") else "photographs" for data in rows["data"]]
-charts.attention_settings(rows)
+settings = {
+    "attention_factor": "learning rate of the\nattention / backbone",
+    "attention_start": "initialisation of\nthe attention",
+    "momentum": "momentum\n(first beta of AdamW)",
+    "epochs": "epochs",
+    "crop": "crop (pixels)",
+}
+measures = {"weight 1": "weight of scale 1", "val mAP (%)": "val mAP (%)", "map mIoU (%)": "mIoU of the maps (%)"}
+figure, axes = plt.subplots(3, 5, figsize=(10, 6.3), sharex="col", sharey="row", layout="constrained")
+for column, (setting, label) in zip(axes.T, settings.items()):
+    alone = rows[rows["change"].str.fullmatch(f"default|{setting} = [^,]*")].sort_values(setting)
+    values = list(alone[setting].unique())
+    for colour, data in zip(charts.SERIES, rows["data"].unique()):
+        shown = alone[alone["data"] == data]
+        x = shown[setting].map(values.index)
+        default = shown["change"] == "default"
+        for axis, measure in zip(column, measures):
+            spread = shown["spread 1"] if measure == "weight 1" else None
+            axis.errorbar(x, shown[measure], spread, marker="o", capsize=3, color=colour)
+            axis.plot(x[default], shown[measure][default], "o", color="white", markersize=3, zorder=3)
+    ticks = [value if isinstance(value, str) else f"{value:g}" for value in values]
+    column[-1].set_xticks(range(len(values)), ticks, fontsize=8)
+    column[-1].set_xlabel(label, fontsize=9)
+for axis, label in zip(axes[:, 0], measures.values()):
+    axis.set_ylabel(label)
+figure.legend(axes[1, 0].containers, list(rows["data"].unique()), ncols=2, loc="outside upper center")
+plt.close(figure)
+figure
 
 # %% tags=["hide-input"]
 SGD = "optimizer = sgd, learning_rate = 0.005, new_layer_factor = 10, batch_size = 4"

@@ -30,8 +30,10 @@ gpu = "../results/gpu.json"  # of `python -m benchmarks.gpu_cost --out results/g
 import json
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pandas as pd
 from IPython.display import display
+from matplotlib.ticker import LogLocator
 from myst_nb import glue
 
 from safn_book import charts, provenance
@@ -168,7 +170,24 @@ others["ratio or value"] = [number(value, 3) for value in others["ratio or value
 show(others.reset_index(drop=True), "Shares of the machine's peak, memory, and the time of a second make book.")
 
 # %% mystnb={"figure": {"caption": "Time against the number of images, scales, classes and pixels. The legend has the exponent of the fitted power."}, "image": {"alt": "Time grows in proportion to images and scales. It does not grow with classes for the maps. For the CRF it grows slightly faster than the number of pixels."}} tags=["hide-input"]
-charts.growth(found["growth"])
+panels = list(dict.fromkeys(curve["of"] for curve in found["growth"]))
+figure, axes = plt.subplots(2, 2, figsize=(8, 6.4), layout="constrained")
+for axis, panel in zip(axes.flat, panels):
+    curves = [curve for curve in found["growth"] if curve["of"] == panel]
+    for curve in curves:
+        label = f"{curve['what']}: {curve['exponent']:.2f}"
+        axis.loglog(curve["sizes"], curve["seconds"], "o-", markersize=4, label=label)
+    sizes = curves[0]["sizes"]
+    axis.minorticks_off()
+    axis.set_xticks(sizes, [f"{size:,}" for size in sizes], fontsize=8)
+    axis.set(xlabel=panel, ylabel="seconds")
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1))
+for axis in axes.flat[len(panels) :]:
+    axis.remove()
+plt.close(figure)
+figure
 
 # %% [markdown]
 # ## Why these are fast

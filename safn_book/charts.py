@@ -10,7 +10,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from cycler import cycler
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
 
@@ -41,10 +40,6 @@ def _panels(rows: int, columns: int, size: tuple[float, float], **options: Any) 
     figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained", **options)
     plt.close(figure)
     return figure, axes
-
-
-def _legend_above(figure: Figure, axis: Axes, columns: int = 3) -> None:
-    figure.legend(*axis.get_legend_handles_labels(), ncols=columns, loc="outside upper center")
 
 
 def curves(log: pd.DataFrame, panels: dict[str, list[str]], x: str = "epoch") -> Figure:
@@ -119,7 +114,7 @@ def sensitivity(table: pd.DataFrame, settings: dict[str, Any]) -> Figure:
         below.set_xlabel(name)
     axes[0, 0].set_ylabel("mIoU (%)")
     axes[1, 0].set_ylabel("ignored (%)")
-    _legend_above(figure, axes[0, 0])
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), ncols=3, loc="outside upper center")
     return figure
 
 
@@ -138,37 +133,11 @@ def weights_by_size(rows: pd.DataFrame) -> Figure:
         axis.fill_between(x, group["from"], group["to"], color=colours[scale], alpha=0.1, linewidth=0)
     axis.set(xscale="log", xlabel="share of the image that the class covers (%)", ylabel="mean weight on the class")
     axis.set_ylim(0, 1)
-    _plain_ticks(axis, "x")
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.minorticks_off()
     first_lines = [next(line for line in axis.lines if line.get_color() == colour) for colour in colours.values()]
     axis.legend(first_lines, list(colours), title="scale")
-    return figure
-
-
-def _plain_ticks(axis: Axes, which: str) -> None:
-    """Write 1, 2 and 5 of each decade of a logarithmic axis as plain numbers."""
-    ruler = axis.xaxis if which == "x" else axis.yaxis
-    ruler.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    ruler.set_major_formatter("{x:g}")
-    axis.minorticks_off()
-
-
-def growth(curves: list[dict[str, Any]]) -> Figure:
-    """Draw seconds against size, one panel for each thing that grows, both axes logarithmic. The legend has the exponents."""
-    panels = list(dict.fromkeys(curve["of"] for curve in curves))
-    rows = -(-len(panels) // 2)
-    figure, axes = _panels(rows, 2, (8, 3.2 * rows))
-    for axis in axes.flat[len(panels) :]:
-        axis.remove()
-    for axis, panel in zip(axes.flat, panels):
-        shown = [curve for curve in curves if curve["of"] == panel]
-        for curve in shown:
-            label = f"{curve['what']}: {curve['exponent']:.2f}"
-            axis.loglog(curve["sizes"], curve["seconds"], "o-", markersize=4, label=label)
-        _plain_ticks(axis, "y")
-        sizes = shown[0]["sizes"]
-        axis.set_xticks(sizes, [f"{size:,}" for size in sizes], fontsize=8)
-        axis.set(xlabel=panel, ylabel="seconds")
-        axis.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1))
     return figure
 
 
@@ -220,40 +189,6 @@ def differences(rows: pd.DataFrame) -> Figure:
     axes[0, 0].set_yticks(range(len(pairs)), names, fontsize=8)
     axes[0, 0].set_ylim(-0.5, len(pairs) - 0.5)
     figure.legend(handles.values(), handles, ncols=3, loc="outside upper center")
-    return figure
-
-
-# settings of benchmarks.attention that were changed one at a time -> label of the axis
-SWEPT = {
-    "attention_factor": "learning rate of the\nattention / backbone",
-    "attention_start": "initialisation of\nthe attention",
-    "momentum": "momentum\n(first beta of AdamW)",
-    "epochs": "epochs",
-    "crop": "crop (pixels)",
-}
-SWEPT_MEASURES = {"weight 1": "weight of scale 1", "val mAP (%)": "val mAP (%)", "map mIoU (%)": "mIoU of the maps (%)"}
-
-
-def attention_settings(rows: pd.DataFrame) -> Figure:
-    """Draw weight of scale 1, mAP and map mIoU of ``benchmarks.attention``: one column a setting of ``SWEPT``, one line a
-    data set. A ring marks the default. Whiskers are the standard deviation of the weight between the pixels of an image."""
-    figure, axes = _panels(len(SWEPT_MEASURES), len(SWEPT), (10, 6.3), sharex="col", sharey="row")
-    colours = dict(zip(rows["data"].unique(), SERIES))
-    for column, (setting, label) in zip(axes.T, SWEPT.items()):
-        alone = rows[rows["change"].str.fullmatch(f"default|{setting} = [^,]*")].sort_values(setting)
-        ticks = {value: place for place, value in enumerate(alone[setting].unique())}
-        for data, shown in alone.groupby("data", sort=False):
-            x, default = shown[setting].map(ticks), shown["change"] == "default"
-            for axis, measure in zip(column, SWEPT_MEASURES):
-                spread = shown["spread 1"] if measure == "weight 1" else None
-                axis.errorbar(x, shown[measure], spread, marker="o", capsize=3, color=colours[data], label=data)
-                axis.plot(x[default], shown[measure][default], "o", color="white", markersize=3, zorder=3)
-        names = [value if isinstance(value, str) else f"{value:g}" for value in ticks]
-        column[-1].set_xticks(list(ticks.values()), names, fontsize=8)
-        column[-1].set_xlabel(label, fontsize=9)
-    for axis, label in zip(axes[:, 0], SWEPT_MEASURES.values()):
-        axis.set_ylabel(label)
-    _legend_above(figure, axes[0, 0], 2)
     return figure
 
 

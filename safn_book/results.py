@@ -19,7 +19,7 @@ from safn.metrics import bootstrap
 from safn_book import archive
 from safn_book.archive import Records
 from safn_book.checks import unlike
-from safn_book.run_names import AGGREGATIONS, CHAIN, COMPARING, TRAINED, RunName, Stage, format_scales
+from safn_book.run_names import AGGREGATIONS, CHAIN, COMPARING, DEFAULT, TRAINED, RunName, Stage, format_scales
 from safn_book.stages import RECORD, Input, need
 from safn_book.tables import MISSING
 
@@ -197,8 +197,7 @@ def machines(records: Records) -> pd.DataFrame:
         for (stage, _), record in records.items()
         if stage in TRAINED
     ]
-    frame = pd.DataFrame(rows, columns=["processor", "device", "torch"])
-    return frame.value_counts(sort=False).rename("networks").reset_index()
+    return pd.DataFrame(rows).value_counts(sort=False).rename("networks").reset_index()
 
 
 # --- means over seeds ------------------------------------------------------------------------------------------------
@@ -283,7 +282,8 @@ def by_class(records: Records, stage: str, measure: str) -> pd.DataFrame:
 
 # --- differences -----------------------------------------------------------------------------------------------------
 
-BOUNDS = ("images_from", "images_to", "all_from", "all_to")
+BOUNDS = ["images_from", "images_to", "all_from", "all_to"]
+DIFFERENCES = ["measure", "first", "second", "points", "seeds", *BOUNDS, "verdict"]
 
 
 def differences(runs: Runs, by: str, draws: int = 1000) -> pd.DataFrame:
@@ -328,7 +328,7 @@ def differences(runs: Runs, by: str, draws: int = 1000) -> pd.DataFrame:
             verdict = verdict_of(seeds, bounds) if same_machines else Verdict.DIFFERENT_MACHINES
             row = {"measure": key, "first": first, "second": second, "points": seeds.mean(), "seeds": seeds.tolist()}
             rows.append({**row, **bounds, "verdict": verdict})
-    return pd.DataFrame(rows, columns=["measure", "first", "second", "points", "seeds", *BOUNDS, "verdict"])
+    return pd.DataFrame(rows, columns=DIFFERENCES)
 
 
 def _check_settings(runs: Runs, by: str) -> None:
@@ -389,9 +389,8 @@ def verdict_of(seeds: np.ndarray, bounds: dict[str, float]) -> Verdict:
 
 def differences_table(records: Records) -> pd.DataFrame:
     """Read the rows of ``differences`` that chapters 08 and 09 recorded, with a column ``chapter``."""
-    chapters = {chapter: records.get((chapter, "default"), {}) for chapter in COMPARING}
-    rows = [
-        {"chapter": chapter, **row} for chapter, record in chapters.items() for row in record.get("differences", [])
-    ]
-    frame = pd.DataFrame(rows, columns=None if rows else ["chapter", "measure", "first", "second", "verdict", *BOUNDS])
-    return frame.astype(dict.fromkeys(BOUNDS, float))
+    rows = []
+    for chapter in COMPARING:
+        recorded = records.get((chapter, DEFAULT), {}).get("differences", [])
+        rows += [{"chapter": chapter, **row} for row in recorded]
+    return pd.DataFrame(rows, columns=["chapter", *DIFFERENCES]).astype(dict.fromkeys(BOUNDS, float))

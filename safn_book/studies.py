@@ -60,12 +60,11 @@ def replacement_weights(
     height, width = weights.shape[-2:]
     order = torch.from_numpy(np.random.default_rng(seed).permutation(height * width)).to(weights.device)
     count = len(scales)
-    constants = {"their mean": torch.tensor(mean), "equal": torch.full((count,), 1 / count)}
     replaced = {
         LEARNED: weights,
-        "their mean": _everywhere(constants["their mean"], weights),
+        "their mean": _everywhere(torch.tensor(mean), weights),
         "shuffled pixels": weights.flatten(2)[..., order].view_as(weights),
-        "equal": _everywhere(constants["equal"], weights),
+        "equal": _everywhere(torch.full((count,), 1 / count), weights),
     }
     for scale, one in zip(scales, torch.eye(count)):
         replaced[f"scale {scale:g} alone"] = _everywhere(one, weights)
@@ -130,22 +129,14 @@ def study_attention(network: SAFN, samples: PlainSet, mean: Sequence[float]) -> 
             counter.update(upsample_maps(maps, labels, target.shape), target)
         large = F.interpolate(weights, target.shape, mode="bilinear", align_corners=False)[0].cpu().numpy()
         for label in np.flatnonzero(labels[0]):
-            row = _object_row(target == label + 1, target != VOID, large, network.scales)
-            if row:
-                rows.append({"image": image_id, "class": folder.classes[label], **row})
+            covered = target == label + 1
+            if covered.any():
+                share = covered.sum() / (target != VOID).sum()
+                means = {f"weight {scale:g}": weight[covered].mean() for scale, weight in zip(network.scales, large)}
+                rows.append({"image": image_id, "class": folder.classes[label], "share": share, **means})
     columns = ["image", "class", "share", *(f"weight {scale:g}" for scale in network.scales)]
     sweeps = {name: counter.result() for name, counter in counters.items()}
     return Study(pd.DataFrame(rows, columns=columns), sweeps)
-
-
-def _object_row(
-    covered: np.ndarray, valid: np.ndarray, weights: np.ndarray, scales: Sequence[float]
-) -> dict[str, float]:
-    """Share of the image and mean weights of the pixels of one class; empty where there are none."""
-    if not covered.any():
-        return {}
-    means = {f"weight {scale:g}": weight[covered].mean() for scale, weight in zip(scales, weights)}
-    return {"share": covered.sum() / valid.sum(), **means}
 
 
 def upsample_maps(maps: Tensor, labels: Tensor, size: tuple[int, int]) -> np.ndarray:

@@ -7,16 +7,6 @@ import pytest
 from safn_book import charts
 
 
-def test_growth_has_a_panel_for_each_thing_that_grows():
-    curves = [{"what": "maps", "of": "pixels", "sizes": [1, 10], "seconds": [2, 20], "exponent": 1.0},
-              {"what": "CRF", "of": "pixels", "sizes": [1, 10], "seconds": [2, 2], "exponent": 0.0},
-              {"what": "maps", "of": "scales", "sizes": [1, 2], "seconds": [1, 3], "exponent": 1.58}]  # fmt: skip
-    figure = charts.growth(curves)
-    assert [axis.get_xlabel() for axis in figure.axes] == ["pixels", "scales"]
-    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["maps: 1.00", "CRF: 0.00"]
-    assert figure.axes[1].lines[0].get_xydata().tolist() == [[1, 1], [2, 3]]
-
-
 def test_curves_draw_the_columns_that_are_there():
     log = pd.DataFrame({"epoch": [1, 2, 3], "loss": [3.0, 2.0, 1.0], "val_mAP": [None, 0.5, 0.6]})
     figure = charts.curves(log, {"loss": ["loss"], "mAP": ["val_mAP", "absent"]})
@@ -53,32 +43,6 @@ def test_each_run_is_a_dot_and_each_mean_a_line():
     dots = {tuple(np.round(line.get_xdata(), 3)) for line in axis.lines if line.get_linestyle() == "None"}
     means = [line.get_xdata()[0] for line in axis.lines if line.get_linestyle() != "None"]
     assert dots == {(), (50.0,), (30.0, 40.0)} and means == pytest.approx([50, 35])
-
-
-def test_each_setting_is_swept_in_a_column_with_a_line_a_data_set():
-    head = ["data", "change", "attention_factor", "attention_start", "momentum", "epochs", "crop"]
-    rows = [
-        ["emoji", "epochs = 3", 0.1, "zero", 0.9, 3, 128],
-        ["emoji", "default", 0.1, "zero", 0.9, 6, 128],
-        ["emoji", "optimizer = sgd, epochs = 12", 0.1, "zero", 0.9, 12, 128],  # not the epochs alone
-        ["photos", "default", 0.1, "zero", 0.9, 6, 224],
-        ["photos", "attention_factor = 1", 1, "zero", 0.9, 6, 224],
-    ]
-    table = pd.DataFrame(rows, columns=head)
-    table["weight 1"], table["spread 1"], table["val mAP (%)"], table["map mIoU (%)"] = (
-        range(5),
-        0.1,
-        50,
-        [1, 2, 3, 4, 5],
-    )
-    figure = charts.attention_settings(table)
-    maps = figure.axes[10:]
-    ticks = [[tick.get_text() for tick in axis.get_xticklabels()] for axis in maps]
-    assert ticks == [["0.1", "1"], ["zero"], ["0.9"], ["3", "6"], ["128", "224"]]
-    drawn = lambda axis: [[list(c[0].get_xdata()), list(c[0].get_ydata())] for c in axis.containers]  # noqa: E731
-    assert drawn(maps[3]) == [[[0, 1], [1, 2]], [[1], [4]]]
-    assert drawn(maps[0]) == [[[0], [2]], [[0, 1], [4, 5]]]
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["emoji", "photos"]
 
 
 def test_the_sensitivity_has_a_panel_a_threshold_and_marks_what_was_set():
