@@ -35,6 +35,7 @@ import pandas as pd
 from IPython.display import display
 
 from safn_book import charts, checks, cost, results, settings, stages
+from safn_book.run_names import Stage
 
 # %% tags=["parameters"]
 # parameters
@@ -48,9 +49,9 @@ cost_steps = 24  # training steps and maps timed for each aggregation, Table 5 (
 p = settings.read(globals())
 
 # %%
-source, folder, *_ = stages.of_stage(p.runs)
+source, folder, *_ = stages.load_data(p.runs)
 table, ends = results.collect(p.runs, p.experiments, p.missing_segmentation)
-stage = stages.begin(p.runs, "08_aggregation", "default", p, [source, *ends])
+stage = stages.open_stage(p, Stage.AGGREGATION, inputs=[source, *ends])
 print(results.seeds_sentence(table))
 ours = results.overview(table, "aggregation")
 ours
@@ -97,7 +98,7 @@ for measure, sizes in by_size.items():
 # GPU that is not named, its memory as the system showed it: **compare the ratios** to average pooling.
 
 # %%
-model = stages.need(p.runs, "03_train_safn", p.experiments[0], restored=True)
+model = stages.require(p.runs, Stage.TRAIN_SAFN, p.experiments[0], restored=True)
 trained = SimpleNamespace(**model.record["parameters"])
 measured = cost.measure(trained, len(folder.classes), p.cost_steps) if p.cost_steps else ()
 table5 = cost.beside(*measured) if measured else pd.DataFrame()

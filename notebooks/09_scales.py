@@ -32,6 +32,7 @@
 from IPython.display import display
 
 from safn_book import charts, checks, galleries, results, settings, stages, studies
+from safn_book.run_names import Stage
 
 # %% tags=["parameters"]
 # parameters
@@ -45,9 +46,9 @@ study_images = 500  # training images on which the learned weights are studied (
 p = settings.read(globals())
 
 # %%
-source, folder, train, _ = stages.of_stage(p.runs)
+source, folder, train, _ = stages.load_data(p.runs)
 table, ends = results.collect(p.runs, p.experiments, p.missing_segmentation)
-stage = stages.begin(p.runs, "09_scales", "default", p, [source, *ends])
+stage = stages.open_stage(p, Stage.SCALES, inputs=[source, *ends])
 print(results.seeds_sentence(table))
 ours = results.overview(table, "scales")
 ours

@@ -32,6 +32,7 @@
 # %%
 from safn import evaluation
 from safn_book import checks, galleries, settings, stages
+from safn_book.run_names import RunName, Stage
 
 # %% tags=["parameters"]
 # parameters
@@ -45,13 +46,13 @@ examples = 6  # rows of each figure
 p = settings.read(globals())
 
 # %%
-source, folder, train, val = stages.of_stage(p.runs)
-plain = stages.need(p.runs, "02_baseline")
+source, folder, train, val = stages.load_data(p.runs)
+plain = stages.require(p.runs, Stage.BASELINE)
 shown = [*p.experiments, *([p.baseline] if p.baseline else [])]
-maps = {run: stages.need(p.runs, "04_localization_maps", run) for run in shown}
+maps = {run: stages.require(p.runs, Stage.MAPS, run) for run in shown}
 main = p.experiments[0]
-ends = [stages.need(p.runs, "07_evaluate", run) for run in (main, p.second) if run]
-stage = stages.begin(p.runs, "10_figures", "default", p, [source, plain, *ends, *maps.values()])
+ends = [stages.require(p.runs, Stage.EVALUATE, run) for run in (main, p.second) if run]
+stage = stages.open_stage(p, Stage.FIGURES, inputs=[source, plain, *ends, *maps.values()])
 
 # %% [markdown]
 # ## Figure 4: segmentation of validation images
@@ -76,8 +77,8 @@ galleries.best_and_worst(folder, val, counts, predictions[0], p.examples)
 # average and the attention, each from the network that was trained so, (h) true mask. Small objects first.
 
 # %%
-aggregated = {run.split("_")[0]: maps[run].folder / "train" for run in p.experiments}
-galleries.figure5(folder, train, stages.need(p.runs, "03_train_safn", main), maps[main], aggregated, p.examples)
+aggregated = {RunName.parse(run).aggregation: maps[run].folder / "train" for run in p.experiments}
+galleries.figure5(folder, train, stages.require(p.runs, Stage.TRAIN_SAFN, main), maps[main], aggregated, p.examples)
 
 # %% [markdown]
 # ## Figure 6: from the plain classifier to SAFN

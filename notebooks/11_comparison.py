@@ -35,6 +35,7 @@ from IPython.display import display
 
 from safn import data
 from safn_book import charts, checks, published, results, settings, stages
+from safn_book.run_names import Stage
 
 # %% tags=["parameters"]
 # parameters
@@ -45,10 +46,10 @@ experiments = ["attention_1-0.75-0.5_seed0"]  # the first is the main experiment
 p = settings.read(globals())
 
 # %%
-source, folder, train, val = stages.of_stage(p.runs)
-plain = stages.need(p.runs, "02_baseline")
+source, folder, train, val = stages.load_data(p.runs)
+plain = stages.require(p.runs, Stage.BASELINE)
 table, ends = results.collect(p.runs, p.experiments)
-stage = stages.begin(p.runs, "11_comparison", "default", p, [source, plain, *ends])
+stage = stages.open_stage(p, Stage.COMPARISON, inputs=[source, plain, *ends])
 main = table.iloc[0]
 print(f"{len(train)} training images, {len(val)} validation images; one row a run")
 
