@@ -36,8 +36,8 @@ from safn.loading import PlainSet
 from safn.network import SAFN
 from safn.segmentation import DeepLab
 from safn_book import published, workflow
+from safn_book.environment import environment, peak_megabytes
 from safn_book.run_names import Stage
-from safn_book.stages import environment, peak_megabytes
 
 PATH = workflow.ROOT / "results" / "smoke.json"
 PHOTO = (375, 500)  # height and width in pixels of most photos of VOC 2012
