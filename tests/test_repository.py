@@ -15,7 +15,7 @@ import nbformat
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-NOTEBOOKS = (
+STAGES = (
     "00_data",
     "01_saliency",
     "02_baseline",
@@ -29,6 +29,8 @@ NOTEBOOKS = (
     "10_figures",
     "11_comparison",
 )
+REPORTS = ("12_what_we_learned", "13_attention", "14_speed", "15_records")
+NOTEBOOKS = STAGES + REPORTS
 LARGE = {
     "book/_static/mathjax/tex-svg-full.js",  # MathJax: the book opens without internet
     "results/evidence.npz",  # counts of each image of all runs: the intervals follow from them
@@ -70,7 +72,7 @@ def _notebook(name: str) -> nbformat.NotebookNode:
     return nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
 
 
-def test_notebooks_are_the_twelve_stages():
+def test_notebooks_are_the_twelve_stages_and_the_reports():
     there = {name for name in COMMITTED if name.startswith("notebooks/")}
     assert there == {f"notebooks/{name}.{suffix}" for name in NOTEBOOKS for suffix in ("ipynb", "py")}
 
@@ -96,7 +98,7 @@ def test_notebook_says_what_its_text_says(name):
     assert cells(paired) == cells(_notebook(name)), "run make sync"
 
 
-@pytest.mark.parametrize("name", NOTEBOOKS)
+@pytest.mark.parametrize("name", STAGES)
 def test_notebook_opens_with_what_it_does(name):
     first = _notebook(name).cells[0]
     assert first.cell_type == "markdown" and first.source.startswith("# ")
