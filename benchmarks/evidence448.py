@@ -44,13 +44,13 @@ from benchmarks.gpu_scores import BatchSweep, confusion, multi_scale, pseudo_lab
 from safn import backbones
 from safn.crf import dense_crf
 from safn.data import VOCFolder
-from safn.evaluation import numbers_of_evaluation, numbers_of_maps, numbers_of_pseudo
 from safn.loading import Augmentation
 from safn.maps import localization_maps
 from safn.metrics import ConfusionMatrix
 from safn.network import SAFN
 from safn.segmentation import DeepLab
 from safn.training import mean_average_precision
+from safn_book.scores import evaluation_scores, map_scores, pseudo_label_scores
 
 NAME = "evidence-448"
 CONFIGURATIONS = {  # the main comparison first
@@ -140,7 +140,15 @@ def classifier(job: Job, o: argparse.Namespace, deadline: float) -> tuple[dict[s
     device, train = places(o)
     backbone = gpu_training.STRIDE_8 if o.stride == 8 else s["backbone"]
     torch.manual_seed(job.seed)
-    network = SAFN(backbone, len(train.classes), scales, aggregation, s["weights"], s["attention_start"], s["freeze"])
+    network = SAFN(
+        backbone,
+        len(train.classes),
+        scales,
+        aggregation,
+        weights=s["weights"],
+        attention_start=s["attention_start"],
+        freeze=s["freeze"],
+    )
     network = gpu_training.prepared(network, device, o.channels_last, o.phased)
     normalisation = backbones.BACKBONES[backbone].normalisation
     optimizer = gpu_training.optimizer_of(network, s, 1.0, device)
@@ -225,7 +233,7 @@ def studied(
     arrays |= {f"pseudo.{k}": v for k, v in sparse(counts).items()} | {"maps.miou": scored.miou.astype(np.float32)}
     if network.attention is not None:
         arrays["weights"] = rows_of_objects(objects.cpu().numpy(), train.labels.cpu().numpy())
-    metrics = numbers_of_maps(folder, train.ids, scored) | numbers_of_pseudo(folder, train.ids, counts)
+    metrics = map_scores(folder, train.ids, scored) | pseudo_label_scores(folder, train.ids, counts)
     return metrics | {"empty_maps": int(empty)}, arrays
 
 
@@ -272,8 +280,8 @@ def segmentation(job: Job, o: argparse.Namespace, deadline: float) -> tuple[dict
     s = SEGMENTER | o.segmenter
     device, train = places(o)
     torch.manual_seed(job.seed)
-    network = DeepLab(s["backbone"], s["head"], len(train.classes) + 1, s["weights"], s["head_width"], s["freeze"],
-                      s["head_dilation"], s["crop"])  # fmt: skip
+    network = DeepLab(s["backbone"], s["head"], len(train.classes) + 1, weights=s["weights"],
+                      head_width=s["head_width"], freeze=s["freeze"], head_dilation=s["head_dilation"], crop=s["crop"])  # fmt: skip
     network = gpu_training.prepared(network, device, o.channels_last, o.phased).train()
     normalisation = backbones.BACKBONES[s["backbone"]].normalisation
     masks = train.masks if job.configuration == MASKS else torch.from_numpy(np.load(o.work / job.needs)).to(device)
@@ -291,7 +299,7 @@ def segmentation(job: Job, o: argparse.Namespace, deadline: float) -> tuple[dict
     began = time.time()
     kept = o.work / job.probabilities if o.crf else None
     counts = tested(network.eval(), val, normalisation, {"single": (1,), "multi": TEST_SCALES}, kept)
-    metrics |= numbers_of_evaluation(counts) | {"seconds_test": time.time() - began} | used(device)
+    metrics |= evaluation_scores(counts) | {"seconds_test": time.time() - began} | used(device)
     arrays = {f"{name}.{k}": v for name, of in counts.items() for k, v in sparse(of).items()}
     return row | {"test_scales": list(TEST_SCALES), "metrics": metrics}, arrays
 
@@ -325,7 +333,7 @@ def crf(job: Job, o: argparse.Namespace, deadline: float) -> tuple[dict[str, Any
     with multiprocessing.get_context("fork").Pool(o.processes) as pool:
         counts = np.stack(pool.map(_refined, tasks, chunksize=4))
     shutil.rmtree(o.work / job.needs)  # gigabytes
-    metrics = numbers_of_evaluation({"crf": counts}) | {"seconds_crf": time.time() - began, "processes": o.processes}
+    metrics = evaluation_scores({"crf": counts}) | {"seconds_crf": time.time() - began, "processes": o.processes}
     row = about(job, o, SEGMENTER | o.segmenter, 0) | {"test_scales": list(TEST_SCALES), "metrics": metrics}
     return row, {f"crf.{k}": v for k, v in sparse(counts).items()}
 

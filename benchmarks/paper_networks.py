@@ -28,15 +28,16 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.flop_counter import FlopCounterMode
 
 from safn import inference, training
+from safn.baseline import PlainClassifier
 from safn.data import VOC_CLASSES, VOCFolder, save_mask
 from safn.datasets.voc import COUNTS
 from safn.files import write_json
 from safn.loading import PlainSet
-from safn.network import SAFN, PlainClassifier
+from safn.network import SAFN
 from safn.segmentation import DeepLab
 from safn_book import published, workflow
+from safn_book.environment import environment, peak_megabytes
 from safn_book.run_names import Stage
-from safn_book.stages import environment, peak_megabytes
 
 PATH = workflow.ROOT / "results" / "smoke.json"
 PHOTO = (375, 500)  # height and width in pixels of most photos of VOC 2012

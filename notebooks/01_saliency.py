@@ -35,8 +35,9 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
-from safn import evaluation, saliency
+from safn import evaluation, map_files, saliency
 from safn_book import charts, checks, galleries, settings, stages
+from safn_book.run_names import Stage
 
 charts.use_style()
 
@@ -52,16 +53,16 @@ threads = 0  # processor threads of the detector (0: all)
 p = settings.read(globals())
 
 # %%
-source, folder, train, _ = stages.of_stage(p.runs)
-stage = stages.begin(p.runs, "01_saliency", "default", p, [source])
+source, folder, train, _ = stages.load_data(p.runs)
+stage = stages.open_stage(p, Stage.SALIENCY, inputs=[source])
 if p.saliency_folder:
-    without = saliency.copy_maps(Path(p.saliency_folder), train, stage.folder, p.missing_saliency)
+    without = map_files.copy_saliency(Path(p.saliency_folder), train, stage.folder, p.missing_saliency)
 else:
     without, detector = [], saliency.U2NetP(p.threads)
     todo = [i for i in train if not (stage.folder / f"{i}.png").exists()]
     for image_id in tqdm(todo, "saliency", mininterval=2, file=sys.stdout):
-        found = saliency.of_views(detector, folder.image(image_id), p.views)
-        saliency.save_saliency(stage.folder / f"{image_id}.png", found)
+        found = saliency.multi_view_saliency(detector, folder.image(image_id), p.views)
+        map_files.save_saliency(stage.folder / f"{image_id}.png", found)
 made = [i for i in train if i not in set(without)]
 print(f"{len(made)} maps, {len(without)} images without one")
 

@@ -33,8 +33,9 @@
 import pandas as pd
 from IPython.display import display
 
-from safn import evaluation, inference, loading, metrics, network, training
+from safn import baseline, evaluation, inference, loading, metrics, training
 from safn_book import charts, checks, galleries, settings, stages
+from safn_book.run_names import Stage
 from safn_book.tables import percent
 
 charts.use_style()
@@ -67,10 +68,10 @@ seed = 0  # of initialisation, order and augmentation
 p = settings.read(globals())
 
 # %%
-source, folder, train, val = stages.of_stage(p.runs)
-stage = stages.begin(p.runs, "02_baseline", "default", p, [source])
+source, folder, train, val = stages.load_data(p.runs)
+stage = stages.open_stage(p, Stage.BASELINE, inputs=[source])
 training.seed_everything(p.seed)
-plain = network.PlainClassifier(p.backbone, len(folder.classes), weights=p.weights, freeze=p.freeze)
+plain = baseline.PlainClassifier(p.backbone, len(folder.classes), weights=p.weights, freeze=p.freeze)
 options = training.TrainingOptions.from_parameters(p)
 log = pd.DataFrame(training.train_classifier(plain, options, folder, train, val, stage.folder))
 charts.curves(log, {"loss (Eq. 3)": ["loss"], "validation mAP": ["val_mAP"]})

@@ -36,7 +36,7 @@
 import pandas as pd
 from IPython.display import display
 
-from safn import evaluation, pseudo
+from safn import evaluation, map_files
 from safn_book import charts, checks, galleries, settings, stages, studies
 from safn_book.scores import pseudo_label_class_scores, pseudo_label_scores
 from safn_book.tables import percent
@@ -63,7 +63,9 @@ maps = stages.need(p.runs, "04_localization_maps", p.run)
 stage = stages.begin(p.runs, "05_pseudo_ground_truth", name, p, [source, saliency, maps])
 rules = {k: getattr(p, k) for k in ("gamma", "ignore_saliency", "ignore_confidence", "combine")}
 absent = saliency.record["parameters"].get("missing_saliency", "error")  # what becomes of images without saliency
-left_out = pseudo.write_folder(folder, train, maps.folder / "train", saliency.folder, stage.folder, absent, **rules)
+left_out = map_files.write_pseudo_labels(
+    folder, train, maps.folder / "train", saliency.folder, stage.folder, absent, **rules
+)
 train = [i for i in train if i not in set(left_out)]
 salient = [i for i in train if (saliency.folder / f"{i}.png").exists()]
 print(f"{len(train)} masks, {len(left_out)} images left out, {len(train) - len(salient)} made of their maps alone")

@@ -8,6 +8,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from safn.data import DataError, VOCFolder, read_text
 
@@ -26,12 +27,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return options.call(options) or 0
     except (DataError, OSError) as error:
-        print(f"python -m safn: {error}", file=sys.stderr)
+        print(f"safn: {error}", file=sys.stderr)
         return 1
 
 
 class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> None:
+    def error(self, message: str) -> NoReturn:
         for name, module in ELSEWHERE.items():
             if f"invalid choice: '{name}'" in message:
                 message = f"{name} is a command of the repository: python -m {module}"

@@ -2,55 +2,97 @@
 
 from __future__ import annotations
 
+import importlib.util
+from typing import Any
+
 import numpy as np
 
-CRF = {
-    "bi_w": 4,
-    "bi_xy_std": 67,
-    "bi_rgb_std": 3,
-    "pos_w": 3,
-    "pos_xy_std": 1,
-    "iterations": 10,
-}  # Sec. IV-A
+from safn.arguments import require_count, require_number, require_shape, require_unit_interval
+
+# The build of pydensecrf asks for a Cython that ends at Python 3.12: with today's it builds on all.
+HOW = "pip install 'cython>=3.1' setuptools wheel && pip install --no-build-isolation --no-deps pydensecrf2==1.1"
+SMALLEST_STD = 0.01  # pydensecrf's lattice overflows below, and ends the process
 
 
-def dense_crf(image: np.ndarray, probabilities: np.ndarray, floor: float = 1e-4, **parameters: float) -> np.ndarray:
-    """Fully connected CRF with the paper's parameters (``CRF``).
-
-    Classes whose probability stays below ``floor`` at every pixel cannot win and are left out: the time grows with
-    the number of classes.
+def dense_crf(
+    image: np.ndarray,
+    probabilities: np.ndarray,
+    *,
+    bi_w: float = 4,
+    bi_xy_std: float = 67,
+    bi_rgb_std: float = 3,
+    pos_w: float = 3,
+    pos_xy_std: float = 1,
+    iterations: int = 10,
+    floor: float = 1e-4,
+) -> np.ndarray:
+    """Refine probabilities with a fully connected CRF; the defaults are the paper's (Sec. IV-A).
 
     Args:
         image: raw RGB, uint8 ``(H, W, 3)``; not normalised.
-        probabilities: ``(K, H, W)``, summing to 1 over K.
+        probabilities: ``(K, H, W)`` in 0..1, summing to 1 over K.
+        bi_w, bi_xy_std, bi_rgb_std: kernel over position and colour: its weight, from 0 on, and its standard deviations
+            in pixels and in colour values of 0..255, from 0.01 on.
+        pos_w, pos_xy_std: kernel over position alone, likewise.
+        iterations: from 1 on.
+        floor: in 0..1. A class whose probability is below it at every pixel cannot win and is left out, to save time.
 
     Returns:
         refined probabilities, float32 ``(K, H, W)``.
 
     Raises:
-        ValueError: image and probabilities do not fit.
+        ValueError: an argument is not one of these.
         ImportError: pydensecrf is not installed.
+
+    Example:
+        >>> image = np.zeros((4, 6, 3), np.uint8)  # one colour: the many overrule the few
+        >>> probabilities = np.full((2, 4, 6), 0.4)
+        >>> probabilities[1] = 0.6
+        >>> probabilities[:, 0, 0] = 0.6, 0.4
+        >>> dense_crf(image, probabilities).argmax(0)[0].tolist()
+        [1, 1, 1, 1, 1, 1]
     """
-    try:
-        import pydensecrf.densecrf as dcrf
-    except ImportError as error:
-        raise ImportError(
-            "dense CRF needs pydensecrf: pip install pydensecrf2==1.1 (it needs a C++ compiler)"
-        ) from error
+    probabilities = np.asarray(probabilities)
+    _require_image(image, probabilities)
+    for name, weight in {"bi_w": bi_w, "pos_w": pos_w}.items():
+        require_number(name, weight, 0)
+    for name, std in {"bi_xy_std": bi_xy_std, "bi_rgb_std": bi_rgb_std, "pos_xy_std": pos_xy_std}.items():
+        require_number(name, std, SMALLEST_STD)
+    require_count("iterations", iterations)
+    require_number("floor", floor, 0, 1)
     image = np.array(image, order="C")  # pydensecrf takes no read-only view
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[:2] != probabilities.shape[1:]:
-        raise ValueError(
-            f"image is {image.dtype} {image.shape}, probabilities are of shape {probabilities.shape}; "
-            "valid: uint8 (H, W, 3) and (K, H, W)"
-        )
-    p = {**CRF, **parameters}
-    kept = np.flatnonzero(probabilities.max((1, 2)) >= floor)
+    largest = probabilities.max((1, 2))
+    kept = np.flatnonzero(largest >= min(floor, largest.max()))
     height, width = image.shape[:2]
-    field = dcrf.DenseCRF2D(width, height, len(kept))
+    field = _pydensecrf().DenseCRF2D(width, height, len(kept))
     unary = -np.log(probabilities[kept].clip(1e-8, 1)).reshape(len(kept), -1)
     field.setUnaryEnergy(np.ascontiguousarray(unary, np.float32))
-    field.addPairwiseGaussian(sxy=p["pos_xy_std"], compat=p["pos_w"])
-    field.addPairwiseBilateral(sxy=p["bi_xy_std"], srgb=p["bi_rgb_std"], rgbim=image, compat=p["bi_w"])
+    field.addPairwiseGaussian(sxy=pos_xy_std, compat=pos_w)
+    field.addPairwiseBilateral(sxy=bi_xy_std, srgb=bi_rgb_std, rgbim=image, compat=bi_w)
     refined = np.zeros(probabilities.shape, np.float32)
-    refined[kept] = np.array(field.inference(int(p["iterations"]))).reshape(len(kept), height, width)
+    refined[kept] = np.array(field.inference(int(iterations))).reshape(len(kept), height, width)
     return refined
+
+
+def _require_image(image: np.ndarray, probabilities: np.ndarray) -> None:
+    require_shape("image", image.shape, ("H", "W", 3))
+    require_shape("probabilities", probabilities.shape, ("K", *image.shape[:2]))
+    if image.dtype != np.uint8:
+        raise ValueError(f"image is {image.dtype}; wanted: uint8, the raw RGB values")
+    require_unit_interval("probabilities", probabilities)
+    sums = probabilities.sum(0, dtype=np.float32)
+    if not (abs(sums - 1) < 0.01).all():
+        raise ValueError(f"probabilities sum to {sums.min():g} to {sums.max():g} over the classes; wanted: 1")
+
+
+def is_installed() -> bool:
+    """Say whether pydensecrf is there, without which ``dense_crf`` raises ImportError."""
+    return importlib.util.find_spec("pydensecrf") is not None
+
+
+def _pydensecrf() -> Any:
+    try:
+        import pydensecrf.densecrf
+    except ImportError as error:
+        raise ImportError(f"the dense CRF needs pydensecrf and a C++ compiler: make crf, or {HOW}") from error
+    return pydensecrf.densecrf

@@ -1,10 +1,11 @@
-"""The dense CRF of many images, in processes of its own."""
+"""The dense CRF of many images, in processes of its own: pydensecrf holds the interpreter's lock."""
 
 from __future__ import annotations
 
-import concurrent.futures
 import multiprocessing
 import os
+from collections import deque
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -17,56 +18,50 @@ from safn.loading import shrink_to
 
 
 class CRFWorkers:
-    """Processes that refine masks while the network goes on, since pydensecrf holds the interpreter's lock.
+    """Refine masks in processes while the network goes on, and write them to ``folder/<id>.png``.
 
-    ``folder`` is ``None`` where there is no CRF. Leaving the block waits for all masks.
+    Args:
+        processes: how many (0: one for each core).
+        pool: of as many processes, which are running already. ``None``: they start here and end with the block.
+        largest: see ``inference.predict``.
     """
 
-    def __init__(
-        self, folder: Path | None, processes: int = 0, pool: concurrent.futures.Executor | None = None, largest: int = 0
-    ) -> None:
-        self.folder, self.largest = folder, largest
-        self.processes = processes or os.cpu_count() or 1
-        self.pending: dict[concurrent.futures.Future, str] = {}
-        self.own = None
-        if folder is not None and pool is None:
-            spawn = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
-            self.own = concurrent.futures.ProcessPoolExecutor(self.processes, spawn)
-        self.pool = pool or self.own
+    def __init__(self, folder: Path, processes: int = 0, pool: Executor | None = None, largest: int = 0) -> None:
+        self.folder, self.largest, self.processes = folder, largest, processes or os.cpu_count() or 1
+        self.pending: deque[tuple[str, Future]] = deque()
+        self.shared = pool is not None
+        spawn = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
+        self.pool = pool or ProcessPoolExecutor(self.processes, spawn)
 
     def __enter__(self) -> CRFWorkers:
         return self
 
     def __exit__(self, kind: type | None, *_: object) -> None:
         try:
-            if kind is None:
-                self._collect(concurrent.futures.ALL_COMPLETED)
+            while self.pending and kind is None:
+                self._write_oldest()
         finally:
-            if self.own is not None:
-                self.own.shutdown()
+            if not self.shared:
+                self.pool.shutdown()
 
     def submit(self, image_id: str, path: Path, probabilities: np.ndarray) -> None:
-        """Queue one image. Waits where many are queued, which bounds the memory."""
-        if self.folder is None:
-            return
+        """Queue an image. Waits where many are queued, which bounds the memory."""
         half = torch.from_numpy(probabilities).half().numpy()  # NumPy's own conversion is slow on tiny values
         try:
-            self.pending[self.pool.submit(crf_mask, path, half, self.largest)] = image_id
-        except concurrent.futures.BrokenExecutor:  # a process has died: name the image
-            self._collect(concurrent.futures.ALL_COMPLETED)
+            self.pending.append((image_id, self.pool.submit(crf_mask, path, half, self.largest)))
+        except BrokenExecutor:  # a process has died: name its image
+            while self.pending:
+                self._write_oldest()
             raise
         if len(self.pending) > 2 * self.processes:
-            self._collect(concurrent.futures.FIRST_COMPLETED)
+            self._write_oldest()
 
-    def _collect(self, when: str) -> None:
-        """Write the masks that are done, in the order of the images."""
-        done = concurrent.futures.wait(self.pending, return_when=when).done
-        for future in [f for f in self.pending if f in done]:
-            image_id = self.pending.pop(future)
-            try:
-                save_mask(self.folder / f"{image_id}.png", future.result())
-            except Exception as error:
-                raise DataError(f"CRF of image {image_id} failed: {error!r}") from error
+    def _write_oldest(self) -> None:
+        image_id, future = self.pending.popleft()
+        try:
+            save_mask(self.folder / f"{image_id}.png", future.result())
+        except Exception as error:
+            raise DataError(f"CRF of image {image_id} failed: {error!r}") from error
 
 
 def crf_mask(path: Path, probabilities: np.ndarray, largest: int = 0) -> np.ndarray:
@@ -78,6 +73,6 @@ def crf_mask(path: Path, probabilities: np.ndarray, largest: int = 0) -> np.ndar
 
 
 def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resize a mask of ids ``(h, w)`` to this width and height, by nearest neighbour."""
+    """Resize a mask of ids ``(h, w)`` to this width and height, by nearest neighbour, uint8."""
     image = Image.fromarray(mask.astype(np.uint8))
     return np.asarray(image if image.size == size else image.resize(size, Image.Resampling.NEAREST))

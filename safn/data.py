@@ -1,132 +1,29 @@
-"""Reading photographs, image labels and masks in the VOC layout."""
+"""A data folder in the VOC layout: lists, image labels, photographs and masks."""
 
 from __future__ import annotations
 
-import codecs
 import csv
 import hashlib
 import io
-import warnings
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image
 
-from safn.files import write_file
+from safn.images import DataError, load_image, load_mask, palette, pillow_errors, read_text, save_mask
 from safn.metrics import VOID
 
+__all__ = [
+    "VOC_CLASSES", "VOID", "DataError", "VOCFolder", "content_fingerprint", "load_image", "load_mask", "palette",
+    "pillow_errors", "read_labels", "read_text", "save_mask",
+]  # fmt: skip
 VOC_CLASSES = [
-    "aeroplane",
-    "bicycle",
-    "bird",
-    "boat",
-    "bottle",
-    "bus",
-    "car",
-    "cat",
-    "chair",
-    "cow",
-    "diningtable",
-    "dog",
-    "horse",
-    "motorbike",
-    "person",
-    "pottedplant",
-    "sheep",
-    "sofa",
-    "train",
-    "tvmonitor",
-]
-UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what Pillow raises for a file
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
+    "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+]  # fmt: skip
 LYING = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
-
-
-class DataError(ValueError):
-    """Files are missing, damaged or do not fit. The message lists what, with ids and values."""
-
-    @classmethod
-    def from_problems(cls, head: str, problems: list[str]) -> DataError:
-        """Return one error with a line for each problem."""
-        return cls("\n  - ".join([head, *problems]))
-
-
-def palette() -> list[int]:
-    """Return the 256 x 3 colours of VOC's indexed masks, flat, as ``Image.putpalette`` takes them.
-
-    Example:
-        >>> palette()[3:6]  # aeroplane
-        [128, 0, 0]
-    """
-    colours = np.zeros((256, 3), int)
-    ids = np.arange(256)
-    for bit in range(8):
-        for channel in range(3):
-            colours[:, channel] |= ((ids >> (3 * bit + channel)) & 1) << (7 - bit)
-    return colours.ravel().tolist()
-
-
-@contextmanager
-def pillow_errors(what: str) -> Iterator[None]:
-    """Turn what Pillow raises into an error that names the file, and silence its warnings.
-
-    It warns of large photographs and of odd EXIF blocks in files that it reads well.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except UNREADABLE as error:
-        raise DataError(f"{what} cannot be read: {error}") from error
-
-
-def load_image(path: Path) -> Image.Image:
-    """Read an RGB image, upright (EXIF rotation applied), whatever the mode of the file.
-
-    Raises:
-        DataError: it cannot be read.
-    """
-    with pillow_errors(f"photo {path.stem}"), Image.open(path) as image:
-        return ImageOps.exif_transpose(image).convert("RGB")
-
-
-def load_mask(path: Path) -> np.ndarray:
-    """Read the class ids of an indexed or 8-bit grey PNG, uint8 ``(H, W)``.
-
-    Raises:
-        DataError: the file cannot be read, or has another mode. ``convert`` would destroy the ids.
-    """
-    with pillow_errors(f"{path}: the mask"), Image.open(path) as image:
-        mode, mask = image.mode, np.array(image)
-    if mode not in ("P", "L"):
-        raise DataError(f"{path}: a mask is an indexed (mode P) PNG, this one is of mode {mode}")
-    return mask
-
-
-def save_mask(path: Path, mask: np.ndarray) -> None:
-    """Write a ``(H, W)`` mask of ids in 0..255 as an indexed PNG with VOC's palette, atomically."""
-    image, buffer = Image.fromarray(mask.astype(np.uint8)), io.BytesIO()
-    image.putpalette(palette())
-    image.save(buffer, "png", optimize=False)
-    write_file(path, buffer.getvalue())
-
-
-def read_text(path: Path) -> str:
-    """Read a text file in UTF-8 or, where it begins with a byte order mark, in UTF-16.
-
-    Raises:
-        DataError: it is missing, or in another encoding.
-    """
-    if not path.is_file():
-        raise DataError(f"{path} is missing")
-    content = path.read_bytes()
-    utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    try:
-        return content.decode("utf-16" if utf16 else "utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} cannot be read: {error}; save it as text in UTF-8") from None
 
 
 def read_labels(table: Path) -> tuple[list[str], dict[str, np.ndarray], list[str]]:
@@ -145,7 +42,8 @@ def read_labels(table: Path) -> tuple[list[str], dict[str, np.ndarray], list[str
     except csv.Error as error:
         raise DataError(f"{table} cannot be read: {error}; save it as CSV in UTF-8") from None
     header = rows[0] if rows else []
-    classes, labels, problems = header[1:], {}, []
+    classes, problems = header[1:], []
+    labels: dict[str, np.ndarray] = {}
     if header[:1] != ["id"] or not classes or len(set(header)) < len(header):
         raise DataError(f"{table}: the header is {','.join(header)!r}; valid: id,<class>,... without repetition")
     for image_id, *values in rows[1:]:

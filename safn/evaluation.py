@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from safn.data import VOID, VOCFolder, load_mask
+from safn.data import VOCFolder, load_mask
 from safn.files import write_file
-from safn.maps import load_maps, maps_prediction
-from safn.metrics import ConfusionMatrix, mean_iou
-from safn.saliency import load_saliency
+from safn.map_files import load_maps, load_saliency
+from safn.maps import maps_prediction
+from safn.metrics import VOID, ConfusionMatrix, mean_iou
 
 LEVELS = 256
 USUAL_THRESHOLD = 0.3  # of the background, for maps that no mask can score
@@ -97,6 +97,8 @@ def sweep_maps(folder: VOCFolder, ids: list[str], maps: Path) -> Sweep:
 
 def score_maps_at(folder: VOCFolder, ids: list[str], maps: Path, threshold: float) -> ConfusionMatrix:
     """Score ``maps/<id>.npz`` at one background threshold in 0..1."""
+    if not 0 <= threshold <= 1:
+        raise ValueError(f"threshold is {threshold}; valid: 0 to 1")
     matrix = ConfusionMatrix(len(folder.classes) + 1)
     for image_id in folder.with_mask(ids):
         target = folder.mask(image_id)

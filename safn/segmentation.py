@@ -5,11 +5,14 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from safn import backbones
-from safn.network import Grid
+from safn.arguments import require_count, require_one_of, require_shape
+from safn.rescaling import Grid
+
+HEADS = ("largefov", "aspp")
 
 
 class ASPP(nn.Module):
-    """Atrous spatial pyramid pooling of DeepLab v2: the sum of four dilated 3x3 classifiers."""
+    """Classify by atrous spatial pyramid pooling of DeepLab v2: the sum of four dilated 3x3 classifiers."""
 
     def __init__(self, channels: int, num_outputs: int, stride: int) -> None:
         super().__init__()
@@ -17,11 +20,13 @@ class ASPP(nn.Module):
         self.branches = nn.ModuleList(nn.Conv2d(channels, num_outputs, 3, padding=r, dilation=r) for r in rates)
 
     def forward(self, features: Tensor) -> Tensor:
-        return sum(branch(features) for branch in self.branches)
+        """Map ``(B, C, h, w)`` to logits ``(B, K, h, w)``."""
+        first, *others = [branch(features) for branch in self.branches]
+        return sum(others, first)
 
 
 def large_fov(channels: int, num_outputs: int, stride: int, width: int, dilation: int = 12) -> nn.Sequential:
-    """fc6 3x3 with ``dilation`` (at stride 8), fc7 1x1, both with dropout 0.5, then a 1x1 classifier."""
+    """Build fc6 3x3 with ``dilation`` (at stride 8), fc7 1x1, both with dropout 0.5, and a 1x1 classifier."""
     rate = max(1, dilation * 8 // stride)
     return nn.Sequential(
         nn.Conv2d(channels, width, 3, padding=rate, dilation=rate),
@@ -35,21 +40,27 @@ def large_fov(channels: int, num_outputs: int, stride: int, width: int, dilation
 
 
 class DeepLab(nn.Module):
-    """Segmentation network: ``(B, 3, H, W)`` -> logits ``(B, num_outputs, h, w)`` at the backbone's stride.
+    """Segment images with DeepLab: ``(B, 3, H, W)`` -> logits ``(B, K, h, w)`` at the stride of the backbone.
 
     Args:
         backbone: ``vgg16``, ``resnet101`` or ``efficientnet_lite0``.
         head: ``largefov`` or ``aspp``.
-        num_outputs: classes and background.
-        weights: ``imagenet`` or ``none``.
+        num_outputs: K, the classes and background.
+        weights: of the backbone, ``imagenet`` or ``none`` (random initialisation).
         head_width: channels of fc6 and fc7 of LargeFOV.
         freeze: number of first backbone stages that keep their weights.
-        head_dilation: of fc6 of LargeFOV at stride 8; the paper's 12 reaches 96 pixels to each side, which on small images is
-            nearly all padding.
-        crop: side of the training crops. ``grid``, of divisor and remainder, holds for the sides of other images: with them the
-            cells lie as they did in training. Where a cell looks depends on the padding of each layer, and that on the sides:
-            in a photo of 500 x 375 EfficientNet-Lite0 would look up to 12 pixels beside the places that it was taught at, in
-            each copy of the multi-scale test others, and the masks would lie beside the objects.
+        head_dilation: of fc6 of LargeFOV at stride 8. The paper's 12 reaches 96 pixels in each direction, which on small
+            images is nearly all padding.
+        crop: height and width of the training crops in pixels. Zero padding makes the centres of receptive fields depend
+            on the input size, so test images are resized to leave its remainder, ``grid``.
+
+    Raises:
+        ValueError: an argument is not one of these.
+
+    Example:
+        >>> network = DeepLab("efficientnet_lite0", "largefov", num_outputs=21, weights="none", head_width=8)
+        >>> network.grid, sum(parameter.numel() for parameter in network.head.parameters())
+        (Grid(divisor=16, remainder=1), 23309)
     """
 
     def __init__(
@@ -65,26 +76,27 @@ class DeepLab(nn.Module):
         crop: int = 321,
     ) -> None:
         super().__init__()
-        self.arguments = {
-            "backbone": backbone,
-            "head": head,
-            "num_outputs": num_outputs,
-            "head_width": head_width,
-            "head_dilation": head_dilation,
-            "crop": crop,
-        }
+        require_one_of("head", head, HEADS)
+        counts = {"num_outputs": num_outputs, "head_width": head_width, "head_dilation": head_dilation, "crop": crop}
+        for name, value in counts.items():
+            require_count(name, value)
+        self.arguments = {"backbone": backbone, "head": head, **counts}
+        self.backbone = backbones.create(backbone, weights=weights, purpose="segmentation", freeze=freeze)
         kind = backbones.BACKBONES[backbone]
         self.initial_weights, self.normalisation = weights, kind.normalisation
         self.grid = Grid(kind.stride, crop % kind.stride)
-        self.backbone = backbones.create(backbone, weights, "segmentation", freeze)
+        self.head: nn.Module
         if head == "largefov":
             self.head = large_fov(kind.channels, num_outputs, kind.stride, head_width, head_dilation)
         else:
             self.head = ASPP(kind.channels, num_outputs, kind.stride)
-        last = [m for m in self.head.modules() if isinstance(m, nn.Conv2d)]
-        for layer in last if head == "aspp" else last[-1:]:
-            nn.init.normal_(layer.weight, std=0.01)
-            nn.init.zeros_(layer.bias)
+        convolutions = [layer for layer in self.head.modules() if isinstance(layer, nn.Conv2d)]
+        for classifier in convolutions if head == "aspp" else convolutions[-1:]:
+            nn.init.normal_(classifier.weight, std=0.01)
+            if classifier.bias is not None:
+                nn.init.zeros_(classifier.bias)
 
     def forward(self, images: Tensor) -> Tensor:
+        """Map normalised images ``(B, 3, H, W)`` to logits ``(B, K, h, w)``."""
+        require_shape("images", images.shape, ("B", 3, "H", "W"))
         return self.head(self.backbone(images))

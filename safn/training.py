@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics.functional.classification import binary_average_precision
 
-from safn.data import VOID, DataError, VOCFolder
+from safn.baseline import PlainClassifier
+from safn.data import DataError, VOCFolder
 from safn.fitting import Log, fit
 from safn.loading import Augmentation, PlainSet, TrainingSet, plain_loader, training_loader
-from safn.network import SAFN, PlainClassifier, classification_loss
+from safn.metrics import VOID
+from safn.network import SAFN, classification_loss
 from safn.options import CHOICES, TrainingOptions
 from safn.segmentation import DeepLab
 
@@ -66,24 +69,50 @@ def parameter_groups(
     return groups
 
 
+class LateLoss:
+    """A loss on its way from a GPU: copied beside the queued work, and read without waiting once it is there."""
+
+    def __init__(self, loss: Tensor, place: str) -> None:
+        self.place = place
+        self.value = loss.detach().to("cpu", non_blocking=True) if loss.is_cuda else loss.detach()
+        self.copied = torch.cuda.Event() if loss.is_cuda else None
+        if self.copied:
+            self.copied.record()
+
+    def arrived(self) -> bool:
+        """Say whether ``read`` would return at once."""
+        return self.copied is None or self.copied.query()
+
+    def read(self) -> float:
+        """Return the loss, after a wait where it has not arrived."""
+        if self.copied:
+            self.copied.synchronize()
+        return self.value.item()
+
+
 class FiniteLoss:
-    """Stops a training whose loss is not finite. A loss is read one step late, so that no step waits for a GPU."""
+    """Stops a training whose loss is not finite. A loss is read a step late or more, so that no step waits for a GPU."""
 
     def __init__(self) -> None:
-        self.last: tuple[Tensor, str] | None = None  # the loss, and where it was
+        self.unchecked: deque[LateLoss] = deque()  # the oldest first
 
-    def check(self) -> None:
-        """Raise ``FloatingPointError`` where the last loss was not finite, with its place and images."""
-        loss, where = self.last or (torch.zeros(()), "")
-        self.last = None
-        if not math.isfinite(value := loss.item()):
-            raise FloatingPointError(
-                f"the loss is {value} in {where}; the last good checkpoint is kept. Lower learning_rate."
-            )
+    def check(self, wait: bool = False) -> None:
+        """Raise ``FloatingPointError`` for the first loss that is not finite, with its place and images.
 
-    def keep(self, loss: Tensor, where: str) -> None:
-        """Keep a loss for the next check."""
-        self.last = loss.detach(), where
+        Args:
+            wait: for the losses that have not arrived yet. Otherwise a later call checks them.
+        """
+        while self.unchecked and (wait or self.unchecked[0].arrived()):
+            oldest = self.unchecked.popleft()
+            if not math.isfinite(value := oldest.read()):
+                self.unchecked.clear()
+                raise FloatingPointError(
+                    f"the loss is {value} in {oldest.place}; the last good checkpoint is kept. Lower learning_rate."
+                )
+
+    def keep(self, loss: Tensor, place: str) -> None:
+        """Keep a loss for a later check."""
+        self.unchecked.append(LateLoss(loss, place))
 
 
 class TrainingModule(lightning.LightningModule):
@@ -93,22 +122,25 @@ class TrainingModule(lightning.LightningModule):
 
     def __init__(self, network: nn.Module, options: TrainingOptions) -> None:
         super().__init__()
-        self.network, self.options = network.to(memory_format=torch.channels_last), options
+        self.network: Any = network.to(memory_format=torch.channels_last)
+        self.options = options
         self.finite = FiniteLoss()
 
     def new_parts(self) -> dict[str, tuple[nn.Module | None, float]]:
         """Name the newly initialised parts, each with the factor on its learning rate."""
         return {"head": (self.network.head, self.options.new_layer_factor)}
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         o = self.options
         groups = parameter_groups(
             self.network.backbone, self.new_parts(), o.learning_rate, o.weight_decay, self.bias_factor
         )
+        # on a GPU one kernel for all weights: a step of float16 that overflowed is skipped without asking the processor
+        fused = True if any(p.is_cuda for p in self.network.parameters()) else None
         if o.optimizer == "sgd":
-            optimizer: torch.optim.Optimizer = torch.optim.SGD(groups, momentum=o.momentum)
+            optimizer: torch.optim.Optimizer = torch.optim.SGD(groups, momentum=o.momentum, fused=fused)
         else:
-            optimizer = torch.optim.AdamW(groups, betas=(o.momentum, 0.999))
+            optimizer = torch.optim.AdamW(groups, betas=(o.momentum, 0.999), fused=fused)
         steps = o.iterations or self.trainer.estimated_stepping_batches
 
         def factor(step: int) -> float:
@@ -126,7 +158,7 @@ class TrainingModule(lightning.LightningModule):
             self.trainer.should_stop = True
 
     def on_train_epoch_end(self) -> None:
-        self.finite.check()  # before the checkpoint is written
+        self.finite.check(wait=True)  # before the checkpoint is written
 
     def log_loss(self, loss: Tensor, batch: dict) -> Tensor:
         """Log a loss and keep it for the check of the next step."""
@@ -188,6 +220,10 @@ def mean_average_precision(scores: Tensor, labels: Tensor) -> float:
         >>> mean_average_precision(torch.tensor([[0.9], [0.1]]), torch.tensor([[1], [0]]))
         1.0
     """
+    if scores.shape != labels.shape or scores.ndim != 2:
+        raise ValueError(
+            f"scores are of shape {tuple(scores.shape)}, labels of {tuple(labels.shape)}; valid: one (images, N)"
+        )
     occurring = labels.sum(0) > 0
     if not occurring.any():
         return float("nan")

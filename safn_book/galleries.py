@@ -19,11 +19,12 @@ from PIL import Image
 
 from safn.data import VOCFolder, load_mask, palette
 from safn.loading import PlainSet, resize_long
-from safn.maps import load_maps, localization_maps
+from safn.map_files import load_maps
+from safn.maps import localization_maps
 from safn.metrics import VOID, mean_iou
 from safn.network import SAFN
 from safn.trained import load
-from safn_book.stages import Input
+from safn_book.records import Input
 
 WIDTH = 10.0  # inches of a gallery
 PICTURE = 2.4  # inches, the most that one picture takes of it

@@ -10,8 +10,8 @@ from typing import Any
 from safn.data import DataError
 from safn_book import archive
 from safn_book.archive import Records
+from safn_book.records import RECORD
 from safn_book.run_names import Stage
-from safn_book.stages import RECORD
 
 
 def experiments(folder: Path | str) -> dict[str, Records]:

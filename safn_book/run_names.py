@@ -99,6 +99,15 @@ class RunName:
         return cls(seed=seed, supervised=True)
 
     @classmethod
+    def repeat(cls, configuration: str, seed: int) -> RunName:
+        """The run of a configuration such as ``attention_1-0.5`` with a seed.
+
+        Raises:
+            ValueError: not a configuration.
+        """
+        return cls.parse(f"{configuration}_seed{seed}")
+
+    @classmethod
     def parse(cls, text: str) -> RunName:
         """Read a name, such as ``attention_1-0.75-0.5_seed0``, ``max_1-0.5_seed1+saliency``,
         ``attention_1_seed0@resnet101-aspp`` or ``masks_seed0``.
@@ -176,6 +185,12 @@ class RunName:
             parts.append(self.network)
         return ", ".join([*parts, f"seed {self.seed}"])
 
+    @property
+    def backbone_and_head(self) -> tuple[str, str]:
+        """Of the second segmentation network."""
+        backbone, _, head = self.network.partition("-")
+        return backbone, head
+
     def at(self, stage: Stage) -> RunName:
         """The name under which a stage of this run lies: classifier and maps are those of ``base``, and all networks
         that learn from the same pseudo labels share them."""
@@ -184,6 +199,10 @@ class RunName:
         if stage is Stage.PSEUDO_LABELS:
             return replace(self, network="")
         return self
+
+    def combined(self, combine: str) -> RunName:
+        """The run whose pseudo labels combine maps and saliency in this way: itself for ``harmonic``, else its control."""
+        return replace(self, control="" if combine == "harmonic" else combine)
 
     def check_segmentation(self, backbone: str, head: str, label_source: str, seed: int) -> None:
         """Compare the name with the parameters of its segmentation.
@@ -200,6 +219,21 @@ class RunName:
             problems.append(f"it names the seed {self.seed}, the parameter is {seed}")
         if problems:
             raise ValueError("\n  - ".join([f"run {str(self)!r} contradicts its parameters:", *problems]))
+
+
+def stage_and_run(name: str) -> tuple[Stage, str]:
+    """Stage and run of ``<stage>/<run>``, as records name their inputs, or of a path that begins with them.
+
+    Raises:
+        ValueError: no such stage, or no run.
+    """
+    stage, run, *_ = name.split("/")
+    return Stage(stage), run
+
+
+def without_seeds(text: str) -> str:
+    """A text without the seeds of the runs that it names, so that repeated runs have the same."""
+    return re.sub(r"_seed\d+", "", text)
 
 
 def format_scales(scales: Iterable[float]) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 
 from safn.data import VOCFolder
 from safn.evaluation import Sweep
-from safn.metrics import CONVENTIONS, ignored_share, iou_by_size, iou_of, mean_iou, precision_recall
+from safn.metrics import CONVENTIONS, class_iou, ignored_share, iou_by_size, mean_iou, precision_recall
 
 
 def counts_of_list(folder: VOCFolder, ids: list[str], counts: np.ndarray, name: str = "train") -> np.ndarray:
@@ -51,7 +51,7 @@ def pseudo_label_class_scores(folder: VOCFolder, ids: list[str], counts: np.ndar
     scores, classes = {}, ["background", *folder.classes]
     for suffix, matrix in {"": counts.sum(0), ", train list": counts_of_list(folder, ids, counts).sum(0)}.items():
         precision, recall = precision_recall(matrix)
-        measures = {"IoU, ignored dropped": iou_of(matrix, "drop"), "precision": precision, "recall": recall}
+        measures = {"IoU, ignored dropped": class_iou(matrix, "drop"), "precision": precision, "recall": recall}
         for name, values in measures.items():
             scores[f"{name}{suffix}"] = dict(zip(classes, values.tolist()))
     return scores

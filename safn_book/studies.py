@@ -19,15 +19,15 @@ from safn.data import VOCFolder
 from safn.evaluation import Sweep, SweepCounter
 from safn.inference import on_device
 from safn.loading import PlainSet, plain_loader
-from safn.maps import load_maps, localization_maps
+from safn.map_files import load_maps, load_saliency
+from safn.maps import localization_maps
 from safn.metrics import CONVENTIONS, VOID, ConfusionMatrix, bootstrap, iou_by_size
 from safn.network import SAFN, aggregate
 from safn.pseudo import pseudo_ground_truth
-from safn.saliency import load_saliency
 from safn.trained import load
 from safn_book.galleries import spaced
 from safn_book.run_names import Stage
-from safn_book.stages import need
+from safn_book.stages import require
 
 LEARNED = "learned"
 
@@ -85,8 +85,8 @@ def study_runs(runs: Path | str, folder: VOCFolder, ids: list[str], names: list[
     """
     studies = {}
     for run in names:
-        model = need(runs, Stage.TRAIN_SAFN, run, restored=True)
-        maps = need(runs, Stage.MAPS, run, restored=True)
+        model = require(runs, Stage.TRAIN_SAFN, run, restored=True)
+        maps = require(runs, Stage.MAPS, run, restored=True)
         if model.record.get("restored") or not ids:
             continue
         network = cast(SAFN, load(model.folder))
@@ -334,7 +334,7 @@ def oracle_pseudo_labels(
         if len(present):
             classes = present[maps[present].argmax(0)] + 1
         predictions = (
-            pseudo_ground_truth(maps, saliency, labels, gamma, 1, 1, combine),
+            pseudo_ground_truth(maps, saliency, labels, gamma, ignore_saliency=1, ignore_confidence=1, combine=combine),
             np.where(foreground, classes, 0),
             np.where(saliency >= saliency_threshold, np.where(foreground, target, classes), 0),
         )

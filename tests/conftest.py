@@ -4,6 +4,7 @@ provoked faults."""
 from __future__ import annotations
 
 import csv
+import importlib.util
 import os
 import re
 from pathlib import Path
@@ -25,6 +26,7 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    config.addinivalue_line("markers", "gpu: needs a CUDA GPU; skipped where there is none")
     config.addinivalue_line("markers", "fault(case, fault, provoked): provokes a fault of book/faults.md for real")
     if config.getoption("faults"):
         config.pluginmanager.register(Faults(config.getoption("faults").absolute()))
@@ -60,6 +62,8 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if marker := item.get_closest_marker("fault"):
             item.user_properties.append(("fault", marker.args))
+        if item.name == "safn.crf.dense_crf" and not importlib.util.find_spec("pydensecrf"):
+            item.add_marker(pytest.mark.skip(reason="the dense CRF is not installed"))
 
 
 @pytest.fixture
@@ -109,3 +113,15 @@ def tiny_voc(tmp_path) -> Path:
         (base / "ImageSets" / "Segmentation" / f"{name}.txt").write_text("".join(f"a{k}\n" for k in ids))
     (root / "image_labels.csv").write_text("\n".join(rows) + "\n")
     return root
+
+
+@pytest.fixture
+def photos(tmp_path) -> dict[str, Path]:
+    """Three photos of 41x33: left half in the photo's own colour, right half dark."""
+    paths = {}
+    for c, image_id in enumerate("abc"):
+        image = np.full((33, 41, 3), 10, np.uint8)
+        image[:, :20, c] = 250
+        paths[image_id] = tmp_path / f"{image_id}.png"
+        Image.fromarray(image).save(paths[image_id])
+    return paths

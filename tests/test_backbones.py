@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import io
 from collections import OrderedDict
 from importlib.metadata import PackageNotFoundError, version
+from urllib.error import URLError
 
 import pytest
 import timm
@@ -10,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision import models
 
-from safn import backbones
+from safn import backbones, files
 from safn.backbones import BACKBONES, FixedBatchNorm, create
 from safn.network import SAFN
 
@@ -29,7 +31,7 @@ def meta():
 
 
 def test_vgg16_classifier_loses_the_last_two_pools_and_dilates_the_last_block(meta):
-    network = create("vgg16", "none", "classifier")
+    network = create("vgg16", weights="none", purpose="classifier")
     assert [(p.kernel_size, p.stride) for p in layers(network, nn.MaxPool2d)] == [(2, 2)] * 3
     convs = layers(network, nn.Conv2d)
     assert [c.out_channels for c in convs] == [64] * 2 + [128] * 2 + [256] * 3 + [512] * 6
@@ -38,7 +40,7 @@ def test_vgg16_classifier_loses_the_last_two_pools_and_dilates_the_last_block(me
 
 
 def test_vgg16_for_deeplab_has_3x3_pools_with_strides_2_2_2_1_1(meta):
-    network = create("vgg16", "none", "segmentation")
+    network = create("vgg16", weights="none", purpose="segmentation")
     pools = layers(network, nn.MaxPool2d)
     assert [p.stride for p in pools] == [2, 2, 2, 1, 1] and {p.kernel_size for p in pools} == {3}
     assert [c.dilation for c in layers(network, nn.Conv2d)] == [(1, 1)] * 10 + [(2, 2)] * 3
@@ -46,7 +48,7 @@ def test_vgg16_for_deeplab_has_3x3_pools_with_strides_2_2_2_1_1(meta):
 
 
 def test_vgg16_plain_is_that_of_torchvision(meta):
-    network = create("vgg16", "none", "plain")
+    network = create("vgg16", weights="none", purpose="plain")
     assert [p.stride for p in layers(network, nn.MaxPool2d)] == [2] * 5
     assert {c.dilation for c in layers(network, nn.Conv2d)} == {(1, 1)}
 
@@ -57,7 +59,7 @@ def test_vgg16_plain_is_that_of_torchvision(meta):
     + [(n, "plain", 32) for n in BACKBONES],
 )
 def test_channels_and_stride_are_the_announced_ones(name, purpose, stride, meta):
-    features = create(name, "none", purpose)(torch.zeros(1, 3, 448, 448))
+    features = create(name, weights="none", purpose=purpose)(torch.zeros(1, 3, 448, 448))
     assert features.shape == (1, BACKBONES[name].channels, 448 // stride, 448 // stride)
 
 
@@ -89,7 +91,7 @@ def test_torchvision_names_fill_every_convolution_and_only_head_and_attention_st
 
 def test_vgg16_classifier_computes_what_sec_iii_a_says():
     torch.manual_seed(0)
-    network = create("vgg16", "none", "classifier").eval()
+    network = create("vgg16", weights="none", purpose="classifier").eval()
     state, images = network.state_dict(), torch.randn(1, 3, 64, 64)
     x = images
     for k in CONVS:
@@ -125,7 +127,7 @@ def test_folded_lite0_equals_timm_in_eval_mode(monkeypatch, purpose, stride):
     images, timms, ours = (
         torch.randn(2, 3, 64, 96),
         lite0(state, stride),
-        create("efficientnet_lite0", "imagenet", purpose),
+        create("efficientnet_lite0", weights="imagenet", purpose=purpose),
     )
     assert not layers(ours, nn.BatchNorm2d)
     with torch.no_grad():
@@ -144,7 +146,7 @@ def test_folded_lite0_with_its_imagenet_weights_equals_timm():
     images = torch.rand(1, 3, 64, 64) * 2 - 1
     with torch.no_grad():
         expected = unfolded(lite0(state, 16), images)
-        ours = create("efficientnet_lite0", "imagenet")(images)
+        ours = create("efficientnet_lite0", weights="imagenet")(images)
     torch.testing.assert_close(ours, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
 
 
@@ -152,15 +154,15 @@ def test_missing_lite0_weights_say_what_to_do(monkeypatch):
     def absent(name):
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr(backbones, "files", absent)
-    with pytest.raises(FileNotFoundError, match="requirements-weights.txt, or set weights to 'none'"):
-        create("efficientnet_lite0", "imagenet")
+    monkeypatch.setattr(files.metadata, "files", absent)
+    with pytest.raises(FileNotFoundError, match="requirements-weights.txt, or set weights='none'"):
+        create("efficientnet_lite0", weights="imagenet")
 
 
 class File:
     """An entry of ``importlib.metadata.files``."""
 
-    suffix, name = ".pth", "weights.pth"
+    name = "weights.pth"
 
     def __init__(self, path) -> None:
         self.path = path
@@ -171,7 +173,7 @@ class File:
 
 def test_lite0_weights_of_other_shapes_are_refused_and_right_ones_renamed_in_order(monkeypatch, tmp_path):
     path = tmp_path / "weights.pth"
-    monkeypatch.setattr(backbones, "files", lambda name: [File(path)])
+    monkeypatch.setattr(files.metadata, "files", lambda name: [File(path)])
     torch.save({"x": torch.ones(2, 3), "y": torch.zeros(4)}, path)
     found = backbones.lite0_state(OrderedDict(a=torch.empty(2, 3), b=torch.empty(4)))
     assert list(found) == ["a", "b"] and (found["a"] == 1).all() and (found["b"] == 0).all()
@@ -180,7 +182,7 @@ def test_lite0_weights_of_other_shapes_are_refused_and_right_ones_renamed_in_ord
 
 
 def test_batch_norm_of_resnet_keeps_its_statistics_and_is_not_trained(meta):
-    network = create("resnet101", "none")
+    network = create("resnet101", weights="none")
     norms = layers(network, nn.BatchNorm2d)
     assert len(norms) == 104 and not any(n.training for n in norms)
     assert not any(p.requires_grad for n in norms for p in n.parameters())
@@ -188,7 +190,7 @@ def test_batch_norm_of_resnet_keeps_its_statistics_and_is_not_trained(meta):
 
 
 def test_what_was_the_shift_of_lite0_s_batch_norm_is_not_trained():
-    convolutions = layers(create("efficientnet_lite0", "none"), nn.Conv2d)
+    convolutions = layers(create("efficientnet_lite0", weights="none"), nn.Conv2d)
     assert convolutions and all(c.weight.requires_grad and not c.bias.requires_grad for c in convolutions)
 
 
@@ -201,12 +203,12 @@ def test_fixed_batch_norm_normalises_by_what_is_stored():
 
 
 def test_freeze_keeps_the_first_stages(meta):
-    network = create("resnet101", "none", freeze=5)  # conv1, bn1, relu, maxpool, layer1
+    network = create("resnet101", weights="none", freeze=5)  # conv1, bn1, relu, maxpool, layer1
     frozen = {n for n, m in network.named_children() if any(True for _ in m.parameters())} - {
         n for n, m in network.named_children() if any(p.requires_grad for p in m.parameters())
     }
     assert frozen == {"conv1", "bn1", "layer1"}
-    assert all(p.requires_grad for p in create("vgg16", "none").parameters())
+    assert all(p.requires_grad for p in create("vgg16", weights="none").parameters())
 
 
 def test_normalisation_is_that_of_the_weights():
@@ -215,37 +217,34 @@ def test_normalisation_is_that_of_the_weights():
     assert BACKBONES["efficientnet_lite0"].normalisation == backbones.Normalisation((0.5,) * 3, (0.5,) * 3)
 
 
-def depthwise() -> torch.nn.Conv2d:
-    return torch.nn.Conv2d(6, 6, 5, padding=4, dilation=2, groups=6)
+@pytest.mark.parametrize("name", ["vgg16", "resnet101"])
+def test_without_internet_the_error_says_where_to_put_the_weights(monkeypatch, tmp_path, name):
+    def offline(*_, **__):
+        raise URLError("Name or service not known")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("torch.hub.download_url_to_file", offline)
+    with pytest.raises(FileNotFoundError) as error, pytest.MonkeyPatch.context() as quiet:
+        quiet.setattr("sys.stderr", io.StringIO())
+        create(name, weights="imagenet")
+    message = str(error.value)
+    assert f"ImageNet weights of {name} could not be downloaded" in message and "weights='none'" in message
+    assert f"https://download.pytorch.org/models/{name}-" in message
+    assert str(tmp_path / "hub" / "checkpoints" / f"{name}-") in message
 
 
 @pytest.mark.parametrize(
-    ("make", "kind"),
-    [(depthwise, backbones.PhasedConv), (lambda: torch.nn.Conv2d(6, 4, 1), backbones.PointwiseConv)],
+    ("change", "valid"),
+    [
+        ({"name": "VGG16"}, "vgg16, resnet101, efficientnet_lite0"),
+        ({"weights": "imagnet"}, "imagenet, none"),
+        ({"weights": None}, "imagenet, none"),
+        ({"purpose": "detection"}, "classifier, segmentation, plain"),
+        ({"freeze": -1}, "a whole number from 0 to 29"),
+        ({"freeze": 30}, "a whole number from 0 to 29"),
+    ],
 )
-@pytest.mark.parametrize("size", [(8, 8), (7, 5), (1, 9)])
-def test_what_is_sped_up_is_the_same_convolution(make, kind, size):
-    torch.manual_seed(0)
-    plain, network = make(), torch.nn.Sequential(make())
-    network.load_state_dict({f"0.{name}": tensor for name, tensor in plain.state_dict().items()})
-    backbones.speed_up(network)
-    assert type(network[0]) is kind
-    results = []
-    for layer in (plain, network):
-        images = torch.randn(2, 6, *size, generator=torch.Generator().manual_seed(1), requires_grad=True)
-        output = layer(images)
-        output.square().sum().backward()
-        results.append((output, images.grad, *(p.grad for p in layer.parameters())))
-    for one, other in zip(*results, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
-
-
-def test_other_convolutions_are_left_as_they_are():
-    layers = [
-        torch.nn.Conv2d(4, 4, 3, padding=1, groups=4),
-        torch.nn.Conv2d(4, 4, 3, padding=2, dilation=2),
-        torch.nn.Conv2d(4, 4, 1, stride=2),
-        torch.nn.Conv2d(4, 4, 1, groups=2),
-    ]
-    backbones.speed_up(torch.nn.Sequential(*layers))
-    assert all(type(layer) is torch.nn.Conv2d for layer in layers)
+def test_other_arguments_are_refused_with_the_valid_ones(meta, change, valid):
+    ((_, value),) = change.items()
+    with pytest.raises(ValueError, match=f"{value!r}.*valid: {valid}"):
+        create(**{"name": "vgg16", "weights": "none", **change})

@@ -16,6 +16,7 @@ from benchmarks import __main__ as bench
 from benchmarks import cases, choices, growth, profiles
 from safn import backbones, dense_crf, inference
 from safn.data import load_image, load_mask
+from safn.fast_layers import PhasedConv, PointwiseConv
 
 
 def test_the_ratio_is_the_other_s_time_to_ours_and_the_warm_up_does_not_count(monkeypatch):
@@ -82,8 +83,8 @@ def test_the_exponent_of_a_power_is_found():
 @pytest.mark.parametrize(("backbone", "phases"), [("efficientnet_lite0", True), ("vgg16", False)])
 def test_the_plain_network_has_the_same_weights_and_no_phases(backbone, phases):
     ours, plain = cases.safn(backbone).eval(), cases.safn(backbone, plain=True).eval()
-    assert any(isinstance(m, backbones.PhasedConv) for m in ours.modules()) == phases
-    assert not any(isinstance(m, (backbones.PhasedConv, backbones.PointwiseConv)) for m in plain.modules())
+    assert any(isinstance(m, PhasedConv) for m in ours.modules()) == phases
+    assert not any(isinstance(m, (PhasedConv, PointwiseConv)) for m in plain.modules())
     images = torch.rand(2, 3, 64, 64)
     with torch.inference_mode():
         torch.testing.assert_close(ours(images), plain(images), rtol=1e-4, atol=1e-5)
@@ -108,7 +109,7 @@ def test_training_in_bf16_follows_the_losses_of_float32():
 def test_the_crf_of_the_classes_that_can_win_equals_that_of_all():
     pytest.importorskip("pydensecrf.densecrf")
     image, scores = cases.photo()[:60, :80].copy(), cases.probabilities(60, 80)
-    few, all_classes = (dense_crf(image, scores, floor).argmax(0) for floor in (1e-4, 0))
+    few, all_classes = (dense_crf(image, scores, floor=floor).argmax(0) for floor in (1e-4, 0))
     assert (few == all_classes).mean() >= 0.999 and set(np.unique(few)) <= {0, 1, 2}
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tiny import softmax
 
-from safn.crf import dense_crf
+from safn.crf import dense_crf, is_installed
 
 
 @pytest.fixture
@@ -51,27 +51,59 @@ def test_crf_parameters_and_read_only_photos_are_taken(scene):
     assert (weak.argmax(0) == probabilities.argmax(0)).all()  # nothing pairwise: the input's own maximum
 
 
+IMAGE = np.zeros((4, 6, 3), np.uint8)
+PROBABILITIES = np.full((2, 4, 6), 0.5)
+
+
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        (lambda image: image.astype(np.float32), r"image is float32 \(48, 60, 3\)"),
-        (lambda image: image[..., 0], r"image is uint8 \(48, 60\)"),
-        (
-            lambda image: image.transpose(1, 0, 2),
-            r"image is uint8 \(60, 48, 3\), probabilities are of shape \(21, 48, 60\)",
-        ),
+        ({"image": IMAGE.astype(np.float32)}, "image is float32; wanted: uint8"),
+        ({"image": IMAGE[..., 0]}, r"image is of shape \(4, 6\); wanted: \(H, W, 3\)"),
+        ({"image": IMAGE.transpose(1, 0, 2)}, r"probabilities is of shape \(2, 4, 6\); wanted: \(K, 6, 4\)"),
+        ({"probabilities": 10 * PROBABILITIES - 7}, "probabilities holds values from -2 to .*; wanted: 0 to 1"),
+        ({"probabilities": 255 * PROBABILITIES}, "probabilities holds values from .* to 127.5; wanted: 0 to 1"),
+        ({"probabilities": PROBABILITIES * np.nan}, "probabilities holds values from nan to nan; wanted: .* no NaN"),
+        ({"probabilities": 2 * PROBABILITIES}, "probabilities sum to 2 to 2 over the classes; wanted: 1"),
+        ({"bi_w": -1}, "bi_w=-1; valid: a number from 0 on"),
+        ({"pos_w": float("nan")}, "pos_w=nan; valid: a number from 0 on"),
+        ({"bi_xy_std": 0}, "bi_xy_std=0; valid: a number from 0.01 on"),
+        ({"bi_rgb_std": 1e-6}, "bi_rgb_std=1e-06; valid: a number from 0.01 on"),
+        ({"pos_xy_std": float("inf")}, "pos_xy_std=inf; valid: a number from 0.01 on"),
+        ({"iterations": 0}, "iterations=0; valid: a whole number from 1 on"),
+        ({"iterations": -3}, "iterations=-3; valid: a whole number from 1 on"),
+        ({"iterations": 2.5}, "iterations=2.5; valid: a whole number from 1 on"),
+        ({"floor": 2}, "floor=2; valid: a number from 0 to 1"),
     ],
 )
-def test_crf_refuses_what_is_no_raw_photo(scene, change, text):
+def test_arguments_out_of_range_are_refused(change, text):
+    with pytest.raises(ValueError, match=text):
+        dense_crf(**{"image": IMAGE, "probabilities": PROBABILITIES, **change})
+
+
+def test_a_parameter_that_does_not_exist_is_refused():
+    with pytest.raises(TypeError, match="bi_weight"):
+        dense_crf(IMAGE, PROBABILITIES, bi_weight=10)
+
+
+def test_the_smallest_deviations_and_the_largest_floor_are_taken(scene):
     pytest.importorskip("pydensecrf.densecrf")
-    image, probabilities = scene
-    with pytest.raises(ValueError, match=text + ".*valid: uint8"):
-        dense_crf(change(image), probabilities)
+    smallest = {"bi_xy_std": 0.01, "bi_rgb_std": 0.01, "pos_xy_std": 0.01}
+    for parameters in (smallest, {"floor": 1}):
+        refined = dense_crf(*scene, **parameters)
+        np.testing.assert_allclose(refined.sum(0), 1, atol=1e-3)
 
 
 @pytest.mark.fault(16, "the CRF is not installed", "its module hidden from the import")
 def test_without_pydensecrf_the_error_says_what_to_install(scene, monkeypatch, happened):
     monkeypatch.setitem(sys.modules, "pydensecrf.densecrf", None)
-    with pytest.raises(ImportError, match=r"pip install pydensecrf2==1\.1") as error:
+    with pytest.raises(ImportError, match=r"make crf, or pip install .* pydensecrf2==1\.1$") as error:
         dense_crf(*scene)
     happened(error.value)
+
+
+def test_whether_the_crf_is_installed_is_known(monkeypatch):
+    pytest.importorskip("pydensecrf")
+    assert is_installed()
+    monkeypatch.setitem(sys.modules, "pydensecrf", None)
+    assert not is_installed()

@@ -6,9 +6,9 @@ import tiny
 
 from safn import evaluation
 from safn.data import VOCFolder, save_mask
-from safn.maps import load_maps, maps_prediction, save_maps
-from safn.metrics import ConfusionMatrix, iou_of
-from safn.saliency import save_saliency
+from safn.map_files import load_maps, save_maps, save_saliency
+from safn.maps import maps_prediction
+from safn.metrics import ConfusionMatrix, class_iou
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_the_best_threshold_is_that_of_the_largest_miou_and_its_counts_fit(score
     sweep = evaluation.sweep_maps(folder, ids, maps)
     assert sweep.miou[round(255 * sweep.threshold)] == sweep.miou.max() and 0.2 < sweep.threshold < 0.8
     assert sweep.counts.shape == (5, 4, 5)
-    assert np.nanmean(iou_of(sweep.counts.sum(0))) == pytest.approx(sweep.miou.max())
+    assert np.nanmean(class_iou(sweep.counts.sum(0))) == pytest.approx(sweep.miou.max())
     for image_id, counts in zip(ids, sweep.counts):
         alone = evaluation.sweep_maps(folder, [image_id], maps)
         assert counts.sum() == alone.counts.sum() == (folder.mask(image_id) != 255).sum()

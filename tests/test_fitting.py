@@ -18,7 +18,7 @@ import pytest
 import tiny
 import torch
 
-from safn import backbones, fitting, trained
+from safn import backbones, fitting, trained, training
 from safn.fitting import Log, TrainingInterrupted, read_log
 
 
@@ -309,3 +309,10 @@ def test_a_cluster_changes_nothing(tmp_path, task):
     assert read_log(tmp_path / "run" / "log.csv") == log
     files = [sorted(p.name for p in (tmp_path / name).iterdir()) for name in ("run", "here")]
     assert files[0] == files[1]
+
+
+def test_a_loss_that_arrives_late_stops_before_the_checkpoint_and_names_the_first_bad_step(tmp_path, monkeypatch):
+    monkeypatch.setattr(training.LateLoss, "arrived", lambda loss: False)
+    with pytest.raises(FloatingPointError, match=r"loss is nan in epoch 1, step \d, images .*\bimage_5\b"):
+        tiny.train(tmp_path, samples=tiny.Samples(spoilt=(1, 5)))
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 4

@@ -11,9 +11,8 @@ from safn import SAFN, backbones
 from safn.backbones import IMAGENET
 from safn.data import VOCFolder, save_mask
 from safn.loading import PlainSet
-from safn.maps import save_maps
+from safn.map_files import save_maps, save_saliency
 from safn.metrics import ConfusionMatrix
-from safn.saliency import save_saliency
 from safn_book import galleries
 from safn_book.galleries import Heat, Mask
 

@@ -1,20 +1,19 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import tiny
 import torch
 from PIL import Image
-from torch import nn
 
-from safn import backbones, crf_workers, inference
-from safn.data import DataError, VOCFolder, load_mask
+from safn import backbones, inference
+from safn.data import VOCFolder, load_mask
 from safn.inference import multi_scale_maximum, predict
 from safn.loading import PlainSet
-from safn.maps import load_maps, maps_prediction
-from safn.network import SAFN, rescale
+from safn.map_files import load_maps
+from safn.maps import maps_prediction
+from safn.network import SAFN
+from safn.rescaling import rescale
 from safn.segmentation import DeepLab
 from safn_book import studies
 
@@ -60,7 +59,9 @@ def looks_beside_its_cell(network, height: int) -> float:
 
 
 def test_copies_of_any_photo_are_seen_where_training_crops_were():
-    network = backbones.create("efficientnet_lite0", "none")[:6].eval()  # stride 16; what follows sees to the borders
+    network = backbones.create("efficientnet_lite0", weights="none")[
+        :6
+    ].eval()  # stride 16; what follows sees to the borders
     for layer in network.modules():
         if isinstance(layer, torch.nn.Conv2d):
             layer.weight.data.fill_(1 / layer.weight[0].numel())
@@ -94,46 +95,14 @@ def test_multi_scale_maximum_by_numpy(flip):
     assert abs(expected - np.mean(views, 0)).max() > 0.1  # the average would be something else
 
 
-class Brightest(nn.Module):
-    """Class c + 1 where colour c is high, background elsewhere; counts what it sees."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.scale, self.seen = nn.Parameter(torch.tensor(40.0)), 0
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        self.seen += 1
-        red_green_blue = images * torch.tensor((0.229, 0.224, 0.225))[:, None, None]
-        red_green_blue = red_green_blue + torch.tensor((0.485, 0.456, 0.406))[:, None, None]
-        return self.scale * torch.cat([torch.full_like(images[:, :1], 0.5), red_green_blue], 1)
-
-
-@pytest.fixture
-def photos(tmp_path) -> dict[str, Path]:
-    """Three photos of 41x33: left half in the photo's own colour, right half dark."""
-    paths = {}
-    for c, image_id in enumerate("abc"):
-        image = np.full((33, 41, 3), 10, np.uint8)
-        image[:, :20, c] = 250
-        paths[image_id] = tmp_path / f"{image_id}.png"
-        Image.fromarray(image).save(paths[image_id])
-    return paths
-
-
-def true_mask(c: int) -> np.ndarray:
-    mask = np.zeros((33, 41), np.uint8)
-    mask[:, :20] = c + 1
-    return mask
-
-
 def test_predictions_are_indexed_pngs_of_the_size_of_the_photo_and_those_there_are_kept(photos, tmp_path):
-    folder, network = tmp_path / "out", Brightest()
+    folder, network = tmp_path / "out", tiny.Brightest()
     folder.mkdir()
     (folder / "b.png").write_bytes(b"mine")
     seconds = predict(network, backbones.IMAGENET, photos, folder)
     assert (folder / "b.png").read_bytes() == b"mine" and network.seen == 2
     for c, image_id in ((0, "a"), (2, "c")):
-        np.testing.assert_array_equal(load_mask(folder / f"{image_id}.png"), true_mask(c))
+        np.testing.assert_array_equal(load_mask(folder / f"{image_id}.png"), tiny.true_mask(c))
     with Image.open(folder / "a.png") as image:
         assert (image.mode, image.size) == ("P", (41, 33))
         assert image.getpalette()[:12] == [0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0]  # VOC's first four
@@ -142,65 +111,11 @@ def test_predictions_are_indexed_pngs_of_the_size_of_the_photo_and_those_there_a
 
 def test_a_kill_while_a_prediction_is_written_leaves_none_that_the_next_run_would_keep(photos, tmp_path):
     folder = tmp_path / "out"
-    tiny.killed_while_writing(lambda: predict(Brightest(), backbones.IMAGENET, photos, folder))
+    tiny.killed_while_writing(lambda: predict(tiny.Brightest(), backbones.IMAGENET, photos, folder))
     assert [p.name for p in folder.iterdir()] == ["a.png.partial"]
-    predict(Brightest(), backbones.IMAGENET, photos, folder)
+    predict(tiny.Brightest(), backbones.IMAGENET, photos, folder)
     assert sorted(p.name for p in folder.iterdir()) == ["a.png", "b.png", "c.png"]
-    np.testing.assert_array_equal(load_mask(folder / "a.png"), true_mask(0))
-
-
-class Deleting(Brightest):
-    """Deletes the photo it has just seen for the second time: the CRF of that photo cannot read it."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.path = path
-
-    def forward(self, images):
-        if self.seen == 1:
-            self.path.unlink()
-        return super().forward(images)
-
-
-@pytest.mark.fault(16, "the CRF fails on an image", "its photo deleted between network and CRF")
-def test_the_crf_writes_its_own_folder_and_its_failure_names_the_image(photos, tmp_path, happened):
-    pytest.importorskip("pydensecrf.densecrf")
-    plain, refined = tmp_path / "plain", tmp_path / "refined"
-    two = {i: photos[i] for i in "ab"}
-    with pytest.raises(DataError, match=r"CRF of image b failed: .*photo b cannot be read: .*No such file") as error:
-        predict(Deleting(photos["b"]), backbones.IMAGENET, two, plain, refined=refined, processes=1)
-    assert [p.name for p in sorted(plain.iterdir())] == ["a.png", "b.png"]
-    np.testing.assert_array_equal(load_mask(refined / "a.png"), true_mask(0))
-    assert not (refined / "b.png").exists()
-    happened(error.value, "the CRF of that image; the masks before it are there")
-
-
-@pytest.mark.fault(16, "a process of the CRF dies", "SIGKILL to it while it works on an image")
-def test_a_crf_worker_that_dies_names_an_image_also_while_more_are_submitted(photos, tmp_path, monkeypatch, happened):
-    kill = "import os, signal\n\n\ndef die(*_):\n    os.kill(os.getpid(), signal.SIGKILL)\n"
-    (tmp_path / "dying.py").write_text(kill)
-    monkeypatch.syspath_prepend(tmp_path)
-    import dying
-
-    monkeypatch.setattr(crf_workers, "crf_mask", dying.die)
-
-    class Waiting(Brightest):
-        """Sees the third image only once the worker of the first has died."""
-
-        def forward(self, images):
-            if self.seen == 1:
-                pool[0]._executor_manager_thread.join(60)
-            return super().forward(images)
-
-    pool, real = [], crf_workers.concurrent.futures.ProcessPoolExecutor
-    monkeypatch.setattr(
-        crf_workers.concurrent.futures, "ProcessPoolExecutor", lambda *a: pool.append(real(*a)) or pool[-1]
-    )
-    plain, refined = tmp_path / "plain", tmp_path / "refined"
-    with pytest.raises(DataError, match=r"CRF of image a failed: BrokenProcessPool") as error:
-        predict(Waiting(), backbones.IMAGENET, photos, plain, refined=refined, processes=1)
-    assert not list(refined.iterdir()) and (plain / "a.png").exists()
-    happened(error.value, "the CRF of the images at work; the masks before are there")
+    np.testing.assert_array_equal(load_mask(folder / "a.png"), tiny.true_mask(0))
 
 
 def test_maps_are_written_for_present_classes_and_empty_ones_counted(tiny_voc, tmp_path):

@@ -11,9 +11,9 @@ from safn.metrics import (
     SIZES,
     ConfusionMatrix,
     bootstrap,
+    class_iou,
     interval,
     iou_by_size,
-    iou_of,
     mean_iou,
     precision_recall,
 )
@@ -84,6 +84,42 @@ def test_ids_out_of_range_are_refused_and_counted_nowhere(value, place, happened
     happened(error.value, "nothing: nothing was counted")
 
 
+@pytest.mark.parametrize("values", [[0, 1.5, 3], [0.2, 0.7, 0.1], [0, np.nan, 3], [0, np.inf, 3]])
+@pytest.mark.parametrize("place", ["prediction", "target"])
+def test_what_is_no_whole_number_is_refused_and_counted_nowhere(values, place):
+    matrix, right, wrong = ConfusionMatrix(4), np.array([0, 255, 3]), np.array(values)
+    with pytest.raises(ValueError, match=rf"{place} holds ids \[.*\]; valid are 0-3 and 255"):
+        matrix.update(*((wrong, right) if place == "prediction" else (right, wrong)))
+    assert matrix.matrix.sum() == 0
+
+
+def test_many_wrong_ids_are_not_all_listed():
+    with pytest.raises(ValueError, match=r"holds ids \[0.1, 0.2, 0.3, 0.4, 0.5\] and others; valid"):
+        ConfusionMatrix(4).update(np.arange(1, 9) / 10, np.zeros(8, int))
+
+
+def test_whole_numbers_of_any_type_are_class_ids():
+    for kind in (np.uint8, np.int64, np.float32, bool):
+        matrix = ConfusionMatrix(2)
+        matrix.update(np.array([0, 1, 1], kind), np.array([0, 1, 0], np.uint8))
+        assert matrix.matrix.tolist() == [[1, 1, 0], [0, 1, 0]]
+
+
+@pytest.mark.parametrize("number", [0, -1, 256, 2.5, float("nan")])
+def test_the_number_of_classes_leaves_255_to_ignored_pixels(number):
+    with pytest.raises(ValueError, match=f"num_classes={number}; valid: a whole number from 1 to 255"):
+        ConfusionMatrix(number)
+
+
+def test_counts_have_a_column_for_ignored_pixels():
+    with pytest.raises(ValueError, match=r"counts is of shape \(3, 3\); wanted: \(n, 4\)"):
+        class_iou(np.zeros((3, 3)))
+    with pytest.raises(ValueError, match=r"counts is of shape \(3, 4\); wanted: \(images, n, 4\)"):
+        iou_by_size(np.zeros((3, 4), int))
+    with pytest.raises(ValueError, match="draws=0; valid: a whole number from 1 on"):
+        bootstrap([np.zeros((2, 3, 4), int)], 0)
+
+
 def test_shapes_that_differ_are_refused():
     with pytest.raises(ValueError, match=r"\(2, 3\), target of shape \(3, 2\)"):
         ConfusionMatrix(4).update(np.zeros((2, 3), int), np.zeros((3, 2), int))
@@ -148,7 +184,7 @@ def test_precision_and_recall_are_those_of_counting_pixels(predictions, targets)
 def test_bootstrap_of_one_image_is_its_own_miou(predictions, targets, ignored):
     matrix = ConfusionMatrix(4)
     counts = matrix.update(predictions[0], targets[0])[None]
-    assume(not np.isnan(iou_of(counts, ignored)).all())
+    assume(not np.isnan(class_iou(counts, ignored)).all())
     np.testing.assert_allclose(bootstrap([counts], 3, ignored=ignored), matrix.miou(ignored))
 
 
@@ -164,7 +200,7 @@ def test_bootstrap_is_paired_and_repeats():
     draws = bootstrap([a, a, b], 200)
     assert draws.shape == (200, 3) and (draws[:, 0] == draws[:, 1]).all() and draws[:, 0].std() > 0
     assert (bootstrap([a, a, b], 200) == draws).all() and (bootstrap([a], 200, seed=1)[:, 0] != draws[:, 0]).any()
-    assert draws.mean(0) == pytest.approx([np.nanmean(iou_of(m.sum(0))) for m in (a, a, b)], abs=0.01)
+    assert draws.mean(0) == pytest.approx([np.nanmean(class_iou(m.sum(0))) for m in (a, a, b)], abs=0.01)
     with pytest.raises(ValueError, match="same images"):
         bootstrap([a, b[:20]])
 
@@ -174,7 +210,7 @@ def test_the_interval_holds_the_value_and_narrows_with_more_images():
     spans = []
     for counts in (few, many):
         low, high = interval(counts, 300)
-        assert low < 100 * np.nanmean(iou_of(counts.sum(0))) < high
+        assert low < 100 * np.nanmean(class_iou(counts.sum(0))) < high
         spans.append(high - low)
     assert spans[1] < spans[0] / 2
 

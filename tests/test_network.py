@@ -4,13 +4,11 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from numpy.lib.stride_tricks import sliding_window_view
 from torch import nn
 
 from safn import backbones
-from safn.network import SAFN, PlainClassifier, ScaleAttention, aggregate, classification_loss, rescale
+from safn.network import SAFN, ScaleAttention, aggregate, classification_loss
 
 SCALES = (1, 0.75, 0.5)
 
@@ -153,34 +151,54 @@ def test_maps_are_zero_for_absent_classes():
     assert maps[0, 0].max() == 1 and maps[0, 0].min() >= 0 and not maps[0, 1:].any()
 
 
-def test_rescale():
-    images = torch.rand(1, 3, 40, 100)
-    assert rescale(images, 1) is images
-    assert rescale(images, 0.5).shape == (1, 3, 32, 50)  # at least 32 pixels
-    assert rescale(images, 1.5).shape == (1, 3, 60, 150)
-    assert rescale(torch.zeros(1, 1, 448, 448), 0.75).shape[-2:] == (336, 336)
-    assert rescale(torch.zeros(1, 1, 375, 500), 1, (16, 0)).shape[-2:] == (368, 496)
-    assert rescale(torch.zeros(1, 1, 375, 500), 0.5, (8, 1)).shape[-2:] == (185, 249)
-    assert rescale(torch.zeros(1, 1, 5, 320), 1, (16, 0)).shape[-2:] == (32, 320)
-    stripes = torch.tensor([0.0, 1.0]).repeat(32)[None, None, None].expand(1, 1, 64, 64)
-    inner = rescale(stripes, 0.5)[..., 2:-2]
-    assert inner.std() < 0.2 and abs(inner.mean() - 0.5) < 0.01  # antialiased
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"backbone": "VGG16"},
+        {"num_classes": 0},
+        {"num_classes": 2.5},
+        {"aggregation": "attenton"},
+        {"aggregation": "Attention"},
+        {"weights": "imagnet"},
+        {"attention_start": "ones"},
+        {"freeze": -1},
+        {"freeze": 3},  # the network has two stages
+    ],
+)
+def test_other_arguments_are_refused_with_the_valid_ones(change):
+    ((name, value),) = change.items()
+    with pytest.raises(ValueError, match=f"^{name}={value!r}.*valid: "):
+        SAFN(**{"backbone": "tiny", "num_classes": 3, **change})
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
-@given(st.integers(1, 90), st.integers(1, 90), st.floats(0.01, 2), st.integers(0, 99))
-def test_rescaled_images_have_their_size_and_stay_in_range(height, width, scale, seed):
-    images = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(seed))
-    found = rescale(images, scale)
-    expected = [max(32, round(side * scale)) for side in (height, width)]
-    assert list(found.shape) == [1, 3, *expected] and found.isfinite().all()
-    assert images.min() - 1e-6 <= found.min() and found.max() <= images.max() + 1e-6
+@pytest.mark.parametrize("scales", [(), (1, 0), (1, 1), (1, 1.0), (1, -0.5), (1, float("nan")), (3,), ("1",), 1, "1"])
+def test_scales_are_different_numbers_above_0(scales):
+    with pytest.raises(ValueError, match="^scales=.*valid: different numbers above 0, at most 2"):
+        SAFN("tiny", 3, scales)
 
 
-def test_plain_classifier_is_a_linear_classifier_of_averaged_features():
-    torch.manual_seed(0)
-    network, images = PlainClassifier("tiny", 3), torch.rand(2, 3, 32, 32)
-    with torch.no_grad():
-        pooled = network.backbone(images).numpy().mean((2, 3))
-        expected = pooled @ network.head.weight.numpy()[:, :, 0, 0].T + network.head.bias.numpy()
-        np.testing.assert_allclose(network(images).numpy(), expected, rtol=1e-4, atol=1e-6)
+@pytest.mark.parametrize("shape", [(3, 64, 64), (1, 64, 64, 3), (2, 1, 64, 64)])
+def test_images_of_another_shape_are_refused(shape):
+    with pytest.raises(ValueError, match=r"^images is of shape \(.*\); wanted: \(B, 3, H, W\)"):
+        build()(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("labels", [torch.tensor([0, 2]), torch.ones(1, 4), torch.ones(2, 3)])
+def test_labels_are_one_row_an_image(labels):
+    with pytest.raises(ValueError, match=r"labels is of shape \(.*\); wanted: \(1, 3\)"):
+        build().maps(torch.zeros(1, 3, 64, 64), labels)
+    with pytest.raises(ValueError, match=r"labels is of shape \(.*\); wanted: \(1, 3\)"):
+        classification_loss(torch.zeros(1, 3), labels)
+
+
+@pytest.mark.parametrize(
+    ("weights", "text"),
+    [
+        ("attention", "weights='attention' is unknown; valid: max, avg"),
+        (torch.ones(1, 3, 4, 5), r"weights is of shape \(1, 3, 4, 5\); wanted: \(1, 2, 4, 5\)"),
+        (torch.ones(1, 2, 1, 4, 5), r"weights is of shape .*; wanted: \(1, 2, 4, 5\)"),
+    ],
+)
+def test_weights_that_do_not_fit_the_features_are_refused(weights, text):
+    with pytest.raises(ValueError, match=text):
+        aggregate(torch.zeros(1, 2, 3, 4, 5), weights)

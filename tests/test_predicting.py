@@ -25,18 +25,6 @@ def small(monkeypatch):
 
 
 @pytest.fixture
-def photos(tmp_path) -> dict[str, Path]:
-    """Three photos of 41x33: left half in the photo's own colour, right half dark."""
-    paths = {}
-    for c, image_id in enumerate("abc"):
-        image = np.full((33, 41, 3), 10, np.uint8)
-        image[:, :20, c] = 250
-        paths[image_id] = tmp_path / f"{image_id}.png"
-        Image.fromarray(image).save(paths[image_id])
-    return paths
-
-
-@pytest.fixture
 def trained(tmp_path):
     """The folder of a tiny network with four outputs."""
     torch.manual_seed(0)

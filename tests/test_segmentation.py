@@ -101,3 +101,28 @@ def test_freeze_reaches_the_backbone(strides):
     network = DeepLab("tiny8", "largefov", 4, head_width=8, freeze=1)
     assert not any(p.requires_grad for p in network.backbone.parameters())
     assert all(p.requires_grad for p in network.head.parameters())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"backbone": "vgg"},
+        {"head": "asp"},
+        {"head": "LargeFOV"},
+        {"num_outputs": 0},
+        {"weights": "none "},
+        {"head_width": 0},
+        {"head_dilation": 1.5},
+        {"crop": -321},
+        {"freeze": 9},
+    ],
+)
+def test_other_arguments_are_refused_with_the_valid_ones(strides, change):
+    ((name, value),) = change.items()
+    with pytest.raises(ValueError, match=f"^{name}={value!r}.*valid: "):
+        DeepLab(**{"backbone": "tiny8", "head": "largefov", "num_outputs": 4, "head_width": 8, **change})
+
+
+def test_images_of_another_shape_are_refused(strides):
+    with pytest.raises(ValueError, match=r"images is of shape \(64, 64, 3\); wanted: \(B, 3, H, W\)"):
+        DeepLab("tiny8", num_outputs=4, head_width=8)(torch.zeros(64, 64, 3))

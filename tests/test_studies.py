@@ -9,10 +9,9 @@ import torch
 from safn import SAFN, backbones, evaluation
 from safn.data import VOCFolder
 from safn.loading import PlainSet
-from safn.maps import load_maps, save_maps
+from safn.map_files import load_maps, load_saliency, save_maps, save_saliency
 from safn.metrics import CONVENTIONS, ConfusionMatrix
 from safn.pseudo import pseudo_ground_truth
-from safn.saliency import load_saliency, save_saliency
 from safn_book import studies
 
 

@@ -11,8 +11,9 @@ from safetensors.torch import load_file, save_file
 
 import safn
 from safn import backbones, trained
+from safn.baseline import PlainClassifier
 from safn.data import DataError
-from safn.network import SAFN, PlainClassifier
+from safn.network import SAFN
 from safn.segmentation import DeepLab
 
 CLASSES = ["cat", "dog", "car"]
@@ -86,7 +87,7 @@ def edit(folder, **changed) -> None:
 @pytest.mark.parametrize(
     "changed, text",
     [
-        ({"format": 2}, "has format 2, this version reads up to 1: update safn"),
+        ({"format": 2}, "format 2 is newer than 1: update safn"),
         ({"kind": "UNet"}, "kind 'UNet' is unknown; valid: SAFN, DeepLab, PlainClassifier"),
         ({"classes": ["cat"]}, "1 classes for a network of 3: cat"),
         ({"arguments": {"num_classes": 3, "depth": 4}}, "does not describe a SAFN: .*depth"),

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageFont, ImageOps
 
-from safn.data import VOC_CLASSES, VOID, save_mask
+from safn.data import VOC_CLASSES, save_mask
+from safn.metrics import VOID
 
 # class -> glyphs; of a class with three or more the last third is held out for validation
 GLYPHS = {
@@ -165,15 +166,16 @@ def _transformed(glyph: str, side: int, rng: np.random.Generator) -> Image.Image
 
 def _paste(image: Image.Image, glyph: Image.Image, rng: np.random.Generator) -> np.ndarray:
     """Paste at a random place, at most a fifth outside; returns where it lies, bool ``(H, W)``."""
-    place = []
-    for side, length in zip(image.size, glyph.size):
-        low = min(-round(0.2 * length), side - length)
-        high = max(low, side - round(0.8 * length))
-        place.append(int(rng.integers(low, high + 1)))
+    place = _offset(image.width, glyph.width, rng), _offset(image.height, glyph.height, rng)
     image.paste(glyph.convert("RGB"), place, glyph.getchannel("A"))
     alpha = Image.new("L", image.size)
     alpha.paste(glyph.getchannel("A"), place)
     return np.asarray(alpha) > 127
+
+
+def _offset(side: int, length: int, rng: np.random.Generator) -> int:
+    low = min(-round(0.2 * length), side - length)
+    return int(rng.integers(low, max(low, side - round(0.8 * length)) + 1))
 
 
 @functools.cache

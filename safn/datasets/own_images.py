@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from safn.data import VOID, DataError, load_image, pillow_errors, read_labels
+from safn.data import DataError, load_image, pillow_errors, read_labels
+from safn.metrics import VOID
 
 JPEG = ("JPEG", "MPO")  # MPO: the multi-picture JPEG that phones write
 Labels = dict[str, np.ndarray]  # id -> 0/1 labels (N,)
@@ -63,7 +64,8 @@ def find_images(folder: Path, besides: Path | None = None) -> tuple[dict[str, Pa
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is no folder")
-    known, found, problems = Image.registered_extensions(), {}, []
+    known, problems = Image.registered_extensions(), []
+    found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         image_id = "_".join(path.stem.split())
         if path.name.startswith(".") or path.is_dir() or (besides and besides.exists() and path.samefile(besides)):
@@ -88,10 +90,10 @@ def unreadable(path: Path) -> str:
 
 def match(rows: Labels, found: dict[str, Path]) -> tuple[Labels, list[str]]:
     """Return image id -> labels, and a line for each row or image without the other, and for each second row."""
-    names = {}
-    for image_id, path in found.items():
-        names |= {_composed(path.name): image_id, _composed(path.stem): image_id}
-    labels, problems = {}, []
+    names = {_composed(path.name): image_id for image_id, path in found.items()}
+    names |= {_composed(path.stem): image_id for image_id, path in found.items()}
+    labels: Labels = {}
+    problems = []
     for name, values in rows.items():
         image_id = names.get(_composed(name), name)
         if image_id not in found:
@@ -115,7 +117,8 @@ def split(labels: Labels, val_share: float) -> dict[str, list[str]]:
     An image stays in training where it is the last that shows one of its classes.
     """
     order = sorted(labels, key=lambda i: hashlib.sha256(i.encode()).digest())
-    left, val = sum(labels.values()), []
+    left = sum(labels.values())
+    val: list[str] = []
     for image_id in order:
         rest = left - labels[image_id]
         if len(val) < max(1, round(val_share * len(order))) and (rest >= np.minimum(1, labels[image_id])).all():

@@ -1,0 +1,17 @@
+#!/bin/bash
+# On a machine with a GPU: the tests that need one, then what the paper's experiment costs. Both write into OUT.
+# bash benchmarks/gpu_check.sh OUT [SECONDS of the second part]
+set -u
+out=${1:?folder for the results}
+seconds=${2:-150}
+mkdir -p "$out"
+export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1
+nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv
+# -W default: versions that this machine happens to have may warn; an interrupt lets pytest still write its report
+timeout -s INT 130 python3 -m pytest -q -m gpu tests/test_gpu.py -W default -p no:cacheprovider --durations=8 \
+    -o junit_family=xunit1 --junitxml="$out/tests.xml" > "$out/tests.log" 2>&1
+grep -E "^(FAILED|ERROR|E  )|passed|failed|skipped" "$out/tests.log" | cut -c1-400 | head -60
+timeout $((seconds + 40)) python3 -m benchmarks.gpu_cost --out "$out/cost.json" --seconds "$seconds" 2>&1 \
+    | grep -v "Epoch\|^$" | tee "$out/cost.log"
+timeout 70 python3 -m benchmarks.gpu_cost --out "$out/cost.json" --seconds 40 --only "tries, batch 4" "tries, batch 16" \
+    2>&1 | tee -a "$out/cost.log"

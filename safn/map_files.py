@@ -1,0 +1,150 @@
+"""Files of localization maps, saliency maps and pseudo labels, which one stage writes and the next one reads."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from safn.arguments import require_one_of, require_shape, require_unit_interval
+from safn.data import DataError, VOCFolder, save_mask
+from safn.files import write_file
+from safn.pseudo import pseudo_ground_truth
+
+ABSENT = ("error", "skip", "map-only")  # images without saliency: refused, left out, or made of their maps alone
+
+
+def save_maps(path: Path, maps: np.ndarray, labels: np.ndarray) -> None:
+    """Write the maps of the present classes in 8 bits, and their numbers; the file appears only when it is complete.
+
+    Args:
+        path: ``<id>.npz``.
+        maps: ``(N, h, w)`` in 0..1.
+        labels: ``(N,)``, 0 or 1.
+    """
+    require_shape("maps", maps.shape, ("N", "h", "w"))
+    require_shape("labels", labels.shape, maps.shape[:1])
+    require_unit_interval("maps", maps)
+    present, buffer = np.flatnonzero(labels), io.BytesIO()
+    np.savez_compressed(buffer, classes=present.astype(np.int16), maps=np.rint(maps[present] * 255).astype(np.uint8))
+    write_file(path, buffer.getvalue())
+
+
+def load_maps(path: Path, num_classes: int, size: tuple[int, int] | None = None) -> np.ndarray:
+    """Read the maps of all N classes, float32 ``(N, H, W)`` in 0..1, zero for absent classes.
+
+    ``size``, height and width, resamples them (bilinear).
+    """
+    present, values = load_present_maps(path, size)
+    if len(present) and present.max() >= num_classes:
+        raise ValueError(f"{path} holds maps of class {present.max()}; valid: 0 to {num_classes - 1}")
+    full = np.zeros((num_classes, *values.shape[-2:]), np.float32)
+    full[present] = values
+    return full
+
+
+def load_present_maps(path: Path, size: tuple[int, int] | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Read the K present classes, int16 ``(K,)``, and their maps, float32 ``(K, H, W)`` in 0..1.
+
+    A photo of many megapixels and classes leaves room for no more. ``size``, height and width, resamples the maps.
+    """
+    with np.load(path, allow_pickle=False) as file:
+        present, values = file["classes"], file["maps"].astype(np.float32) / 255
+    if size is None:
+        return present, values
+    if not len(present):
+        return present, np.zeros((0, *size), np.float32)
+    values = F.interpolate(torch.from_numpy(values)[None], size, mode="bilinear", align_corners=False)[0].numpy()
+    return present, values
+
+
+def save_saliency(path: Path, saliency: np.ndarray) -> None:
+    """Write a map ``(H, W)`` in 0..1 as 8-bit grey PNG; the file appears only when it is complete."""
+    require_shape("saliency", saliency.shape, ("H", "W"))
+    require_unit_interval("saliency", saliency)
+    buffer = io.BytesIO()
+    Image.fromarray(np.rint(saliency * 255).astype(np.uint8)).save(buffer, "png")
+    write_file(path, buffer.getvalue())
+
+
+def load_saliency(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
+    """Read a grey PNG of 8 or 16 bits, float32 ``(H, W)`` in 0..1; ``size``, height and width, resamples it."""
+    with Image.open(path) as image:
+        if image.mode[0] == "I":  # of 16 bits, which convert would cut off at 255
+            grey = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
+        else:
+            grey = image.convert("L")
+    if size is not None and grey.size != size[::-1]:
+        grey = grey.resize(size[::-1], Image.Resampling.BILINEAR)
+    return np.asarray(grey, np.float32) / 255
+
+
+def ids_without_saliency(folder: Path, ids: list[str], absent: str = "error") -> list[str]:
+    """List the ids that have no map ``folder/<id>.png``; ``absent`` is one of ``ABSENT``.
+
+    Raises:
+        DataError: maps are missing and ``absent`` is ``error``, or all of them are; says how many.
+        ValueError: ``absent`` is another.
+    """
+    require_one_of("absent", absent, ABSENT)
+    without = [image_id for image_id in ids if not (folder / f"{image_id}.png").exists()]
+    if without and (absent == "error" or len(without) == len(ids)):
+        text = f"{len(without)} of {len(ids)} saliency maps are missing, first {', '.join(without[:5])}"
+        raise DataError(f"{folder}: {text}; complete the folder, or choose {' or '.join(ABSENT[1:])} by name")
+    return without
+
+
+def copy_saliency(source: Path, ids: list[str], out: Path, absent: str = "error") -> list[str]:
+    """Copy maps made elsewhere, ``source/<id>.png``, into ``out``; return ``ids_without_saliency``."""
+    without = ids_without_saliency(source, ids, absent)
+    for image_id in (i for i in ids if i not in set(without)):
+        write_file(out / f"{image_id}.png", (source / f"{image_id}.png").read_bytes())
+    return without
+
+
+def write_pseudo_labels(
+    folder: VOCFolder,
+    ids: list[str],
+    maps: Path,
+    saliency: Path,
+    out: Path,
+    absent: str = "error",
+    **rules: Any,
+) -> list[str]:
+    """Write pseudo labels ``out/<id>.png`` at the size of the photo; return the ids that were left out.
+
+    Args:
+        folder: photos and image labels.
+        ids: images.
+        maps: folder of localization maps, ``<id>.npz``.
+        saliency: folder of saliency maps, ``<id>.png``.
+        out: folder that is there.
+        absent: an image without saliency is an ``error``, left out (``skip``), or made of its maps (``map-only``).
+        rules: options of ``pseudo_ground_truth``.
+
+    Raises:
+        DataError: saliency maps are missing and ``absent`` is ``error``; says how many.
+    """
+    without = set(ids_without_saliency(saliency, ids, absent))
+    left_out = [i for i in ids if i in without and absent == "skip"]
+    for image_id in tqdm([i for i in ids if i not in left_out], "pseudo ground truth", mininterval=2, file=sys.stdout):
+        source = None if image_id in without else saliency
+        save_mask(out / f"{image_id}.png", pseudo_mask(folder, image_id, maps, source, **rules))
+    return left_out
+
+
+def pseudo_mask(folder: VOCFolder, image_id: str, maps: Path, saliency: Path | None, **rules: Any) -> np.ndarray:
+    """Make the pseudo labels of one image from its files, uint8 ``(H, W)``; ``saliency`` ``None``: of its maps alone."""
+    width, height = folder.size(image_id)
+    classes, values = load_present_maps(maps / f"{image_id}.npz", (height, width))
+    salient = None if saliency is None else load_saliency(saliency / f"{image_id}.png", (height, width))
+    class_ids = np.arange(256, dtype=np.uint8)
+    class_ids[1 : len(classes) + 1] = classes + 1
+    return class_ids[pseudo_ground_truth(values, salient, folder.label(image_id)[classes], **rules)]
