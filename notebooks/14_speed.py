@@ -175,10 +175,10 @@ charts.growth(found["growth"])
 #
 # - **One forward pass gives the maps of all classes** (Eq. 4). Grad-CAM goes back through the network once for each
 #   class.
-# - **Dilated depthwise convolutions work by phases.** {py:class}`safn.backbones.PhasedConv` splits the image into the
+# - **Dilated depthwise convolutions work by phases.** {py:class}`safn.fast_layers.PhasedConv` splits the image into the
 #   grids that a dilated convolution never mixes. The function is the same, without the slow backward pass.
 # - **Batch normalisation is folded** into the convolution before it, since its statistics are fixed
-#   ({py:func}`safn.backbones.fold_batch_norm`).
+#   ({py:func}`safn.fast_layers.fold_batch_norm`).
 # - **The CRF gets only classes that can win.** A class whose probability stays below 0.0001 everywhere is left out
 #   ({py:func}`safn.crf.dense_crf`). The CRF runs in processes of its own while the network goes on
 #   ({py:func}`safn.inference.predict`).
