@@ -8,7 +8,16 @@ from collections.abc import Callable, Iterable
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    create_model,
+)
 
 from safn_book.run_names import AGGREGATIONS, CONTROLS, RunName
 
@@ -185,7 +194,8 @@ def check(values: dict[str, Any], known: Iterable[str] = TYPES) -> Parameters:
     """
     problems = [unknown_name(name, known) for name in values if name not in set(known)]
     values = {name: value for name, value in values.items() if name in set(known)}
-    model = create_model("Parameters", __base__=Parameters, **{name: (TYPES[name], ...) for name in values})
+    fields: dict[str, Any] = {name: (TYPES[name], ...) for name in values}
+    model = create_model("Parameters", __base__=Parameters, **fields)
     try:
         parameters = model(**values)
     except ValidationError as error:
@@ -215,13 +225,13 @@ def unknown_name(name: str, known: Iterable[str]) -> str:
 
 def reading(type_: Any) -> Callable[[Any], Any]:
     """A function that parses one value of a type of this module, and raises ``ValueError`` with what is valid."""
-    model = create_model("Value", value=(type_, ...))
+    adapter = TypeAdapter(type_)
 
     def read_value(value: Any) -> Any:
         try:
-            return model(value=value).value
+            return adapter.validate_python(value)
         except ValidationError as error:
-            raise ValueError("; ".join(sentences(error)).removeprefix("value: ")) from None
+            raise ValueError("; ".join(sentences(error)).removeprefix(": ")) from None
 
     return read_value
 
@@ -248,7 +258,8 @@ def read(namespace: dict[str, Any]) -> Parameters:
     Raises:
         SettingsError: listing every problem, or that the parameter cell has not run.
     """
-    own, injected = {}, {}
+    own: dict[str, ast.expr] = {}
+    injected: dict[str, ast.expr] = {}
     for cell in namespace.get("In", []):
         if cell.startswith("# parameters"):
             earlier = {name: value for name, value in own.items() if name in TYPES}
