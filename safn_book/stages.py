@@ -235,28 +235,3 @@ def load_data(runs: Path | str) -> Data:
     stage = require(runs, Stage.DATA)
     train, val = ((stage.folder / f"{split}.txt").read_text().split() for split in ("train", "val"))
     return Data(stage, VOCFolder(stage.folder / stage.record["root"]), train, val)
-
-
-# --- names that callers still use, until all of them have moved -------------------------------------------------------
-
-need = require
-
-
-def begin(runs, stage, run, parameters, inputs=()):
-    values = parameters if isinstance(parameters, Mapping) else vars(parameters)
-    return open_stage({"runs": str(runs), **values}, stage, run, inputs)
-
-
-of_stage = load_data
-
-
-def run_name(aggregation, scales, seed):
-    return str(RunName.of(aggregation, scales, seed))
-
-
-def parse_run(run):
-    try:
-        name = RunName.parse(run)
-    except ValueError:
-        return {}
-    return {} if name.supervised else {"aggregation": name.aggregation, "scales": list(name.scales), "seed": name.seed}

@@ -17,12 +17,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, S
 
 from safn_book import settings
 from safn_book.run_names import (
-    CHAIN,  # noqa: F401
     CHAPTERS,
     COMPARING,
     CONTROLS,
     DEFAULT,
-    TRAINED,  # noqa: F401
     RunName,
     Stage,
 )
@@ -305,14 +303,3 @@ def make(runs: Path, stage: Stage, run: RunName | str) -> None:
             lines.append(line)
     if process.returncode:
         raise RuntimeError("".join(lines[-5:]).strip())
-
-
-# --- names that callers still use, until all of them have moved -------------------------------------------------------
-
-
-def base_run(run):
-    return str(RunName.parse(run).base)
-
-
-def place(stage, run):
-    return str(RunName.parse(run).at(stage))

@@ -25,6 +25,7 @@ DRY = {"-n", "--dry-run", "--dryrun"}
 def main() -> int:
     """Returns the exit code."""
     given = _options()
+    os.environ["PYTHONPATH"] = str(ROOT)  # the code of this folder, wherever another one is installed
     profile_name = given.profile.removesuffix(".yaml")
     runs = Path(given.runs or f"runs/{Path(profile_name).name}").resolve()
     try:
@@ -121,8 +122,7 @@ def snakemake(runs: Path, cores: str, flags: list[str]) -> int:
     command += ["--cores", cores, "--nolock", "--rerun-incomplete", "--forceall", "--quiet", "all"]
     if graphics_cards() and "--resources" not in flags:
         command += ["--resources", "gpu=1"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}  # the code of this folder, wherever another one is installed
-    return subprocess.run([*command, *flags], cwd=ROOT, env=environment).returncode
+    return subprocess.run([*command, *flags], cwd=ROOT).returncode
 
 
 def build(runs: Path, jobs: list[Job]) -> int:
