@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 import yaml
@@ -14,7 +14,6 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    TypeAdapter,
     ValidationError,
     create_model,
 )
@@ -221,22 +220,6 @@ def unknown_name(name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return f"{name}: unknown parameter; {hint}valid: {', '.join(sorted(known))}"
-
-
-def reading(type_: Any) -> Callable[[Any], Any]:
-    """A function that parses one value of a type of this module, and raises ``ValueError`` with what is valid."""
-    adapter = TypeAdapter(type_)
-
-    def read_value(value: Any) -> Any:
-        try:
-            return adapter.validate_python(value)
-        except ValidationError as error:
-            raise ValueError("; ".join(sentences(error)).removeprefix(": ")) from None
-
-    return read_value
-
-
-parse_scales = reading(Scales)
 
 
 # --- the cells of a notebook -----------------------------------------------------------------------------------------

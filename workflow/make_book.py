@@ -119,7 +119,9 @@ def graphics_cards() -> int:
 def snakemake(runs: Path, cores: str, flags: list[str]) -> int:
     """Execute the plan. One job at a time on a graphics card, for all take the first one."""
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(runs)]
-    command += ["--cores", cores, "--nolock", "--rerun-incomplete", "--forceall", "--quiet", "all"]
+    command += ["--cores", cores, "--nolock", "--rerun-incomplete", "--forceall"]
+    if "--executor" not in flags:  # on a cluster the lines of the jobs go to its logs
+        command += ["--quiet", "all"]
     if graphics_cards() and "--resources" not in flags:
         command += ["--resources", "gpu=1"]
     return subprocess.run([*command, *flags], cwd=ROOT).returncode
