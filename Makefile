@@ -1,8 +1,9 @@
 # `make` lists what there is. Works with GNU make 3.81 or later.
 PROFILE = emoji
 DATA =
-RUNS = runs/$(shell basename '$(PROFILE)' .yaml)
+RUNS =
 JOBS = all
+REMAKE =
 FLAGS =
 VENV = .venv
 PYTHON =
@@ -10,11 +11,9 @@ PYTHON =
 RUN = $(VENV)/bin/python
 # another place of this folder is another installation: the editable package knows its path
 INSTALLED = $(VENV)/.safn-$(shell pwd | cksum | cut -d ' ' -f 1)
-BOOK = $(RUNS)/book/_build/html/index.html
 
-# the snakemake of Python 3.10 does not know these words
-QUIET = $(shell $(RUN) -c 'import sys; print("--quiet host reason" if sys.version_info >= (3, 11) else "")' 2>/dev/null)
-
+# Recipes read these from the environment, so that blanks, quotes and braces in them stay what they are.
+export PROFILE DATA RUNS JOBS REMAKE FLAGS
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PIP_USER = 0
 export PYDEVD_DISABLE_FILE_VALIDATION = 1
@@ -28,7 +27,8 @@ help:
 	@echo '             DATA=/path/to/voc     the folder with the photographs, where the profile needs one'
 	@echo '             RUNS=elsewhere/emoji  the folder of its runs, runs/<profile> unless given'
 	@echo '             JOBS=2                cores to use, all unless given'
-	@echo '             FLAGS=--dry-run       more for snakemake'
+	@echo '             REMAKE=changed        run again what other code than that of today has made'
+	@echo '             FLAGS=--dry-run       only say what would run; more options are those of snakemake'
 	@echo 'make test    check the code and run all tests (FLAGS="-k maps": some of them)'
 	@echo 'make faults  provoke every fault of the page "What can go wrong", and write down what happens'
 	@echo 'make lab     open the notebooks in JupyterLab'
@@ -38,40 +38,14 @@ help:
 	@echo 'make clean   delete all that was computed for PROFILE, the trained networks too'
 	@echo 'The first of them installs everything into .venv (VENV=... is another place, PYTHON=... makes it); make install does no more.'
 
-# One run at a time. The system takes this lock back however the process ends, unlike snakemake's own, which a
-# kill leaves behind; what a killed run left running is known by its environment and ends before the next starts.
-define ALONE
-import fcntl, os, psutil, sys, time
-path = os.path.abspath(sys.argv[1])
-lock = open(path, "w")
-os.set_inheritable(lock.fileno(), True)
-for attempt in range(50):  # five seconds: a run that was killed may still be ending
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        break
-    except OSError:
-        time.sleep(0.1)
-else:
-    sys.exit("another `make book` is at work in this folder: wait for it, or stop it")
-left = [p for p in psutil.process_iter(["environ"]) if (p.info["environ"] or {}).get("SAFN_RUN") == path]
-for process in left:
-    process.kill()
-psutil.wait_procs(left, 10)
-os.environ["SAFN_RUN"] = path
-os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
-endef
-export ALONE
-
 install: $(INSTALLED)
 
 crf: $(INSTALLED)
 	@sh .ci/crf $(RUN) --must
 
 book: $(INSTALLED)
-	@mkdir -p '$(RUNS)'
-	@$(RUN) -c "$$ALONE" "$$(dirname '$(RUNS)')/.lock" -m snakemake --nolock --rerun-incomplete --cores $(JOBS) \
-		$(QUIET) $(FLAGS) --config profile='$(PROFILE)' runs='$(RUNS)' $(if $(DATA),data='$(DATA)')
-	@if [ -f '$(BOOK)' ]; then echo "The book: $$(cd '$(RUNS)' && pwd)/book/_build/html/index.html"; fi
+	@$(RUN) -m workflow.make_book --profile="$$PROFILE" --data="$$DATA" --runs="$$RUNS" --jobs="$$JOBS" \
+		--remake="$$REMAKE" --flags="$$FLAGS"
 
 test: $(INSTALLED)
 	@$(RUN) -m ruff check --quiet .
@@ -97,7 +71,7 @@ sync: $(INSTALLED)
 	@$(RUN) -m jupytext --quiet --sync notebooks/[01]*.ipynb
 
 clean:
-	rm -rf '$(RUNS)'
+	rm -rf "$${RUNS:-runs/$$(basename "$$PROFILE" .yaml)}"
 
 # --no-compile: Python compiles what is used when it is used, which halves the time.
 # --no-warn-conflicts: of the packages with weights only the files are read, their requirements do not count.

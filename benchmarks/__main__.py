@@ -18,7 +18,7 @@ import torch
 from benchmarks import growth, profiles
 from benchmarks.cases import CASES, memory_of, row
 from safn.files import write_json
-from safn_book.stages import environment
+from safn_book.environment import environment
 
 OTHERS = {"growth": growth.measure, "profiles": profiles.measure}
 PATH = Path(__file__).resolve().parent.parent / "results" / "bench.json"

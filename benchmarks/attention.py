@@ -19,7 +19,7 @@ import pandas as pd
 
 from safn import SAFN, data, evaluation, inference, loading, training
 from safn.options import TrainingOptions
-from safn_book import checks, stages, studies
+from safn_book import checks, environment, stages, studies
 
 RESULTS = Path(__file__).resolve().parent.parent / "results" / "attention.csv"
 DEFAULT = {
@@ -72,7 +72,7 @@ def measure(folder: data.VOCFolder, train: list[str], val: list[str], settings: 
     row |= {"val mAP (%)": 100 * log[-1]["val_mAP"], "map mIoU (%)": 100 * maps}
     for scale, values in statistics.iterrows():
         row |= {f"weight {scale}": values["mean"], f"spread {scale}": values["spread between pixels"]}
-    where = {name: stages.environment()[name] for name in ("commit", "machine")}
+    where = {name: environment.environment()[name] for name in ("commit", "machine")}
     return {**row, "seconds": round(time.time() - started), **where}
 
 
@@ -86,7 +86,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=0, help="so many training and validation images (0: all)")
     parser.add_argument("--only", nargs="*", help="the default and what changes nothing but these, such as momentum")
     given = parser.parse_args()
-    stage, folder, *lists = stages.of_stage(given.runs)
+    stage, folder, *lists = stages.load_data(given.runs)
     train, val = (ids[:: max(1, len(ids) // given.limit)][: given.limit] if given.limit else ids for ids in lists)
     name = checks.data_name(stage)
     crop, *others = CROPS["photographs" if name.startswith("photographs") else "emoji"]

@@ -35,7 +35,7 @@ from safn.loading import PlainSet
 from safn.network import classification_loss
 from safn_book import cost
 from safn_book.cost import seconds
-from safn_book.stages import peak_megabytes
+from safn_book.environment import peak_megabytes
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 PHOTO = (375, 500)  # height and width in pixels of most photos of VOC 2012

@@ -20,13 +20,13 @@ from tqdm import tqdm
 
 from safn import data, evaluation, files, inference, map_files, metrics, saliency, trained
 from safn.rescaling import ANY_SIZE
-from safn_book import checks, stages
+from safn_book import checks, environment, records, stages
 from safn_book.run_names import CHAIN
 
 RESULTS = Path(__file__).resolve().parent.parent / "results" / "choices.json"
 
 
-def counts_of_views(folder: data.VOCFolder, ids: list[str], stage: stages.Input, views: int, out: Path) -> np.ndarray:
+def counts_of_views(folder: data.VOCFolder, ids: list[str], stage: records.Input, views: int, out: Path) -> np.ndarray:
     """Count the pixels of the pseudo labels of a run (its stage 05) with so many views of the saliency detector."""
     p, detector = stage.record["parameters"], saliency.U2NetP()
     for name in ("saliency", "masks"):
@@ -41,7 +41,7 @@ def counts_of_views(folder: data.VOCFolder, ids: list[str], stage: stages.Input,
 
 
 def counts_of_sizes(
-    folder: data.VOCFolder, ids: list[str], stage: stages.Input, whole: bool, scales: tuple[float, ...], out: Path
+    folder: data.VOCFolder, ids: list[str], stage: records.Input, whole: bool, scales: tuple[float, ...], out: Path
 ) -> np.ndarray:
     """Count the pixels that a segmentation network (stage 06) predicts. ``whole``: input sizes follow the output stride."""
     network = inference.on_device(trained.load(stage.folder), "cpu")
@@ -65,9 +65,9 @@ def main() -> None:
     parser.add_argument("--run", default="attention_1-0.75-0.5_seed0")
     parser.add_argument("--images", type=int, default=120, help="so many training images")
     given = parser.parse_args()
-    stage, folder, train, _ = stages.of_stage(given.runs)
+    stage, folder, train, _ = stages.load_data(given.runs)
     ids = train[:: max(1, len(train) // given.images)][: given.images]
-    masks, network, test = (stages.need(given.runs, stage, given.run) for stage in CHAIN[2:])
+    masks, network, test = (stages.require(given.runs, stage, given.run) for stage in CHAIN[2:])
     rows = []
     with tempfile.TemporaryDirectory() as out:
         before, after = (counts_of_views(folder, ids, masks, n, Path(out) / str(n)) for n in (1, 6))
@@ -84,7 +84,7 @@ def main() -> None:
         "run": given.run,
         "backbone": network.record["parameters"]["backbone"],
     }
-    about |= {"init": network.record["init"], "detector": network.record["detector"], **stages.environment()}
+    about |= {"init": network.record["init"], "detector": network.record["detector"], **environment.environment()}
     files.write_json(RESULTS, {"rows": rows, **about})
     print(pd.DataFrame(rows).to_string(index=False))
 

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from safn.data import VOID, DataError, VOCFolder
+from safn.data import DataError, VOCFolder
 from safn.loading import Augmentation, Normalisation
 from safn.map_files import load_saliency
+from safn.metrics import VOID
 
 MULTIPLE = 16  # of the stored side: tensor cores want it
 GREY = (0.299, 0.587, 0.114)  # of red, green and blue, as Pillow has them

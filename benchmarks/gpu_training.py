@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from benchmarks.gpu_data import SAMPLE, Photographs, batch, epoch_of
 from safn import backbones
+from safn.fast_layers import PhasedConv, fold_batch_norm, speed_up
 from safn.loading import Augmentation, Normalisation
 from safn.network import SAFN, classification_loss
 from safn.segmentation import DeepLab
@@ -39,8 +40,8 @@ def register_stride_8() -> None:
         network = timm.create_model("tf_efficientnet_lite0", pretrained=False, output_stride=8)
         if weights == "imagenet":
             network.load_state_dict(backbones.lite0_state(network.state_dict()))
-        backbones.fold_batch_norm(network.eval())
-        backbones.speed_up(network)
+        fold_batch_norm(network.eval())
+        speed_up(network)
         return nn.Sequential(backbones.lite0_stages(network.train()))
 
     backbones.BACKBONES[STRIDE_8] = backbones.Backbone(build, 320, 8, backbones.HALF)
@@ -48,10 +49,25 @@ def register_stride_8() -> None:
 
 def prepared(network: nn.Module, device: torch.device, channels_last: bool, phased: bool) -> nn.Module:
     """The network on the device; without ``phased`` its dilated convolutions are PyTorch's own."""
-    for layer in network.modules():
-        if type(layer) is backbones.PhasedConv and not phased:
-            layer.__class__ = nn.Conv2d
+    if not phased:
+        replace_phased(network)
     return network.to(device, memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+
+
+def replace_phased(network: nn.Module) -> None:
+    """Replace each ``PhasedConv`` below ``network``, in place."""
+    for parent in list(network.modules()):
+        for name, layer in list(parent.named_children()):
+            if isinstance(layer, PhasedConv):
+                setattr(parent, name, plain_conv(layer))
+
+
+def plain_conv(layer: PhasedConv) -> nn.Conv2d:
+    """PyTorch's own convolution with the parameters of ``layer``."""
+    size = {"kernel_size": layer.kernel_size, "padding": layer.padding, "dilation": layer.dilation}
+    plain = nn.Conv2d(layer.in_channels, layer.out_channels, **size, groups=layer.groups, device="meta")
+    plain.weight, plain.bias = layer.weight, layer.bias
+    return plain.train(layer.training)
 
 
 def optimizer_of(network: nn.Module, s: dict[str, Any], bias_factor: float, device: torch.device):

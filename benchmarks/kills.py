@@ -23,7 +23,8 @@ from typing import Any
 import pandas as pd
 
 from safn.files import write_json
-from safn_book.stages import RECORD, environment
+from safn_book.environment import environment
+from safn_book.records import RECORD
 
 ROOT = Path(__file__).resolve().parent.parent
 MEASURED = ("seconds", "peak_megabytes")  # what no run repeats

@@ -37,8 +37,8 @@ from safn.network import SAFN
 from safn.options import TrainingOptions
 from safn.segmentation import DeepLab
 from safn_book import published, workflow
+from safn_book.environment import environment, peak_megabytes
 from safn_book.run_names import Stage
-from safn_book.stages import environment, peak_megabytes
 
 PATH = workflow.ROOT / "results" / "smoke.json"
 PHOTO = (375, 500)  # height and width in pixels of most photos of VOC 2012
@@ -83,7 +83,7 @@ def working(profile: str) -> tuple[dict[Name, Any], str]:
     """Give the parameters of every job that needs a network, and the name of the main experiment's first run."""
     loaded = workflow.load(profile, "nowhere")
     jobs = [job for job in workflow.jobs(loaded) if job.stage in WORKING]
-    return {job.name: workflow.parameters(job) for job in jobs}, workflow.runs_of(loaded)[0]
+    return {job.name: workflow.parameters(job) for job in jobs}, str(workflow.runs_of(loaded)[0])
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,9 @@ from safn.data import DataError, VOCFolder
 from safn.loading import PlainSet, plain_loader
 from safn.training import mean_average_precision
 from safn_book import scores, studies
+from safn_book.records import RECORD, Input, fingerprint
 from safn_book.run_names import CHAIN, RunName, Stage
-from safn_book.stages import RECORD, Input, StageError, fingerprint, of_stage
+from safn_book.stages import StageError, load_data
 
 Scores = dict[str, float]
 
@@ -45,7 +46,7 @@ def rescore(runs: Path | str, run: str) -> pd.DataFrame:
             without its files.
     """
     stages = _stages(Path(runs), run)
-    _, folder, train, val = of_stage(runs)
+    _, folder, train, val = load_data(runs)
     rows = []
     for stage in tqdm(stages, "rescoring", file=sys.stdout):
         name, record = stage.folder.parent.name, stage.record

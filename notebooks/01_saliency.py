@@ -37,6 +37,7 @@ from tqdm import tqdm
 
 from safn import evaluation, map_files, saliency
 from safn_book import charts, checks, galleries, settings, stages
+from safn_book.run_names import Stage
 
 charts.use_style()
 
@@ -52,8 +53,8 @@ threads = 0  # processor threads of the detector (0: all)
 p = settings.read(globals())
 
 # %%
-source, folder, train, _ = stages.of_stage(p.runs)
-stage = stages.begin(p.runs, "01_saliency", "default", p, [source])
+source, folder, train, _ = stages.load_data(p.runs)
+stage = stages.open_stage(p, Stage.SALIENCY, inputs=[source])
 if p.saliency_folder:
     without = map_files.copy_saliency(Path(p.saliency_folder), train, stage.folder, p.missing_saliency)
 else:

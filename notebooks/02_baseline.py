@@ -35,6 +35,7 @@ from IPython.display import display
 
 from safn import baseline, evaluation, inference, loading, metrics, training
 from safn_book import charts, checks, galleries, settings, stages
+from safn_book.run_names import Stage
 from safn_book.tables import percent
 
 charts.use_style()
@@ -67,8 +68,8 @@ seed = 0  # of initialisation, order and augmentation
 p = settings.read(globals())
 
 # %%
-source, folder, train, val = stages.of_stage(p.runs)
-stage = stages.begin(p.runs, "02_baseline", "default", p, [source])
+source, folder, train, val = stages.load_data(p.runs)
+stage = stages.open_stage(p, Stage.BASELINE, inputs=[source])
 training.seed_everything(p.seed)
 plain = baseline.PlainClassifier(p.backbone, len(folder.classes), weights=p.weights, freeze=p.freeze)
 options = training.TrainingOptions.from_parameters(p)

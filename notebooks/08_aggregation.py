@@ -33,6 +33,7 @@ import pandas as pd
 from IPython.display import Markdown, display
 
 from safn_book import charts, checks, conclusions, cost, published, results, settings, stages
+from safn_book.run_names import Stage
 from safn_book.tables import show, with_short_names
 
 charts.use_style()
@@ -49,9 +50,9 @@ cost_steps = 24  # training steps and maps timed for each aggregation, Table 5 (
 p = settings.read(globals())
 
 # %%
-source, folder, *_ = stages.of_stage(p.runs)
+source, folder, *_ = stages.load_data(p.runs)
 compared = results.load_runs(p.runs, p.experiments, p.missing_segmentation)
-stage = stages.begin(p.runs, "08_aggregation", "default", p, [source, *compared.ends])
+stage = stages.open_stage(p, Stage.AGGREGATION, inputs=[source, *compared.ends])
 ours = results.overview(compared.table)
 ours.to_csv(stage.folder / "table4.csv")
 show(with_short_names(ours), f"This run, percent. {results.seeds_note(compared.table)}")
@@ -104,7 +105,7 @@ for measure, sizes in by_size.items():
 # name, so only ratios to average pooling are compared.
 
 # %%
-trained = stages.need(p.runs, "03_train_safn", p.experiments[0], restored=True).record["parameters"]
+trained = stages.require(p.runs, Stage.TRAIN_SAFN, p.experiments[0], restored=True).record["parameters"]
 setup = {name: trained[name] for name in ("backbone", "crop", "batch_size", "freeze")}
 workload = cost.Workload(num_classes=len(folder.classes), scales=tuple(trained["scales"]), **setup)
 table5 = pd.DataFrame()

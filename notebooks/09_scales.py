@@ -32,7 +32,7 @@
 from IPython.display import Markdown, display
 
 from safn_book import charts, checks, conclusions, galleries, published, results, settings, stages, studies
-from safn_book.run_names import RunName
+from safn_book.run_names import RunName, Stage
 from safn_book.tables import show, with_short_names
 
 charts.use_style()
@@ -49,9 +49,9 @@ study_images = 500  # training images on which the learned weights are studied (
 p = settings.read(globals())
 
 # %%
-source, folder, train, _ = stages.of_stage(p.runs)
+source, folder, train, _ = stages.load_data(p.runs)
 compared = results.load_runs(p.runs, p.experiments, p.missing_segmentation)
-stage = stages.begin(p.runs, "09_scales", "default", p, [source, *compared.ends])
+stage = stages.open_stage(p, Stage.SCALES, inputs=[source, *compared.ends])
 ours = results.overview(compared.table)
 ours.to_csv(stage.folder / "table6.csv")
 show(with_short_names(ours), f"This run, percent. {results.seeds_note(compared.table)}")

@@ -32,7 +32,7 @@
 # %%
 from safn import evaluation
 from safn_book import charts, checks, galleries, settings, stages
-from safn_book.run_names import RunName
+from safn_book.run_names import RunName, Stage
 from safn_book.tables import METHODS
 
 charts.use_style()
@@ -49,12 +49,12 @@ examples = 6  # rows of each figure
 p = settings.read(globals())
 
 # %%
-source, folder, train, val = stages.of_stage(p.runs)
-plain = stages.need(p.runs, "02_baseline")
-maps = {run: stages.need(p.runs, "04_localization_maps", run) for run in [*p.experiments, p.baseline] if run}
+source, folder, train, val = stages.load_data(p.runs)
+plain = stages.require(p.runs, Stage.BASELINE)
+maps = {run: stages.require(p.runs, Stage.MAPS, run) for run in [*p.experiments, p.baseline] if run}
 main = p.experiments[0]
-ends = [stages.need(p.runs, "07_evaluate", run) for run in (main, p.second) if run]
-stage = stages.begin(p.runs, "10_figures", "default", p, [source, plain, *ends, *maps.values()])
+ends = [stages.require(p.runs, Stage.EVALUATE, run) for run in (main, p.second) if run]
+stage = stages.open_stage(p, Stage.FIGURES, inputs=[source, plain, *ends, *maps.values()])
 
 # %% [markdown]
 # ## Figure 4: segmentation of validation images
@@ -82,7 +82,7 @@ galleries.best_and_worst(folder, val, counts, predictions[0], p.examples)
 
 # %%
 pooled = {METHODS[RunName.parse(run).aggregation]: maps[run].folder / "train" for run in p.experiments}
-model = stages.need(p.runs, "03_train_safn", main)
+model = stages.require(p.runs, Stage.TRAIN_SAFN, main)
 galleries.figure5(folder, train, model, maps[main], pooled, p.examples)
 
 # %% [markdown]

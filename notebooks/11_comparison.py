@@ -34,6 +34,7 @@ import pandas as pd
 from IPython.display import Markdown, display
 
 from safn_book import charts, checks, published, results, settings, stages
+from safn_book.run_names import Stage
 from safn_book.tables import show, with_short_names
 
 charts.use_style()
@@ -47,10 +48,10 @@ experiments = ["attention_1-0.75-0.5_seed0"]  # the first is the main experiment
 p = settings.read(globals())
 
 # %%
-source, folder, train, val = stages.of_stage(p.runs)
-plain = stages.need(p.runs, "02_baseline")
+source, folder, train, val = stages.load_data(p.runs)
+plain = stages.require(p.runs, Stage.BASELINE)
 compared = results.load_runs(p.runs, p.experiments)
-stage = stages.begin(p.runs, "11_comparison", "default", p, [source, plain, *compared.ends])
+stage = stages.open_stage(p, Stage.COMPARISON, inputs=[source, plain, *compared.ends])
 main = compared.table.iloc[0]
 print(f"{len(train)} training images, {len(val)} validation images")
 

@@ -63,11 +63,11 @@ names = {
 times = {}
 for name, title in names.items():
     records = provenance.experiments("../results").get(name, {})
-    rows = [(Stage(stage).title, r["seconds"] / 60, r["peak_megabytes"] / 1000) for (stage, _), r in records.items()]
+    rows = [(Stage(stage).heading, r["seconds"] / 60, r["peak_megabytes"] / 1000) for (stage, _), r in records.items()]
     rows = pd.DataFrame(rows, columns=["stage", "minutes", "memory"])
     times[title] = rows.groupby("stage", sort=False)["minutes"].median()
     times[title]["most memory of any stage (GB)"] = rows["memory"].max()
-order = [stage.title for stage in Stage] + ["most memory of any stage (GB)"]
+order = [stage.heading for stage in Stage] + ["most memory of any stage (GB)"]
 show(
     pd.DataFrame(times).reindex(order).rename_axis(None),
     "Minutes that one run of a stage takes, medians. Two CPU cores.",
@@ -194,10 +194,10 @@ figure
 #
 # - **One forward pass gives the maps of all classes** (Eq. 4). Grad-CAM goes back through the network once for each
 #   class.
-# - **Dilated depthwise convolutions work by phases.** {py:class}`safn.backbones.PhasedConv` splits the image into the
+# - **Dilated depthwise convolutions work by phases.** {py:class}`safn.fast_layers.PhasedConv` splits the image into the
 #   grids that a dilated convolution never mixes. The function is the same, without the slow backward pass.
 # - **Batch normalisation is folded** into the convolution before it, since its statistics are fixed
-#   ({py:func}`safn.backbones.fold_batch_norm`).
+#   ({py:func}`safn.fast_layers.fold_batch_norm`).
 # - **The CRF gets only classes that can win.** A class whose probability stays below 0.0001 everywhere is left out
 #   ({py:func}`safn.crf.dense_crf`). The CRF runs in processes of its own while the network goes on
 #   ({py:func}`safn.inference.predict`).

@@ -25,7 +25,7 @@
 # %% tags=["parameters", "hide-input"]
 # parameters
 runs = ""  # folder of the runs of this copy of the book; empty: it was built without any
-stages = []  # those of its stages that belong to the book, <stage>/<run>; empty: all
+stages = []  # those of its stages that belong to the book, <stage>/<run>
 
 # %% tags=["hide-input"]
 import json
@@ -36,6 +36,7 @@ from IPython.display import display
 from myst_nb import glue
 
 from safn_book import conclusions, provenance, results
+from safn_book.records import read_all
 from safn_book.run_names import TRAINED
 from safn_book.tables import interval, number, short_name, show
 
@@ -261,7 +262,8 @@ show(pd.DataFrame(lines), "The kills.")
 # The executed notebook of each run is `runs/<profile>/executed/<stage>/<run>.ipynb`.
 
 # %% tags=["hide-input"]
-own = provenance.load_folder(runs, stages) if runs else {}
+found = read_all(runs) if runs else []
+own = {(stage.record["stage"], stage.record["run"]): stage.record for stage in found if stage.name in stages}
 costs = pd.DataFrame(
     [
         {

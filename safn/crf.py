@@ -28,9 +28,6 @@ def dense_crf(
 ) -> np.ndarray:
     """Refine probabilities with a fully connected CRF; the defaults are the paper's (Sec. IV-A).
 
-    Classes whose probability stays below ``floor`` at every pixel cannot win and are left out: the time grows with
-    the number of classes.
-
     Args:
         image: raw RGB, uint8 ``(H, W, 3)``; not normalised.
         probabilities: ``(K, H, W)`` in 0..1, summing to 1 over K.
@@ -38,7 +35,7 @@ def dense_crf(
             in pixels and in colour values of 0..255, from 0.01 on.
         pos_w, pos_xy_std: kernel over position alone, likewise.
         iterations: from 1 on.
-        floor: in 0..1.
+        floor: in 0..1. A class whose probability is below it at every pixel cannot win and is left out, to save time.
 
     Returns:
         refined probabilities, float32 ``(K, H, W)``.

@@ -14,7 +14,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision.transforms.v2 import functional as F
 
 from safn.backbones import Normalisation
-from safn.data import VOID, VOCFolder, load_mask
+from safn.data import VOCFolder, load_mask
+from safn.metrics import VOID
 
 Sample = dict[
     str, Any

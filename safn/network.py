@@ -63,9 +63,6 @@ def aggregate(features: Tensor, weights: Tensor | str) -> Tensor:
     Returns:
         MSF, ``(B, N, h, w)``.
 
-    Raises:
-        ValueError: the shapes do not fit, or the name is another.
-
     Example:
         >>> features = torch.tensor([1.0, 5.0]).view(1, 2, 1, 1, 1)  # two scales of one pixel
         >>> aggregate(features, torch.tensor([0.75, 0.25]).view(1, 2, 1, 1)).item()
@@ -111,7 +108,6 @@ class SAFN(nn.Module):
 
     Raises:
         ValueError: an argument is not one of these.
-        FileNotFoundError: the ImageNet weights are not on this machine and cannot be downloaded.
 
     Example:
         >>> network = SAFN("efficientnet_lite0", num_classes=20, scales=(1, 0.5), weights="none")

@@ -56,7 +56,6 @@ class DeepLab(nn.Module):
 
     Raises:
         ValueError: an argument is not one of these.
-        FileNotFoundError: the ImageNet weights are not on this machine and cannot be downloaded.
 
     Example:
         >>> network = DeepLab("efficientnet_lite0", "largefov", num_outputs=21, weights="none", head_width=8)

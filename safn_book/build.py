@@ -50,8 +50,8 @@ def build(runs: Path, chapters: dict[str, Path], out: Path, jobs: Iterable[tuple
     collect(chapters, pages, out)
     # not the script jupyter-book, whose first line names the Python of the folder that it was installed in
     program = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
-    command = [*program, "build", str(out), "-W", "--keep-going"]
-    done = subprocess.run(command, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    command = [*program, "build", str(out.resolve()), "-W", "--keep-going"]  # in ROOT, whose packages it describes
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     log = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout)
     (out / "build.log").write_text(log)
     if done.returncode:

@@ -24,7 +24,7 @@ from safn.maps import localization_maps
 from safn.metrics import VOID, mean_iou
 from safn.network import SAFN
 from safn.trained import load
-from safn_book.stages import Input
+from safn_book.records import Input
 
 WIDTH = 10.0  # inches of a gallery
 PICTURE = 2.4  # inches, the most that one picture takes of it

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ from safn.data import DataError
 from safn_book import archive
 from safn_book.archive import Records
 from safn_book.run_names import Stage
-from safn_book.stages import RECORD
 
 
 def experiments(folder: Path | str) -> dict[str, Records]:
@@ -25,18 +23,6 @@ def experiments(folder: Path | str) -> dict[str, Records]:
         if all("metrics" in record for record in records.values()):
             found[path.stem] = records
     return found
-
-
-def load_folder(runs: Path | str, stages: Iterable[str] = ()) -> Records:
-    """Load the records of a folder of runs.
-
-    Args:
-        runs: such as ``runs/emoji``.
-        stages: ``<stage>/<run>`` of those that count; without them all.
-    """
-    paths = [Path(runs) / name / RECORD for name in stages] or sorted(Path(runs).glob(f"[0-9]*/*/{RECORD}"))
-    records = [json.loads(path.read_text()) for path in paths if path.exists()]
-    return {(record["stage"], record["run"]): record for record in records}
 
 
 def values(records: Iterable[dict[str, Any]], name: str) -> str:

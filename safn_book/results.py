@@ -19,8 +19,9 @@ from safn.metrics import bootstrap
 from safn_book import archive
 from safn_book.archive import Records
 from safn_book.checks import unlike
+from safn_book.records import RECORD, Input
 from safn_book.run_names import AGGREGATIONS, CHAIN, COMPARING, DEFAULT, TRAINED, RunName, Stage, format_scales
-from safn_book.stages import RECORD, Input, need
+from safn_book.stages import require
 from safn_book.tables import MISSING
 
 LEAST_SEEDS = 3  # fewer allow no verdict
@@ -137,11 +138,11 @@ def load_runs(folder: Path | str, experiments: list[str], missing_segmentation: 
     for run in map(RunName.parse, experiments):
         complete = [stage for stage in CHAIN if (folder / stage / str(run) / RECORD).exists()]
         last = complete[-1] if missing_segmentation == "leave" and complete else Stage.EVALUATE
-        ends.append(need(folder, last, str(run), restored=True))
+        ends.append(require(folder, last, str(run), restored=True))
         for stage in CHAIN:
             name = str(run.at(stage))
             if (folder / stage / name / RECORD).exists():
-                records[stage, name] = need(folder, stage, name, restored=True).record
+                records[stage, name] = require(folder, stage, name, restored=True).record
     return Runs(folder, records, ends, runs_table(records, experiments))
 
 

@@ -30,7 +30,7 @@ class Stage(StrEnum):
     COMPARISON = "11_comparison"
 
     @property
-    def title(self) -> str:
+    def heading(self) -> str:
         """The title of its chapter, such as ``Training SAFN``."""
         return TITLES[self]
 
@@ -56,7 +56,7 @@ COMPARING = (Stage.AGGREGATION, Stage.SCALES)  # the chapters of Tables 4 and 6
 CHAPTERS = (*COMPARING, Stage.FIGURES, Stage.COMPARISON)  # all that read several runs
 ONCE = (Stage.DATA, Stage.SALIENCY, Stage.BASELINE, *CHAPTERS)  # stages whose only run is DEFAULT
 
-_CLASSIFIER = rf"(?P<aggregation>{'|'.join(AGGREGATIONS)})_(?P<scales>[\d.]+(?:-[\d.]+)*)"
+_CLASSIFIER = rf"(?P<aggregation>{'|'.join(AGGREGATIONS)})_(?P<scales>\d+(?:\.\d+)?(?:-\d+(?:\.\d+)?)*)"
 _NAME = re.compile(
     rf"(?:{_CLASSIFIER}|(?P<supervised>masks))_seed(?P<seed>\d+)"
     rf"(?:\+(?P<control>{'|'.join(CONTROLS)}))?(?:@(?P<network>\w+-\w+))?"
@@ -107,13 +107,12 @@ class RunName:
             ValueError: not a name of a run, or not the way in which it is written, with the right one.
         """
         match = _NAME.fullmatch(text)
-        try:
-            scales = tuple(float(scale) for scale in (match["scales"] or "").split("-") if scale)
-        except (TypeError, ValueError):
+        if not match:
             raise ValueError(
                 f"{text!r} is not the name of a run, such as attention_1-0.5_seed0, attention_1-0.5_seed0+maps, "
                 "attention_1-0.5_seed0@resnet101-aspp or masks_seed0"
-            ) from None
+            )
+        scales = tuple(float(scale) for scale in (match["scales"] or "").split("-") if scale)
         run = cls(
             aggregation=match["aggregation"] or "",
             scales=scales,
@@ -133,8 +132,8 @@ class RunName:
         Raises:
             ValueError: not the ``configuration`` of a run.
         """
-        head, mark, tail = re.fullmatch(r"([^+@]*)([+@]?)(.*)", text, re.DOTALL).groups()
-        return cls.parse(f"{head}_seed0{mark}{tail}")
+        head, *tail = re.split("(?=[+@])", text, maxsplit=1)
+        return cls.parse("".join([f"{head}_seed0", *tail]))
 
     def __post_init__(self) -> None:
         if self.supervised and (self.aggregation or self.scales or self.control):
@@ -176,6 +175,12 @@ class RunName:
             parts.append(self.network)
         return ", ".join([*parts, f"seed {self.seed}"])
 
+    @property
+    def backbone_and_head(self) -> tuple[str, str]:
+        """Of the second segmentation network."""
+        backbone, _, head = self.network.partition("-")
+        return backbone, head
+
     def at(self, stage: Stage) -> RunName:
         """The name under which a stage of this run lies: classifier and maps are those of ``base``, and all networks
         that learn from the same pseudo labels share them."""
@@ -184,6 +189,10 @@ class RunName:
         if stage is Stage.PSEUDO_LABELS:
             return replace(self, network="")
         return self
+
+    def combined(self, combine: str) -> RunName:
+        """The run whose pseudo labels combine maps and saliency in this way: itself for ``harmonic``, else its control."""
+        return replace(self, control="" if combine == "harmonic" else combine)
 
     def check_segmentation(self, backbone: str, head: str, label_source: str, seed: int) -> None:
         """Compare the name with the parameters of its segmentation.
@@ -200,6 +209,21 @@ class RunName:
             problems.append(f"it names the seed {self.seed}, the parameter is {seed}")
         if problems:
             raise ValueError("\n  - ".join([f"run {str(self)!r} contradicts its parameters:", *problems]))
+
+
+def stage_and_run(name: str) -> tuple[Stage, str]:
+    """Stage and run of ``<stage>/<run>``, as records name their inputs, or of a path that begins with them.
+
+    Raises:
+        ValueError: no such stage, or no run.
+    """
+    stage, run, *_ = name.split("/")
+    return Stage(stage), run
+
+
+def without_seeds(text: str) -> str:
+    """A text without the seeds of the runs that it names, so that repeated runs have the same."""
+    return re.sub(r"_seed\d+", "", text)
 
 
 def format_scales(scales: Iterable[float]) -> str:

@@ -3,227 +3,254 @@
 from __future__ import annotations
 
 import ast
-import contextlib
 import difflib
-import math
-from collections.abc import Callable
-from types import SimpleNamespace
-from typing import Any
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
 
 import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    create_model,
+)
 
-AGGREGATIONS = ("attention", "max", "avg")
-CONTROLS = ("maps", "saliency")  # of the pseudo ground truth
+from safn_book.run_names import AGGREGATIONS, CONTROLS, RunName
+
 BACKBONES = ("vgg16", "resnet101", "efficientnet_lite0")
 
 
 class SettingsError(ValueError):
     """One or more parameters are wrong; the message lists every one of them with the values that are valid."""
 
-
-def parse_scales(value: Any) -> tuple[float, ...]:
-    """Image scales from a list, one number or a string such as ``"[1,0.75,0.5]"`` (papermill's ``-p`` sends strings).
-
-    Returns a tuple of distinct floats in (0, 2].
-
-    Raises:
-        ValueError: naming what is wrong with the value.
-    """
-    if isinstance(value, str):
-        try:
-            value = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise ValueError(f"{value!r} is no list of numbers") from None
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        value = [value]
-    if not isinstance(value, (list, tuple)) or not all(
-        isinstance(v, (int, float)) and not isinstance(v, bool) for v in value
-    ):
-        raise ValueError(f"{value!r} is no list of numbers")
-    if not value:
-        raise ValueError("the list is empty")
-    wrong = [v for v in value if not 0 < v <= 2]  # NaN fails this comparison as well
-    if wrong:
-        raise ValueError(f"{wrong} outside (0, 2]")
-    if len(set(value)) < len(value):
-        raise ValueError(f"{list(value)} holds a scale twice")
-    return tuple(float(v) for v in value)
+    @classmethod
+    def listing(cls, head: str, problems: Iterable[str]) -> SettingsError:
+        """The error with one line a problem."""
+        return cls("\n  - ".join([head, *problems]))
 
 
-def _one_of(*valid: Any) -> Callable[[Any], Any]:
-    def check(value: Any) -> Any:
-        if value not in valid:
-            raise ValueError(f"{value!r} is unknown")
+class Parameters(BaseModel):
+    """The checked parameters of one notebook, as attributes."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+# --- what papermill sends --------------------------------------------------------------------------------------------
+
+
+def from_text(value: Any) -> Any:
+    """What a text means: papermill's ``-p`` sends ``"[1,0.75]"``, and YAML takes ``1e-4`` for a text."""
+    if not isinstance(value, str):
+        return value
+    try:
+        value = yaml.safe_load(value)
+    except yaml.YAMLError:
+        return value
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
         return value
 
-    check.valid = "one of " + ", ".join(map(repr, valid))
-    return check
 
-
-def _number(kind: type, low: float, high: float = math.inf, *, above: bool = False) -> Callable[[Any], Any]:
-    """A number of ``kind`` with low <= value <= high (low < value where ``above``)."""
-
-    def check(value: Any) -> Any:
-        if isinstance(value, str):
-            with contextlib.suppress(yaml.YAMLError):
-                value = yaml.safe_load(value)
-        whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer() and kind is int)
-        if isinstance(value, bool) or not (whole or (kind is float and isinstance(value, float))):
-            raise ValueError(f"{value!r} is no {'whole ' if kind is int else ''}number")
-        if not (low < value if above else low <= value) or value > high or math.isinf(value):
-            raise ValueError(f"{value!r} is out of range")
-        return kind(value)
-
-    span = f"{'above' if above else 'at least'} {low:g}" + ("" if high == math.inf else f", at most {high:g}")
-    check.valid = f"a{' whole' if kind is int else ''} number {span}"
-    return check
-
-
-def _flag(value: Any) -> bool:
-    value = yaml.safe_load(value) if isinstance(value, str) else value
-    if not isinstance(value, bool):
-        raise ValueError(f"{value!r} is neither true nor false")
+def _number(value: Any) -> Any:
+    value = from_text(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError("it is not a number")
     return value
 
 
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"{value!r} is no text")
-    return value
+def _text(value: Any) -> Any:
+    """Papermill turns a folder that is called 2012 into a number."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return str(value) if number else value
 
 
-def _names(value: Any) -> list[str]:
-    value = yaml.safe_load(value) if isinstance(value, str) else value
-    if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
-        raise ValueError(f"{value!r} is no list of names")
-    return value
+def _numbers(value: Any) -> Any:
+    value = from_text(value)
+    values = value if isinstance(value, (list, tuple)) else [value]
+    if any(isinstance(v, bool) or not isinstance(v, (int, float)) for v in values):
+        raise ValueError("it is not a list of numbers")
+    return values
 
 
-def _pair(value: Any) -> tuple[int, int]:
-    value = yaml.safe_load(value) if isinstance(value, str) else value
-    if not (isinstance(value, (list, tuple)) and len(value) == 2 and all(isinstance(v, int) for v in value)):
-        raise ValueError(f"{value!r} is no pair of whole numbers")
-    if not 1 <= value[0] <= value[1]:
-        raise ValueError(f"{list(value)} is not 1 <= low <= high")
-    return tuple(value)
+def _distinct(values: tuple[float, ...]) -> tuple[float, ...]:
+    if len(set(values)) < len(values):
+        raise ValueError("it holds a scale twice")
+    return values
 
 
-parse_scales.valid = 'a list of distinct numbers in (0, 2], such as "[1, 0.75, 0.5]"'
-_flag.valid = "true or false"
-_text.valid = "a text"
-_names.valid = "a list of names"
-_pair.valid = "a list [low, high] of two positive whole numbers"
+def _ordered(pair: tuple[int, int]) -> tuple[int, int]:
+    if pair[0] > pair[1]:
+        raise ValueError("the first number is above the second")
+    return pair
 
-_RATE = _number(float, 0, above=True)
-_SHARE = _number(float, 0, 1)
-_COUNT = _number(int, 1)
-_SIZE_OR_0 = _number(int, 0)
 
-CHECKS: dict[str, Callable[[Any], Any]] = {
-    "runs": _text,
-    "run": _text,
-    "data_folder": _text,
-    "saliency_folder": _text,
-    "experiments": _names,
-    "baseline": _text,
-    "second": _text,
-    "scales": parse_scales,
-    "test_scales": parse_scales,
-    "aggregation": _one_of(*AGGREGATIONS),
-    "backbone": _one_of(*BACKBONES),
-    "weights": _one_of("imagenet", "none"),
-    "head": _one_of("largefov", "aspp"),
-    "head_width": _COUNT,
-    "head_dilation": _COUNT,
-    "label_source": _one_of("pseudo", "masks"),
-    "combine": _one_of("harmonic", *CONTROLS),
-    "views": _one_of(1, 2, 6),
-    "missing_saliency": _one_of("error", "skip", "map-only"),
-    "missing_segmentation": _one_of("make", "leave"),
-    "optimizer": _one_of("sgd", "adamw"),
-    "schedule": _one_of("poly", "step"),
-    "precision": _one_of("32-true", "bf16-mixed", "16-mixed"),
-    "accelerator": _one_of("auto", "cpu", "gpu", "mps"),
-    "attention_start": _one_of("zero", "random"),
-    "gamma": _SHARE,
-    "ignore_saliency": _SHARE,
-    "ignore_confidence": _SHARE,
-    "learning_rate": _RATE,
-    "new_layer_factor": _RATE,
-    "attention_factor": _RATE,
-    "power": _number(float, 0),
-    "momentum": _number(float, 0, 0.9999),
-    "weight_decay": _number(float, 0),
-    "epochs": _COUNT,
-    "batch_size": _COUNT,
-    "accumulate": _COUNT,
-    "iterations": _SIZE_OR_0,
-    "crop": _number(int, 32),
-    "resize": _pair,
-    "size": _SIZE_OR_0,
-    "seed": _number(int, 0),
-    "workers": _number(int, 0),
-    "threads": _SIZE_OR_0,
-    "limit": _SIZE_OR_0,
-    "train_images": _number(int, 20),
-    "val_images": _number(int, 20),
-    "image_size": _number(int, 32),
-    "flip": _flag,
-    "crf": _flag,
-    "crf_processes": _SIZE_OR_0,
-    "freeze": _number(int, 0),
-    "examples": _COUNT,
-    "bootstrap": _COUNT,
-    "study_images": _SIZE_OR_0,
-    "largest": _SIZE_OR_0,
-    "cost_steps": _SIZE_OR_0,
+def _run(text: str) -> str:
+    RunName.parse(text)
+    return text
+
+
+def _run_or_nothing(text: str) -> str:
+    return text and _run(text)
+
+
+# --- the types -------------------------------------------------------------------------------------------------------
+
+Text = Annotated[str, BeforeValidator(_text)]
+Run = Annotated[Text, AfterValidator(_run)]
+Flag = Annotated[bool, Field(strict=True), BeforeValidator(from_text)]
+Whole = Annotated[int, BeforeValidator(_number)]
+Count = Annotated[Whole, Field(ge=1)]
+CountOr0 = Annotated[Whole, Field(ge=0)]
+Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+Positive = Annotated[Number, Field(gt=0)]
+Share = Annotated[Number, Field(ge=0, le=1)]
+Scale = Annotated[float, Field(gt=0, le=2)]
+Scales = Annotated[tuple[Scale, ...], BeforeValidator(_numbers), Field(min_length=1), AfterValidator(_distinct)]
+Pair = Annotated[tuple[Count, Count], BeforeValidator(from_text), AfterValidator(_ordered)]
+Experiments = Annotated[list[Run], BeforeValidator(from_text), Field(min_length=1)]
+
+TYPES: dict[str, Any] = {
+    "runs": Text,
+    "run": Run,
+    "data_folder": Text,
+    "saliency_folder": Text,
+    "experiments": Experiments,
+    "baseline": Annotated[Text, AfterValidator(_run_or_nothing)],
+    "second": Annotated[Text, AfterValidator(_run_or_nothing)],
+    "scales": Scales,
+    "test_scales": Scales,
+    "aggregation": Literal[AGGREGATIONS],
+    "backbone": Literal[BACKBONES],
+    "weights": Literal["imagenet", "none"],
+    "head": Literal["largefov", "aspp"],
+    "head_width": Count,
+    "head_dilation": Count,
+    "label_source": Literal["pseudo", "masks"],
+    "combine": Literal[("harmonic", *CONTROLS)],
+    "views": Annotated[Literal[1, 2, 6], BeforeValidator(_number)],
+    "missing_saliency": Literal["error", "skip", "map-only"],
+    "missing_segmentation": Literal["make", "leave"],
+    "optimizer": Literal["sgd", "adamw"],
+    "schedule": Literal["poly", "step"],
+    "precision": Literal["32-true", "bf16-mixed", "16-mixed"],
+    "accelerator": Literal["auto", "cpu", "gpu", "mps"],
+    "attention_start": Literal["zero", "random"],
+    "gamma": Share,
+    "ignore_saliency": Share,
+    "ignore_confidence": Share,
+    "learning_rate": Positive,
+    "new_layer_factor": Positive,
+    "attention_factor": Positive,
+    "power": Annotated[Number, Field(ge=0)],
+    "momentum": Annotated[Number, Field(ge=0, lt=1)],
+    "weight_decay": Annotated[Number, Field(ge=0)],
+    "epochs": Count,
+    "batch_size": Count,
+    "accumulate": Count,
+    "iterations": CountOr0,
+    "crop": Annotated[Whole, Field(ge=32)],
+    "resize": Pair,
+    "size": CountOr0,
+    "seed": CountOr0,
+    "workers": CountOr0,
+    "threads": CountOr0,
+    "limit": CountOr0,
+    "train_images": Annotated[Whole, Field(ge=20)],
+    "val_images": Annotated[Whole, Field(ge=20)],
+    "image_size": Annotated[Whole, Field(ge=32)],
+    "flip": Flag,
+    "crf": Flag,
+    "crf_processes": CountOr0,
+    "freeze": CountOr0,
+    "examples": Count,
+    "bootstrap": Count,
+    "study_images": CountOr0,
+    "largest": CountOr0,
+    "cost_steps": CountOr0,
 }
 
 
-def check(values: dict[str, Any], known: set[str] | None = None) -> SimpleNamespace:
+# --- checking --------------------------------------------------------------------------------------------------------
+
+
+def check(values: dict[str, Any], known: Iterable[str] = TYPES) -> Parameters:
     """Parse and check parameters.
 
     Args:
-        values: parameter name -> value.
-        known: the names the notebook has; any further name is an error (``None``: every name of ``CHECKS``).
+        values: parameter name -> value, texts as papermill sends them included.
+        known: the names the notebook has. Any further name is an error.
 
     Raises:
-        SettingsError: one line for each problem, with the valid values.
+        SettingsError: listing every wrong value and every unknown name.
+
+    Example:
+        >>> check({"scales": "[1,0.5]", "epochs": "8", "learning_rate": "1e-4"})
+        Parameters(scales=(1.0, 0.5), epochs=8, learning_rate=0.0001)
     """
-    known = set(CHECKS) if known is None else known & set(CHECKS)
-    problems, parsed = [], {}
-    for name, value in values.items():
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            problems.append(f"{name}: unknown parameter; {hint}valid: {', '.join(sorted(known))}")
-            continue
-        try:
-            parsed[name] = CHECKS[name](value)
-        except (ValueError, yaml.YAMLError) as error:
-            problems.append(f"{name}: {error}; valid: {CHECKS[name].valid}")
+    problems = [unknown_name(name, known) for name in values if name not in set(known)]
+    values = {name: value for name, value in values.items() if name in set(known)}
+    fields: dict[str, Any] = {name: (TYPES[name], ...) for name in values}
+    model = create_model("Parameters", __base__=Parameters, **fields)
+    try:
+        parameters = model(**values)
+    except ValidationError as error:
+        problems = sentences(error) + problems
     if problems:
-        head = f"{len(problems)} wrong parameter{'s' * (len(problems) > 1)}, nothing was done:"
-        raise SettingsError("\n  - ".join([head, *problems]))
-    return SimpleNamespace(**parsed)
+        count = "1 wrong parameter" if len(problems) == 1 else f"{len(problems)} wrong parameters"
+        raise SettingsError.listing(f"{count}, nothing was done:", problems)
+    return parameters
 
 
-def assigned_names(source: str) -> list[str]:
-    """Names that the top level of a cell assigns, in order."""
-    targets = [t for node in ast.parse(source).body if isinstance(node, ast.Assign) for t in node.targets]
-    return [t.id for t in targets if isinstance(t, ast.Name)]
+def sentences(error: ValidationError) -> list[str]:
+    """One line for each wrong value: its name, the value, what is valid."""
+    lines: dict[str, str] = {}
+    for fault in error.errors():
+        name = ": ".join(str(part) for part in fault["loc"] if not isinstance(part, int))
+        said = fault["msg"].removeprefix("Value error, ")
+        lines.setdefault(name, f"{name}: {fault['input']!r} is not valid: {said}")
+    return list(lines.values())
 
 
-def read(namespace: dict[str, Any]) -> SimpleNamespace:
+def unknown_name(name: str, known: Iterable[str]) -> str:
+    """A line for a name that nothing has, with the nearest one and all of them."""
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"{name}: unknown parameter; {hint}valid: {', '.join(sorted(known))}"
+
+
+# --- the cells of a notebook -----------------------------------------------------------------------------------------
+
+
+def assigned(source: str) -> dict[str, ast.expr]:
+    """The names that the top level of a cell assigns, in order, and what to."""
+    nodes = [node for node in ast.parse(source).body if isinstance(node, ast.Assign)]
+    return {target.id: node.value for node in nodes for target in node.targets if isinstance(target, ast.Name)}
+
+
+def read(namespace: dict[str, Any]) -> Parameters:
     """The checked parameters of the running notebook: call it with ``globals()`` right after the parameter cell.
 
-    The parameter cell is recognised by its first line ``# parameters``, the cell that papermill injects by its
-    ``# Parameters``. Papermill only warns about a name that the notebook does not have; here it is an error.
+    The parameter cell begins with ``# parameters``, the cell that papermill injects behind it with ``# Parameters``. Of a
+    cell that was corrected and run again, the last run counts. Papermill only warns about a name that the notebook does not
+    have. Here it is an error.
 
     Raises:
-        SettingsError: listing every problem.
+        SettingsError: listing every problem, or that the parameter cell has not run.
     """
-    cells = [cell for cell in namespace.get("In", []) if cell.lower().startswith("# parameters")]
-    known = {name for cell in cells if cell.startswith("# parameters") for name in assigned_names(cell)}
-    given = dict.fromkeys(name for cell in cells for name in assigned_names(cell))
-    return check({name: namespace[name] for name in given}, known)
+    own: dict[str, ast.expr] = {}
+    injected: dict[str, ast.expr] = {}
+    for cell in namespace.get("In", []):
+        if cell.startswith("# parameters"):
+            earlier = {name: value for name, value in own.items() if name in TYPES}
+            own = earlier | assigned(cell)
+        elif cell.startswith("# Parameters"):
+            injected = assigned(cell)
+    if not own:
+        raise SettingsError("the parameter cell has not run: run the cell that begins with '# parameters' first")
+    known = [name for name in own if name in TYPES]
+    names = dict.fromkeys([*own, *injected])
+    return check({name: namespace[name] for name in names if name in namespace}, known)

@@ -1,109 +1,36 @@
-"""Run folders: each stage writes into a partial folder that gets its final name only when complete, with a record."""
+"""Stages at work: each writes into a partial folder that gets its final name only when complete, with a record."""
 
 from __future__ import annotations
 
-import hashlib
+import fcntl
 import json
 import os
-import platform
-import re
-import resource
 import shutil
-import subprocess
-import sys
 import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import Any, NamedTuple
 
 from safn.data import VOCFolder
-from safn.files import _plain, write_json
-from safn.inference import best_device
+from safn.files import write_json
+from safn_book import records, sources, workflow
+from safn_book.environment import commit, environment, peak_megabytes
+from safn_book.records import RECORD, Input, fingerprint
+from safn_book.run_names import DEFAULT, RunName, Stage, stage_and_run
 
-RECORD = "record.json"
 BEGUN = ".begun"  # what a stage at work was begun with
-PACKAGES = ("torch", "torchvision", "timm", "lightning", "numpy", "pillow", "onnxruntime", "pydensecrf2")
-NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 
 
 class StageError(RuntimeError):
     """An input of a stage is missing, stale or damaged; the message says which stage to run."""
 
 
-def fingerprint(folder: Path) -> str:
-    """SHA-256 over the names and contents of all files below ``folder`` except its record, ``training.log`` (which tells the
-    time) and hidden ones; 16 hex digits."""
-    digest = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name[0] != "."):
-        if path.name in (RECORD, "training.log"):
-            continue
-        digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()[:16]
-
-
-def environment() -> dict[str, Any]:
-    """Where and with what a stage runs: commit, versions, processor, cores."""
-    versions = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = None
-    return {
-        "commit": _commit(),
-        "python": platform.python_version(),
-        "versions": versions,
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else best_device(),
-        "machine": f"{_processor()}, {os.cpu_count()} cores",
-    }
-
-
-def _commit() -> str | None:
-    """The commit of this checkout, ``-dirty`` where it was changed; ``None`` without git or its history."""
-    command = ["git", "-C", str(NOTEBOOKS.parent), "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True).stdout.strip() or None
-    except OSError:
-        return None
-
-
-def _processor() -> str:
-    """Name, family and model of the processor: of virtual machines the name alone hides the generation."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        said = dict(map(str.strip, line.split(":", 1)) for line in reversed(lines) if ":" in line)
-        return f"{said['model name']} (family {said['cpu family']}, model {said['model']})"
-    except (OSError, KeyError):
-        return platform.processor() or platform.machine()
-
-
-def peak_megabytes() -> float:
-    """Largest resident memory of this process so far, in MiB."""
-    status = Path("/proc/self/status")
-    if status.exists():  # Linux: the other number is handed on by the process that started this one
-        return int(re.search(r"VmHWM:\s+(\d+)", status.read_text())[1]) / 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+# --- a stage at work -------------------------------------------------------------------------------------------------
 
 
 @dataclass
-class Input:
-    """A complete stage folder and its record."""
-
-    folder: Path
-    record: dict[str, Any]
-
-    @property
-    def name(self) -> str:
-        return f"{self.folder.parent.name}/{self.folder.name}"
-
-
-@dataclass
-class Stage:
+class OpenStage:
     """A stage at work: write into ``folder``, then ``finish``."""
 
     final: Path
@@ -115,9 +42,9 @@ class Stage:
     @property
     def folder(self) -> Path:
         """Where to write, and after ``finish`` where it lies: cells of a notebook can be run again."""
-        return self.final if self.finished else self.final.with_name(self.final.name + ".partial")
+        return self.final if self.finished else partial_folder(self.final)
 
-    def finish(self, metrics: dict[str, Any] | None = None, **extra: Any) -> Input:
+    def finish(self, metrics: Mapping[str, Any] | None = None, **extra: Any) -> Input:
         """Write the record and give the folder its final name.
 
         ``seconds`` is the time of the last attempt; ``resumed`` counts the interrupted ones before it, and ``commit`` names
@@ -129,7 +56,9 @@ class Stage:
             "run": self.final.name,
             "parameters": self.parameters,
             "seed": self.parameters.get("seed"),
-            "inputs": {i.name: i.record["fingerprint"] for i in self.inputs},
+            "inputs": begun["inputs"],
+            "content": begun["content"],
+            "code": begun["code"],
             "fingerprint": fingerprint(self.folder),
             "metrics": metrics or {},
             "seconds": round(time.time() - self.started, 2),
@@ -142,135 +71,167 @@ class Stage:
         }
         write_json(self.folder / RECORD, record)
         if not self.finished:
-            if self.final.exists():
-                (self.final / RECORD).unlink(missing_ok=True)  # first: a folder half deleted must not pass for complete
-                shutil.rmtree(self.final)
+            _delete(self.final, first=RECORD)
             self.folder.rename(self.final)
             self.finished = True
+            _unlock(self.final)
         return Input(self.final, json.loads((self.final / RECORD).read_text()))
 
 
-def begin(runs: Path | str, stage: str, run: str, parameters: Any, inputs: list[Input] = ()) -> Stage:
-    """Open the partial folder of a stage. One left by a killed run with the same parameters and inputs is continued.
+def open_stage(
+    parameters: Any, stage: Stage | str, run: RunName | str = DEFAULT, inputs: Iterable[Input] = ()
+) -> OpenStage:
+    """Begin a stage in the folder ``parameters.runs``. What a killed run with the same parameters and inputs has left is
+    continued.
 
-    So is a complete folder of the same code without its record: a workflow that is killed before it has noticed the
-    end of a stage takes the record away and runs the stage again.
+    Args:
+        parameters: of ``settings.read``, or a dictionary.
+
+    Raises:
+        StageError: the same stage is at work in another process.
     """
-    values = _plain(vars(parameters) if hasattr(parameters, "__dict__") else parameters)
-    work = Stage(Path(runs) / stage / run, values, list(inputs))
-    identity = {"parameters": values, "inputs": {i.name: i.record["fingerprint"] for i in inputs}}
-    identity["data"] = [
-        i.record["data"] for i in inputs if "data" in i.record
-    ]  # photographs of the same names may differ
-    begun, attempts, commits, code = work.folder / BEGUN, 1, [], _code(stage)
-    if not work.folder.exists() and not (work.final / RECORD).exists():
-        before = _read(work.final / BEGUN)
-        if {k: before.get(k) for k in (*identity, "code")} == {**identity, "code": code}:
-            work.final.rename(work.folder)
-    before = _read(begun)
-    if {k: before.get(k) for k in identity} == identity:
-        attempts, commits = before["attempts"] + 1, before.get("commits", [])
-    if attempts == 1 and work.folder.exists():
-        begun.unlink(missing_ok=True)  # first: what is left of a folder half deleted must not be continued
-        shutil.rmtree(work.folder)
-    work.folder.mkdir(parents=True, exist_ok=True)
-    commits = [c for c in dict.fromkeys([*commits, _commit()]) if c]
-    write_json(begun, {**identity, "code": code, "attempts": attempts, "commits": commits})
-    return work
+    values = parameters if isinstance(parameters, Mapping) else vars(parameters)
+    inputs = list(inputs)
+    asked = records.request(values, inputs)
+    code = sources.code_fingerprint(Stage(stage))
+    final = Path(values["runs"]).resolve() / stage / str(run)
+    _lock(final)
+    _take_back(final, asked, code)
+    before = _begun(partial_folder(final))
+    if not _is_same(before, asked):
+        _delete(partial_folder(final), first=BEGUN)  # what is left of a folder half deleted must not be continued
+        before = {"attempts": 0, "commits": []}
+    partial_folder(final).mkdir(parents=True, exist_ok=True)
+    commits = [name for name in dict.fromkeys([*before["commits"], commit()]) if name]
+    begun = {**asked, "code": code, "attempts": before["attempts"] + 1, "commits": commits}
+    write_json(partial_folder(final) / BEGUN, begun)
+    return OpenStage(final, asked["parameters"], inputs)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def partial_folder(final: Path) -> Path:
+    """Where a stage is at work until it is complete."""
+    return final.with_name(final.name + ".partial")
+
+
+def _take_back(final: Path, asked: dict[str, Any], code: str | None) -> None:
+    """Continue a complete folder of the same code that has no record. `make book` takes the record away where the executed
+    notebook is missing that the book shows: what is trained is then not trained again."""
+    begun = _begun(final)
+    other = (final / RECORD).exists() or partial_folder(final).exists()
+    if not other and begun.get("code") == code and _is_same(begun, asked):
+        final.rename(partial_folder(final))
+
+
+def _begun(folder: Path) -> dict[str, Any]:
+    path = folder / BEGUN
     return json.loads(path.read_text()) if path.exists() else {}
 
 
-def _code(stage: str) -> str:
-    """SHA-256 over a stage's notebook and this package; 16 hex digits."""
-    paths = [NOTEBOOKS / f"{stage}.ipynb", *sorted(Path(__file__).parent.glob("*.py"))]
-    return hashlib.sha256(b"\0".join(path.read_bytes() for path in paths if path.exists())).hexdigest()[:16]
+def _is_same(begun: dict[str, Any], asked: dict[str, Any]) -> bool:
+    """Whether a folder was begun with what is asked for now."""
+    return {"attempts", "content"} <= begun.keys() and not records.changes(begun, asked)
 
 
-def need(runs: Path | str, stage: str, run: str = "default", restored: bool = False) -> Input:
+def _delete(folder: Path, first: str) -> None:
+    """Delete a folder. The file that makes it count goes first: a kill in between must not leave half of it for whole."""
+    if folder.exists():
+        (folder / first).unlink(missing_ok=True)
+        shutil.rmtree(folder)
+
+
+_LOCKS: dict[Path, int] = {}  # open files of the stages at work in this process
+
+
+def _lock(final: Path) -> None:
+    """Keep other processes out. The system takes the lock back however this one ends."""
+    if final in _LOCKS:
+        return
+    path = final.parents[1] / ".locks" / final.parent.name / final.name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = os.open(path, os.O_RDWR | os.O_CREAT)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner = os.read(file, 20).decode()
+        os.close(file)
+        words = f"{final} is at work in another notebook (process {owner}): wait for it, or end its kernel"
+        raise StageError(words) from None
+    except OSError:  # a file system without locks
+        os.close(file)
+        return
+    os.truncate(file, 0)
+    os.write(file, str(os.getpid()).encode())
+    _LOCKS[final] = file
+
+
+def _unlock(final: Path) -> None:
+    if final in _LOCKS:
+        os.close(_LOCKS.pop(final))
+
+
+# --- the stages before it --------------------------------------------------------------------------------------------
+
+
+def require(runs: Path | str, stage: Stage | str, run: RunName | str = DEFAULT, restored: bool = False) -> Input:
     """The complete folder of an earlier stage, checked to be still what its own inputs led to.
 
-    Where it is missing, the stage's notebook runs first, with its defaults and with what the name of the run says.
+    Where it is missing, it is made first, with what it lacks itself: see ``workflow.make``.
 
     Args:
-        restored: the record and the counts are enough, as ``exporting.restore`` lays them out.
+        restored: the record and the counts are enough, as ``archive.restore`` lays them out.
 
     Raises:
         StageError: missing and not to be made, stale, or restored; names the notebook to run and, where stale, both
             fingerprints.
     """
-    folder = Path(runs) / stage / run
-    if not (folder / RECORD).exists():
-        _make(Path(runs).resolve(), stage, run)
-    found = Input(folder, json.loads((folder / RECORD).read_text()))
+    runs = Path(runs).resolve()
+    found = records.read(runs, stage, run) or _make(runs, Stage(stage), run)
     if found.record.get("restored") and not restored:
         raise StageError(
-            f"{folder} was restored without networks, maps and masks, and they are needed now: delete the folder and run "
+            f"{found.folder} was restored without networks, maps and masks, and they are needed now: delete the folder and run "
             f"notebooks/{stage}.ipynb for it"
         )
-    _check_fresh(Path(runs), stage, run, found.record)
+    _check_fresh(runs, found)
     return found
 
 
-def _check_fresh(runs: Path, stage: str, run: str, record: dict[str, Any]) -> None:
-    """Whether a stage, and all that it was made from, is still what its inputs led to."""
-    for name, used in record["inputs"].items():
-        earlier = _read(runs / name / RECORD)
-        now = earlier.get("fingerprint", "missing")
-        if now != used:
-            raise StageError(
-                f"{runs / stage / run} is stale: it was made from {name} with fingerprint {used}, which is now {now}. "
-                f"Run notebooks/{stage}.ipynb for it again."
-            )
-        _check_fresh(runs, *name.split("/"), earlier)
-
-
-def run_name(aggregation: str, scales: tuple[float, ...], seed: int) -> str:
-    """The name of a chain of stages, such as ``attention_1-0.75-0.5_seed0``."""
-    return f"{aggregation}_{'-'.join(f'{s:g}' for s in scales)}_seed{seed}"
-
-
-def parse_run(run: str) -> dict[str, Any]:
-    """What ``run_name`` put together; an empty dict for another name."""
-    match = re.fullmatch(r"(attention|max|avg)_(\d*\.?\d+(?:-\d*\.?\d+)*)_seed(\d+)", run)
-    if not match:
-        return {}
-    scales = [float(s) for s in match[2].split("-")]
-    return {"aggregation": match[1], "scales": scales, "seed": int(match[3])}
-
-
-def _make(runs: Path, stage: str, run: str) -> None:
-    """Execute a stage's notebook for ``run``; the executed copy stays beside those of the workflow."""
-    import papermill
-
-    folder = runs / stage / run
-    notebook = NOTEBOOKS / f"{stage}.ipynb"
-    has = papermill.inspect_notebook(str(notebook))
-    base = re.split("[+@]", run)[0]
-    given = {"runs": str(runs), "run": run, **parse_run(base)}
-    if "combine" in has and "+" in run:  # a control: other pseudo ground truth of the same maps
-        given |= {"run": base, "combine": run.split("+")[1]}
-    given = {name: value for name, value in given.items() if name in has}
-    remedy = f"run notebooks/{stage}.ipynb with the parameters of this run first"
-    if run != "default" and len(given) < 2:
-        raise StageError(f"{folder} is missing: {remedy}")
-    print(f"{folder} is missing: running notebooks/{stage}.ipynb with its defaults first", flush=True)
-    executed = runs / "executed" / stage / f"{run}.ipynb"
-    executed.parent.mkdir(parents=True, exist_ok=True)
-    partial = executed.with_suffix(".partial.ipynb")  # papermill's output is not atomic
+def _make(runs: Path, stage: Stage, run: RunName | str) -> Input:
+    folder = runs / stage / str(run)
+    print(f"{folder} is missing and is made first, with the defaults of its notebook", flush=True)
     try:
-        papermill.execute_notebook(str(notebook), str(partial), given, cwd=str(NOTEBOOKS), progress_bar=False)
-    finally:
-        if partial.exists():  # a failed notebook shows where
-            os.replace(partial, executed)
-    if not (folder / RECORD).exists():
-        raise StageError(f"{folder} is missing, and the defaults of {stage} do not make it: {remedy}")
+        workflow.make(runs, stage, run)
+    except RuntimeError as error:
+        raise StageError(f"{folder} is missing and could not be made: {error}") from None
+    found = records.read(runs, stage, run)
+    if not found:
+        raise StageError(f"{folder} is missing: run notebooks/{stage}.ipynb with the parameters of this run first")
+    return found
 
 
-def of_stage(runs: Path | str) -> tuple[Input, VOCFolder, list[str], list[str]]:
-    """Stage 00, its data folder, the training ids and the validation ids that all later stages use."""
-    stage = need(runs, "00_data")
-    lists = [(stage.folder / f"{split}.txt").read_text().split() for split in ("train", "val")]
-    return stage, VOCFolder(stage.folder / stage.record["root"]), *lists
+def _check_fresh(runs: Path, stage: Input) -> None:
+    """Whether a stage, and all that it was made from, is still what its inputs led to."""
+    for name, used in stage.record["inputs"].items():
+        earlier = records.read(runs, *stage_and_run(name))
+        now = earlier.record["fingerprint"] if earlier else "missing"
+        if not earlier or now != used:
+            raise StageError(
+                f"{stage.folder} is stale: it was made from {name} with fingerprint {used}, which is now {now}. "
+                f"Run notebooks/{stage.folder.parent.name}.ipynb for it again."
+            )
+        _check_fresh(runs, earlier)
+
+
+class Data(NamedTuple):
+    """Stage 00: its record, the data folder, and the image ids that all later stages use."""
+
+    stage: Input
+    folder: VOCFolder
+    train: list[str]
+    val: list[str]
+
+
+def load_data(runs: Path | str) -> Data:
+    """Stage 00 of a folder of runs."""
+    stage = require(runs, Stage.DATA)
+    train, val = ((stage.folder / f"{split}.txt").read_text().split() for split in ("train", "val"))
+    return Data(stage, VOCFolder(stage.folder / stage.record["root"]), train, val)

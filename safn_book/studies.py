@@ -27,7 +27,7 @@ from safn.pseudo import pseudo_ground_truth
 from safn.trained import load
 from safn_book.galleries import spaced
 from safn_book.run_names import Stage
-from safn_book.stages import need
+from safn_book.stages import require
 
 LEARNED = "learned"
 
@@ -84,8 +84,8 @@ def study_runs(runs: Path | str, folder: VOCFolder, ids: list[str], names: list[
     """
     studies = {}
     for run in names:
-        model = need(runs, Stage.TRAIN_SAFN, run, restored=True)
-        maps = need(runs, Stage.MAPS, run, restored=True)
+        model = require(runs, Stage.TRAIN_SAFN, run, restored=True)
+        maps = require(runs, Stage.MAPS, run, restored=True)
         if model.record.get("restored") or not ids:
             continue
         network = cast(SAFN, load(model.folder))

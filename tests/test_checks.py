@@ -5,15 +5,18 @@ import json
 import pytest
 
 from safn_book import checks, stages
+from safn_book.run_names import RunName
 
 DEFAULTS = {"data_folder": "", "train_images": 20, "val_images": 20, "image_size": 64, "limit": 0, "seed": 0}
 
 
 def made(runs, mean_precision: float, seed: int = 0, epochs: int = 2):
     """Stage 00 and stage 03 of a run with one metric of each kind."""
-    source = stages.begin(runs, "00_data", "default", DEFAULTS).finish({"train_images": 20}, data="f00")
-    name = stages.run_name("attention", (1, 0.5), seed)
-    work = stages.begin(runs, "03_train_safn", name, {"seed": seed, "epochs": epochs, "runs": str(runs)})
+    source = stages.open_stage({"runs": str(runs), **DEFAULTS}, "00_data", "default").finish(
+        {"train_images": 20}, data="f00"
+    )
+    name = str(RunName.of("attention", (1, 0.5), seed))
+    work = stages.open_stage({"runs": str(runs), "seed": seed, "epochs": epochs}, "03_train_safn", name)
     metrics = {"val_mAP": mean_precision, "loss": 0.2, "weight 1": 0.5, "seconds_single": 3.0}
     return source, work.finish(metrics)
 
@@ -59,7 +62,9 @@ def test_the_range_widens_with_the_spread_between_seeds(tmp_path, path):
 def test_ranges_are_of_the_settings_of_the_stages_before_too(tmp_path, path):
     def maps(runs, miou, **given):
         source, network = made(runs, 0.7, **given)
-        work = stages.begin(runs, "04_localization_maps", network.record["run"], {"size": 9}, [source, network])
+        work = stages.open_stage(
+            {"runs": str(runs), "size": 9}, "04_localization_maps", network.record["run"], [source, network]
+        )
         return work.finish({"map_miou": miou, "seen": 1} if miou > 0.4 else {"map_miou": miou}), source
 
     maps(tmp_path / "a", 0.4)
@@ -81,7 +86,7 @@ def test_ranges_of_other_data_stay(tmp_path, path):
 
 
 def test_photographs_are_known_by_their_fingerprint(tmp_path):
-    work = stages.begin(tmp_path, "00_data", "default", {**DEFAULTS, "data_folder": "photos"})
+    work = stages.open_stage({**DEFAULTS, "runs": str(tmp_path), "data_folder": "photos"}, "00_data", "default")
     assert checks.data_name(work.finish({}, data="f00")) == "photographs f00"
 
 

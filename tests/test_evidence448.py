@@ -16,6 +16,7 @@ from benchmarks.evidence448 import Job
 from safn import backbones
 from safn.data import VOC_CLASSES, VOCFolder, palette
 from safn.evaluation import SweepCounter
+from safn.fast_layers import PhasedConv
 from safn.inference import multi_scale_maximum
 from safn.loading import Augmentation, PlainSet, TrainingSet
 from safn.map_files import save_saliency
@@ -254,3 +255,14 @@ def test_the_script_and_the_profile_have_the_same_settings():
     taken = vars(workflow.parameters(found["05_pseudo_ground_truth", run]))
     assert {name: taken[name] for name in evidence448.PSEUDO} == evidence448.PSEUDO
     assert tuple(vars(workflow.parameters(found["07_evaluate", run]))["test_scales"]) == evidence448.TEST_SCALES
+
+
+def test_a_network_without_phases_computes_the_same():
+    torch.manual_seed(0)
+    network = DeepLab("efficientnet_lite0", weights="none", num_outputs=3, head_width=4).eval()
+    images = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        expected = network(images)
+        plain = gpu_training.prepared(network, CPU, channels_last=False, phased=False)
+        torch.testing.assert_close(plain(images), expected, rtol=1e-4, atol=1e-6)
+    assert not any(isinstance(layer, PhasedConv) for layer in plain.modules())

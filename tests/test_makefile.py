@@ -1,8 +1,9 @@
-"""``make book`` on a toy workflow: one run at a time, a killed run continues, a finished one executes nothing."""
+"""``make book``: what it passes on, one run at a time, a killed run continues, a finished one executes nothing."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import subprocess
@@ -13,75 +14,138 @@ from pathlib import Path
 import psutil
 import pytest
 
+from safn_book.workflow import RUN
+from workflow import single_run
+
 ROOT = Path(__file__).resolve().parent.parent
-SNAKEFILE = """
-rule all:
-    input: "runs/emoji/book/_build/html/index.html"
+ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("MAKE") and k != RUN}
 
-rule first:
-    output: "runs/first"
-    shell: "echo run >> runs/first.log; touch {output}"
 
-rule book:
-    input: "runs/first"
-    output: "runs/emoji/book/_build/html/index.html"
-    shell: "if [ -e runs/begun ]; then touch {output}; else touch runs/begun; sleep 600; fi"
+@pytest.mark.parametrize("value", ["2012", "with blanks", "it's", 'a "quoted" one', "{braces}", "#1", "a;b", "-x", "*"])
+def test_variables_reach_the_program_as_they_are(tmp_path, value):
+    program = tmp_path / "python"
+    program.write_text(f"#!{sys.executable}\nimport json, sys\nprint(json.dumps(sys.argv[1:]))\n")
+    program.chmod(0o755)
+    given = [f"{name}={value}" for name in ("PROFILE", "DATA", "RUNS", "FLAGS")]
+    command = ["make", "-s", "-f", ROOT / "Makefile", "book", f"RUN={program}", "INSTALLED=", *given]
+    done = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=True)
+    arguments = json.loads(done.stdout)
+    assert {f"--{name}={value}" for name in ("profile", "data", "runs", "flags")} <= set(arguments)
+
+
+def test_clean_deletes_the_runs_of_the_profile_alone(tmp_path):
+    for name in ("emoji", "my runs"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+    command = ["make", "-s", "-f", ROOT / "Makefile", "clean"]
+    subprocess.run([*command, "PROFILE=mine/my runs.yaml"], cwd=tmp_path, env=ENVIRONMENT, check=True)
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["emoji"]
+
+
+SLEEPER = """
+import subprocess, sys
+from pathlib import Path
+from workflow.single_run import alone
+
+lock = alone(Path(sys.argv[1]))
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+print(child.pid, flush=True)
+child.wait()
 """
 
 
 @pytest.fixture
-def make(tmp_path):
-    shutil.copy(ROOT / "Makefile", tmp_path)
-    (tmp_path / "Snakefile").write_text(SNAKEFILE)
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("MAKE") and k != "SAFN_RUN"}
-    command = ["make", "book", f"RUN={sys.executable}", "INSTALLED="]
+def started(tmp_path):
+    """Starts a run in a folder that begins a job and waits for it; returns its process and that of the job."""
+    processes = []
 
-    def start() -> subprocess.Popen:
-        output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        return subprocess.Popen(command, cwd=tmp_path, env=environment, **output)
+    def start(runs: Path) -> tuple[subprocess.Popen, psutil.Process]:
+        output = {"stdout": subprocess.PIPE, "text": True}
+        process = subprocess.Popen([sys.executable, "-c", SLEEPER, runs], cwd=ROOT, env=ENVIRONMENT, **output)
+        processes.append(process)
+        job = psutil.Process(int(process.stdout.readline()))
+        processes.append(job)
+        return process, job
 
     yield start
-    for process in psutil.process_iter(["environ"]):
-        if (process.info["environ"] or {}).get("SAFN_RUN") == str(tmp_path / "runs" / ".lock"):
-            process.kill()
-
-
-def running(tree, word):
-    """The process that has ``word`` in its command line; others may end while they are asked."""
-    for process in tree:
+    for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
-            if word in process.cmdline():
-                return process
-    return None
+            process.kill()
+        if isinstance(process, subprocess.Popen):
+            process.wait()
+            process.stdout.close()
 
 
-def test_killed_run_continues_with_the_same_command(make, tmp_path):
-    killed = make()
-    try:
-        for _ in range(300):
-            tree = psutil.Process(killed.pid).children(recursive=True)
-            if sleeping := running(tree, "sleep"):
-                break
-            time.sleep(0.1)
+def test_one_run_at_a_time_and_what_a_killed_one_left_is_ended(started, tmp_path, monkeypatch):
+    monkeypatch.setattr(single_run, "PATIENCE", 0.2)
+    monkeypatch.delenv(RUN, raising=False)
+    first, job = started(tmp_path)
+    with pytest.raises(SystemExit, match="at work"):
+        single_run.alone(tmp_path)
+    assert job.is_running()
+    first.kill()
+    first.wait()
+    assert job.is_running(), "a job outlives its run, as a notebook does"
+    single_run.alone(tmp_path).close()
+    with contextlib.suppress(psutil.NoSuchProcess):
+        job.wait(10)
+    assert not job.is_running()
 
-        second, _ = make().communicate(timeout=60)
-        assert "another `make book` is at work" in second
-        assert sleeping.is_running()
 
-        running(tree, "snakemake").kill()
-        killed.wait(timeout=60)
-        assert sleeping.is_running(), "the toy job outlives snakemake, as a notebook does"
-    finally:
-        killed.kill()
-        killed.wait()
-        killed.stdout.close()
+def test_two_folders_are_at_work_at_once(started, tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    _, first = started(tmp_path / "one")
+    started(tmp_path / "two")
+    assert first.is_running()
 
-    again = make()
-    told, _ = again.communicate(timeout=60)
-    assert again.returncode == 0, told
-    assert f"The book: {tmp_path}/runs/emoji/book/_build/html/index.html" in told
-    assert not sleeping.is_running()
-    assert (tmp_path / "runs/first.log").read_text() == "run\n", "finished jobs stay"
 
-    told, _ = make().communicate(timeout=60)
-    assert "Nothing to be done" in told
+@pytest.fixture
+def toy(tmp_path) -> Path:
+    """This repository with two notebooks that take no time, and no chapters."""
+    for name in ("Makefile", "Snakefile", "safn", "safn_book", "workflow", "notebooks"):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, tmp_path / name)
+    for stage, wait in (("00_data", ""), ("01_saliency", "while not Path(runs, 'go').exists(): time.sleep(0.1)\n")):
+        path = tmp_path / "notebooks" / f"{stage}.ipynb"
+        notebook = json.loads(path.read_text())
+        code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+        parameters = next(cell for cell in code if "parameters" in cell["metadata"].get("tags", ()))
+        inputs = "" if stage == "00_data" else ", inputs=[stages.require(runs, '00_data')]"
+        body = (
+            "import time\nfrom pathlib import Path\nfrom safn_book import settings, stages\np = settings.read(globals())\n"
+            f"stage = stages.open_stage(p, '{stage}'{inputs})\n"
+            f"with Path(runs, 'log').open('a') as file:\n    file.write('{stage} ')\n{wait}stage.finish()\n"
+        )
+        notebook["cells"] = [parameters, {**code[-1], "source": body, "metadata": {}}]
+        path.write_text(json.dumps(notebook))
+    return tmp_path
+
+
+def make(toy: Path, **options) -> subprocess.Popen:
+    command = [sys.executable, "-m", "workflow.make_book", "--runs=runs", "--stage=01_saliency"]
+    output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen(command, cwd=toy, env={**ENVIRONMENT, "PYTHONPATH": str(toy)}, **output)
+
+
+def test_a_killed_run_continues_with_the_same_command(toy):
+    log, partial = toy / "runs" / "log", toy / "runs" / "01_saliency" / "default.partial"
+    killed = make(toy)
+    deadline = time.time() + 120
+    while not partial.exists() and time.time() < deadline:
+        time.sleep(0.1)
+    assert partial.exists()
+    killed.kill()  # snakemake, the job and its kernel stay
+    killed.wait()
+    killed.stdout.close()
+    (toy / "runs" / "go").touch()
+    shutil.rmtree(toy / "runs" / ".snakemake")
+    again = make(toy)
+    said, _ = again.communicate(timeout=240)
+    assert again.returncode == 0, said
+    assert log.read_text().split()[0] == "00_data" and log.read_text().split().count("00_data") == 1
+    record = json.loads((toy / "runs" / "01_saliency" / "default" / "record.json").read_text())
+    assert record["run"] == "default" and not partial.exists()
+    before = log.read_text()
+    last = make(toy)
+    assert last.wait(60) == 0 and log.read_text() == before
+    last.communicate()

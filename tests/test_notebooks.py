@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,16 +11,25 @@ from pathlib import Path
 import pytest
 import yaml
 
+from safn_book import workflow
+from safn_book.run_names import CHAIN, Stage
+from workflow import todo
+
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ROOT / "tests" / "tiny.yaml"
 
 
-def workflow(runs: Path, profile: Path, data: str = "", *flags: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--nolock", "--rerun-incomplete", *flags]
-    # its own folder for the workflow's notes, so that a test and `make book` do not wait for each other
-    command += ["--snakefile", ROOT / "Snakefile", "--directory", runs.parent]
-    command += ["--config", f"profile={profile}", f"runs={runs}", f"data={data}"]
-    return subprocess.run(command, capture_output=True, text=True, timeout=1800)
+def make_book(runs: Path, profile: Path, *options: str) -> subprocess.CompletedProcess:
+    command = [
+        sys.executable,
+        "-m",
+        "workflow.make_book",
+        f"--profile={profile}",
+        f"--runs={runs}",
+        "--jobs=2",
+        *options,
+    ]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1800)
 
 
 def output(done: subprocess.CompletedProcess) -> str:
@@ -38,7 +48,7 @@ def papermill(notebook: str, out: Path, *arguments: str) -> subprocess.Completed
 @pytest.fixture(scope="module")
 def emoji_runs(tmp_path_factory) -> Path:
     runs = tmp_path_factory.mktemp("emoji") / "runs"
-    done = workflow(runs, TINY)
+    done = make_book(runs, TINY)
     assert done.returncode == 0, output(done)
     return runs
 
@@ -66,19 +76,15 @@ def test_a_run_scored_once_more_has_its_recorded_numbers(emoji_runs):
 
 
 def test_a_second_run_executes_nothing(emoji_runs):
-    done = workflow(emoji_runs, TINY, "", "--dry-run")
+    before = {path: path.stat().st_mtime_ns for path in emoji_runs.rglob("record.json")}
+    done = make_book(emoji_runs, TINY)
     assert done.returncode == 0 and "Nothing to be done" in output(done), output(done)
+    assert {path: path.stat().st_mtime_ns for path in emoji_runs.rglob("record.json")} == before
 
 
-def test_a_stage_run_by_hand_is_told_before_anything_runs(emoji_runs):
-    shown = emoji_runs / "executed" / "03_train_safn" / "attention_1-0.5_seed0.ipynb"
-    aside = shown.rename(shown.with_suffix(".aside"))
-    try:
-        done = workflow(emoji_runs, TINY, "", "--dry-run")
-    finally:
-        aside.rename(shown)
-    assert done.returncode != 0 and str(emoji_runs / "03_train_safn" / "attention_1-0.5_seed0") in output(done)
-    assert "delete the folders, or give RUNS=another" in output(done)
+def planned(runs: Path, profile: Path) -> set[tuple[str, str]]:
+    jobs = workflow.jobs(workflow.load(profile))
+    return set(todo.make_plan(runs, jobs).reasons)
 
 
 def test_one_more_scale_set_runs_only_what_depends_on_it(emoji_runs, tmp_path):
@@ -86,20 +92,52 @@ def test_one_more_scale_set_runs_only_what_depends_on_it(emoji_runs, tmp_path):
     profile["experiments"][2] = "attention_1-0.75"
     changed = tmp_path / "changed.yaml"
     changed.write_text(yaml.safe_dump(profile))
-    planned = workflow(emoji_runs, changed, "", "--dry-run", "--quiet", "host", "reason")
-    jobs = {line.split()[0] for line in (planned.stdout + planned.stderr).splitlines() if line[:2].isdigit()}
-    chain = {f"{s}_attention_1-0.75_seed0" for s in ("03_train_safn", "04_localization_maps", "05_pseudo_ground_truth")}
-    chain |= {f"{s}_attention_1-0.75_seed0" for s in ("06_train_segmentation", "07_evaluate")}
-    assert jobs == chain | {"09_scales_default", "10_figures_default", "11_comparison_default"}
+    chapters = {(stage, "default") for stage in (Stage.SCALES, Stage.FIGURES, Stage.COMPARISON)}
+    assert planned(emoji_runs, changed) == {(stage, "attention_1-0.75_seed0") for stage in CHAIN} | chapters
+
+
+def test_a_copied_folder_of_runs_is_up_to_date(emoji_runs, tmp_path):
+    copied = tmp_path / "copied"
+    shutil.copytree(emoji_runs, copied, ignore=shutil.ignore_patterns(".snakemake"), copy_function=shutil.copyfile)
+    assert planned(copied, TINY) == set()
+
+
+def test_a_stage_that_a_user_has_run_stays_and_is_shown(emoji_runs):
+    """Its notebook is executed again for the book, on the folder that is there: nothing is trained twice."""
+    run = "avg_1-0.5_seed0"
+    shown = emoji_runs / "executed" / Stage.TRAIN_SAFN / f"{run}.ipynb"
+    shown.unlink()
+    before = record(emoji_runs, Stage.TRAIN_SAFN, run)
+    done = make_book(emoji_runs, TINY)
+    assert done.returncode == 0 and shown.exists(), output(done)
+    after = record(emoji_runs, Stage.TRAIN_SAFN, run)
+    assert after["resumed"] == before["resumed"] + 1
+    assert (after["metrics"], after["fingerprint"]) == (before["metrics"], before["fingerprint"])
+
+
+def test_a_notebook_makes_what_it_lacks(emoji_runs, tmp_path):
+    """Run All after the installation: the pseudo labels ask for maps, a network, saliency and data."""
+    runs = tmp_path / "mine"
+    shutil.copytree(emoji_runs, runs)
+    for stage in (Stage.MAPS, Stage.PSEUDO_LABELS):
+        shutil.rmtree(runs / stage)
+    kept = record(runs, Stage.TRAIN_SAFN, "avg_1-0.5_seed0")
+    arguments = ["-p", "runs", str(runs), "-p", "run", "avg_1-0.5_seed0"]
+    done = papermill("05_pseudo_ground_truth", tmp_path / "out.ipynb", *arguments)
+    assert done.returncode == 0, output(done)
+    assert record(runs, Stage.PSEUDO_LABELS, "avg_1-0.5_seed0")["inputs"].keys() >= {f"{Stage.MAPS}/avg_1-0.5_seed0"}
+    assert record(runs, Stage.TRAIN_SAFN, "avg_1-0.5_seed0") == kept
+    assert (runs / "executed" / Stage.MAPS / "avg_1-0.5_seed0.ipynb").exists()
+    assert not (runs / Stage.MAPS / "max_1-0.5_seed0").exists()
 
 
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["-p", "aggregation", "foo"], ["'foo'", "'attention', 'max', 'avg'"]),
-        (["-p", "scales", "[0]"], ["[0]", "(0, 2]"]),
-        (["-p", "scales", "oops"], ["'oops'", "list"]),
-        (["-p", "scalse", "[1]", "-p", "epochs", "0"], ["scalse", "did you mean 'scales'", "epochs: 0"]),
+        (["-p", "aggregation", "foo"], ["'foo'", "'attention'"]),
+        (["-p", "scales", "[0]"], ["scales: 0"]),
+        (["-p", "scales", "oops"], ["scales: 'oops'"]),
+        (["-p", "scalse", "[1]", "-p", "epochs", "0"], ["scalse", "'scales'", "epochs: 0"]),
     ],
 )
 def test_wrong_parameters_stop_before_any_work(tmp_path, arguments, expected):
@@ -138,7 +176,7 @@ def test_the_notebook_takes_strings_and_lists_and_keeps_runs_apart(emoji_runs, t
 
 def test_the_same_on_real_photographs(voc12, tmp_path):
     runs = tmp_path / "runs"
-    done = workflow(runs, TINY, str(voc12))
+    done = make_book(runs, TINY, f"--data={voc12}")
     assert done.returncode == 0, output(done)
     assert record(runs, "00_data")["metrics"]["train_images"] == 16
     assert 0 <= record(runs, "07_evaluate", "masks_seed0")["metrics"]["val_miou_crf"] <= 1

@@ -16,11 +16,11 @@ RUN = "max_1_seed0"
 def runs(tiny_voc, tmp_path):
     """Stage 00 of the tiny folder and a stage 05 whose masks are the true ones, the first four rows ignored; a4 left out."""
     runs, folder = tmp_path / "runs", VOCFolder(tiny_voc)
-    work = stages.begin(runs, "00_data", "default", {})
+    work = stages.open_stage({"runs": runs, **({})}, "00_data", "default")
     for split, ids in {"train": folder.ids("train_aug"), "val": folder.ids("val")}.items():
         (work.folder / f"{split}.txt").write_text("\n".join(ids))
     source = work.finish(root=str(tiny_voc))
-    work = stages.begin(runs, "05_pseudo_ground_truth", RUN, {}, [source])
+    work = stages.open_stage({"runs": runs, **({})}, "05_pseudo_ground_truth", RUN, [source])
     for image_id in ("a0", "a1", "a2", "a3"):
         mask = folder.mask(image_id)
         mask[mask == 255] = 0
@@ -56,10 +56,10 @@ def test_a_changed_mask_is_told_and_the_exit_code_says_so(runs, capsys):
 
 
 def test_stages_that_a_run_shares_with_its_base_are_scored_and_those_of_other_runs_are_not(runs):
-    source = stages.need(runs, "00_data")
+    source = stages.require(runs, "00_data")
     shares = f"{RUN}@resnet101-aspp"
     for run in (shares, "avg_1_seed0"):
-        work = stages.begin(runs, "07_evaluate", run, {}, [source])
+        work = stages.open_stage({"runs": runs, **({})}, "07_evaluate", run, [source])
         folder = VOCFolder(source.record["root"])
         (work.folder / "single").mkdir()
         for image_id in folder.ids("val"):

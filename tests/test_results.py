@@ -11,7 +11,7 @@ from safn import files
 from safn.data import DataError
 from safn.evaluation import save_counts
 from safn.metrics import mean_iou
-from safn_book import results, stages
+from safn_book import records, results, stages
 from safn_book.results import Verdict
 
 ATTENTION, MAX = "attention_1-0.5", "max_1-0.5"
@@ -33,13 +33,13 @@ def miou(correct: int) -> float:
 
 
 def finish(folder, stage, run, metrics=None, parameters=None, **more):
-    return stages.begin(folder, stage, run, parameters or {"seed": 0}).finish(metrics or {}, **more)
+    return stages.open_stage({"runs": folder, **(parameters or {"seed": 0})}, stage, run).finish(metrics or {}, **more)
 
 
 def evaluate(folder, run, correct, images=6):
     """A run that was evaluated, but whose maps no mask could score."""
     finish(folder, "04_localization_maps", run)
-    work = stages.begin(folder, "07_evaluate", run, {"seed": 0})
+    work = stages.open_stage({"runs": folder, **({"seed": 0})}, "07_evaluate", run)
     save_counts(work.folder / "counts_multi.npz", counts(correct, images))
     sizes = {"val_iou_multi small (< 10 %)": None, "val_iou_multi large (> 30 %)": correct / 10}
     work.finish({"val_miou_multi": miou(correct) / 100, **sizes})
@@ -214,7 +214,7 @@ def test_no_verdict_across_machine_types(tmp_path):
     for run in names:
         finish(tmp_path, "03_train_safn", run)
     assert difference(results.load_runs(tmp_path, names))["verdict"] == Verdict.BETTER
-    path = tmp_path / "03_train_safn" / f"{MAX}_seed1" / stages.RECORD
+    path = tmp_path / "03_train_safn" / f"{MAX}_seed1" / records.RECORD
     files.write_json(path, json.loads(path.read_text()) | {"machine": "another processor, 2 cores"})
     assert difference(results.load_runs(tmp_path, names))["verdict"] == Verdict.DIFFERENT_MACHINES
 
@@ -234,7 +234,7 @@ def test_a_run_without_segmentation_is_compared_by_its_maps(tmp_path):
     for seed in (1, 2):
         shutil.rmtree(tmp_path / "07_evaluate" / f"{MAX}_seed{seed}")
     for run in names:
-        path = tmp_path / "04_localization_maps" / run / stages.RECORD
+        path = tmp_path / "04_localization_maps" / run / records.RECORD
         files.write_json(path, json.loads(path.read_text()) | {"metrics": {"map_miou": 0.8}})
     runs = results.load_runs(tmp_path, names, "leave")
     assert [end.folder.parent.name[:2] for end in runs.ends] == ["07"] * 4 + ["04"] * 2

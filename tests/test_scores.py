@@ -5,7 +5,7 @@ import pytest
 
 from safn import evaluation
 from safn.data import VOCFolder
-from safn.maps import save_maps
+from safn.map_files import save_maps
 from safn_book import scores
 
 

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 
 from safn_book import workflow
+from safn_book.run_names import CHAPTERS, COMPARING, Stage
 from safn_book.settings import SettingsError
+from safn_book.workflow import Job
 
 
 @pytest.mark.parametrize(
@@ -27,13 +31,13 @@ def test_emoji_holds_the_rows_of_tables_4_and_6():
     compared = {
         job.stage: job.parameters["experiments"]
         for job in workflow.jobs(workflow.load("emoji"))
-        if job.stage[:2] in ("08", "09")
+        if job.stage in COMPARING
     }
     assert set(compared["08_aggregation"]) == table4 and set(compared["09_scales"]) == table6
 
 
 def test_a_control_shares_the_maps_of_its_run():
-    jobs = {job.name: job for job in workflow.jobs({**workflow.load("emoji"), "controls": ["maps"]})}
+    jobs = {job.name: job for job in workflow.jobs(workflow.load("emoji").model_copy(update={"controls": ["maps"]}))}
     control = jobs["05_pseudo_ground_truth", "attention_1-0.75-0.5_seed0+maps"]
     assert control.parameters == {"run": "attention_1-0.75-0.5_seed0", "combine": "maps"}
     assert ("04_localization_maps", "attention_1-0.75-0.5_seed0") in control.after
@@ -48,7 +52,7 @@ def test_paper_holds_everything_that_tables_1_to_6_need():
     second = {f"attention_{scales}_seed{s}@resnet101-aspp" for s in (0, 1, 2)}  # Tables 2 and 3
     controls = {f"attention_{scales}_seed0+{control}" for control in ("maps", "saliency")}
     every = runs | second | controls | {"masks_seed0"}
-    by_stage = {stage: {run for s, run in jobs if s == stage} for stage in workflow.STAGES}
+    by_stage = {stage: {run for s, run in jobs if s == stage} for stage in Stage}
     assert by_stage == {
         **dict.fromkeys(("00_data", "01_saliency", "02_baseline"), {"default"}),
         **dict.fromkeys(("03_train_safn", "04_localization_maps"), runs),
@@ -56,7 +60,7 @@ def test_paper_holds_everything_that_tables_1_to_6_need():
         **dict.fromkeys(("06_train_segmentation", "07_evaluate"), every),
         **dict.fromkeys(("08_aggregation", "09_scales", "10_figures", "11_comparison"), {"default"}),
     }
-    compared = {stage: jobs[stage, "default"].parameters for stage in workflow.STAGES[-4:]}
+    compared = {stage: jobs[stage, "default"].parameters for stage in CHAPTERS}
     assert set(compared["08_aggregation"]["experiments"]) == {r for r in runs if scales in r}
     assert set(compared["09_scales"]["experiments"]) == {r for r in runs if r.startswith("attention")}
     assert set(compared["11_comparison"]["experiments"]) == every
@@ -78,26 +82,6 @@ def test_the_second_network_learns_from_the_same_pseudo_ground_truth_with_the_sa
     assert ("03_train_safn", f"{run}@resnet101-aspp") not in jobs
 
 
-def test_the_name_of_a_run_leads_to_what_it_shares():
-    assert (
-        workflow.base_run("a_1_seed0")
-        == workflow.base_run("a_1_seed0+maps")
-        == workflow.base_run("a_1_seed0@x-y")
-        == "a_1_seed0"
-    )
-    places = lambda run: [workflow.place(stage, run) for stage in workflow.CHAIN]  # noqa: E731
-    assert places("a_1_seed0@x-y") == ["a_1_seed0"] * 3 + ["a_1_seed0@x-y"] * 2
-    assert places("a_1_seed0+maps") == ["a_1_seed0"] * 2 + ["a_1_seed0+maps"] * 3
-    assert workflow.pseudo_run("a_1_seed0+maps", "vgg16", "largefov") == "a_1_seed0+maps"
-    assert workflow.pseudo_run("a_1_seed0@resnet101-aspp", "resnet101", "aspp") == "a_1_seed0"
-    with pytest.raises(SettingsError, match="names the network 'resnet101-aspp', the parameters are of vgg16-largefov"):
-        workflow.pseudo_run("a_1_seed0@resnet101-aspp", "vgg16", "largefov")
-    assert workflow.pseudo_run("masks_seed1", "vgg16", "largefov", "masks", 1) == "masks_seed1"
-    for run, source, seed in (("a_1_seed0", "masks", 0), ("masks_seed0", "pseudo", 0), ("a_1_seed1", "pseudo", 0)):
-        with pytest.raises(SettingsError, match="is to learn from|names the seed 1, the parameter is 0"):
-            workflow.pseudo_run(run, "vgg16", "largefov", source, seed)  # it would stand under the name of another
-
-
 @pytest.mark.parametrize(
     "name", ["emoji", "voc-subset", "photos", "evidence", "evidence-448", "evidence-emoji", "paper"]
 )
@@ -109,7 +93,7 @@ def test_every_job_has_parameters_that_its_notebook_knows(name):
 
 def test_a_parameter_that_the_notebook_has_not_is_an_error():
     with pytest.raises(SettingsError, match="gamma: unknown parameter"):
-        workflow.parameters(workflow.Job("07_evaluate", "a", {"gamma": 0.2}))
+        workflow.parameters(Job(Stage.EVALUATE, "max_1_seed0", {"gamma": 0.2}))
 
 
 def test_every_fault_of_a_profile_is_listed(tmp_path):
@@ -121,8 +105,17 @@ def test_every_fault_of_a_profile_is_listed(tmp_path):
     )
     with pytest.raises(SettingsError) as error:
         workflow.load(path)
-    for text in ("thread: unknown", "threads: missing", "median_1", "epochs: 0", "99_more", "crop: 3", "'other'"):
+    for text in ("thread: ", "threads: ", "median_1", "99_more"):
         assert text in str(error.value)
+    path.write_text(
+        path.read_text().replace("thread:", "threads:").replace("median_1", "max_1").replace(", 99_more: {}", "")
+    )
+    with pytest.raises(SettingsError, match="segmentations: other"):
+        workflow.load(path)
+    path.write_text(path.read_text().replace("other:", "vgg16-aspp:"))
+    with pytest.raises(SettingsError) as error:
+        workflow.load(path)
+    assert "epochs: 0" in str(error.value) and "crop: 3" in str(error.value)
 
 
 WHOLE = {
@@ -137,44 +130,42 @@ WHOLE = {
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "named"),
     [
-        ({"controls": ["harmonic"]}, "controls: 'harmonic' is unknown; valid: maps, saliency"),
-        ({"experiments": ["attention_1.0-0.5"]}, "experiments: 'attention_1.0-0.5' is not"),
-        ({"experiments": ["max_1..5"]}, "experiments: 'max_1..5' is not"),
-        ({"experiments": []}, "experiments: there must be one"),
-        ({"seeds": None}, "seeds: None is no list"),
-        ({"stages": None}, "stages: None is no table of settings"),
-        ({"data_folder": None}, "data_folder: say where the photographs are, make book PROFILE=p DATA="),
-        ({"seeds": [0, -1, "a"]}, "seeds: -1 is no number from 0 on.*seeds: 'a' is no number"),
-        ({"seeds": [0, 0]}, r"seeds: \[0, 0\] names one twice"),
-        ({"threads": 0, "experiments": ["max_1", "max_1"]}, "experiments: .* names one twice.*threads: at least 1"),
-        (
-            {"threads": "two", "upper_bound": "false"},
-            "upper_bound: 'false' is neither true nor false.*threads: 'two' is no",
-        ),
-        ({"segmentation_seeds": 1}, "segmentation_seeds: 1 is no list"),
-        ({"segmentations": {"vgg16-aspp": 3}}, "segmentations: vgg16-aspp: 3 is no table of settings"),
-        (
-            {"stages": {"04_localization_maps": {"gamma": 0.3}}},
-            "stages: 04_localization_maps: .*gamma: unknown parameter",
-        ),
+        ({"controls": ["harmonic"]}, ["controls"]),
+        ({"experiments": ["attention_1.0-0.5"]}, ["experiments"]),
+        ({"experiments": ["max_1..5"]}, ["experiments"]),
+        ({"experiments": []}, ["experiments"]),
+        ({"seeds": None}, ["seeds"]),
+        ({"stages": None}, ["stages"]),
+        ({"data_folder": None}, ["data_folder"]),
+        ({"seeds": [0, -1]}, ["seeds"]),
+        ({"seeds": ["a"]}, ["seeds"]),
+        ({"seeds": [0, 0]}, ["seeds"]),
+        ({"threads": 0, "experiments": ["max_1", "max_1"]}, ["experiments", "threads"]),
+        ({"threads": "two", "upper_bound": "false"}, ["upper_bound", "threads"]),
+        ({"segmentation_seeds": 1}, ["segmentation_seeds"]),
+        ({"segmentations": {"vgg16-aspp": 3}}, ["segmentations: vgg16-aspp"]),
+        ({"stages": {"04_localization_maps": {"gamma": 0.3}}}, ["stages: 04_localization_maps"]),
+        ({"resources": {"03_train_safn": {"gpus": 1}}}, ["resources: 03_train_safn: gpus"]),
     ],
-    ids=lambda value: value if isinstance(value, str) else "",
+    ids=str,
 )
-def test_what_would_fail_hours_later_is_refused_at_once(tmp_path, change, said):
+def test_what_would_fail_hours_later_is_refused_at_once(tmp_path, change, named):
     path = tmp_path / "p.yaml"
     path.write_text(json.dumps(WHOLE))
-    assert workflow.load(path)["experiments"] == ["max_1"]
+    assert workflow.load(path).experiments == ["max_1"]
     path.write_text(json.dumps(WHOLE | change))
-    with pytest.raises(SettingsError, match=f"(?s){said}"):
+    with pytest.raises(SettingsError) as error:
         workflow.load(path)
+    lines = [line.removeprefix("  - ") for line in str(error.value).splitlines() if line.startswith("  - ")]
+    assert all(any(line.startswith(f"{name}:") for line in lines) for name in named)
 
 
 def test_what_is_no_yaml_and_chapters_without_runs(tmp_path):
     path = tmp_path / "p.yaml"
     path.write_text("seeds: [0")
-    with pytest.raises(SettingsError, match=r"p\.yaml is no YAML: "):
+    with pytest.raises(SettingsError, match=r"p\.yaml is not YAML"):
         workflow.load(path)
     path.write_text(json.dumps(WHOLE))
     stages = [job.stage for job in workflow.jobs(workflow.load(path))]
@@ -183,7 +174,7 @@ def test_what_is_no_yaml_and_chapters_without_runs(tmp_path):
 
 def test_an_empty_profile_is_refused_with_what_it_needs(tmp_path):
     (tmp_path / "p.yaml").touch()
-    with pytest.raises(SettingsError, match="no settings; needed: controls, data_folder"):
+    with pytest.raises(SettingsError, match="data_folder"):
         workflow.load(tmp_path / "p.yaml")
 
 
@@ -212,10 +203,23 @@ def test_seeds_of_segmentations_are_seeds_of_the_profile(tmp_path, seeds):
         .read_text()
         .replace("segmentation_seeds: [0]", f"segmentation_seeds: {seeds}")
     )
-    with pytest.raises(SettingsError, match=r"segmentation_seeds: .* must be of seeds, \[0, 1, 2\], and begin with"):
+    with pytest.raises(SettingsError, match="segmentation_seeds: "):
         workflow.load(path)
 
 
 def test_a_missing_profile_names_those_there_are():
     with pytest.raises(SettingsError, match="emoji"):
         workflow.load("nonesuch")
+
+
+def test_the_plan_imports_neither_torch_nor_lightning():
+    code = "import sys; from safn_book import workflow; print(*{name.partition('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], cwd=workflow.ROOT, capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert "safn_book" in loaded and not loaded & {"torch", "lightning", "numpy", "pandas", "papermill", "snakemake"}
+
+
+def test_a_job_of_a_profile_makes_nothing_that_the_profile_lacks(monkeypatch, tmp_path):
+    monkeypatch.setenv(workflow.RUN, str(tmp_path))
+    with pytest.raises(RuntimeError):
+        workflow.make(tmp_path, Stage.MAPS, "max_1_seed0")

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageFont, ImageOps
 
-from safn.data import VOC_CLASSES, VOID, save_mask
+from safn.data import VOC_CLASSES, save_mask
+from safn.metrics import VOID
 
 # class -> glyphs; of a class with three or more the last third is held out for validation
 GLYPHS = {

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from safn.data import VOID, DataError, load_image, pillow_errors, read_labels
+from safn.data import DataError, load_image, pillow_errors, read_labels
+from safn.metrics import VOID
 
 JPEG = ("JPEG", "MPO")  # MPO: the multi-picture JPEG that phones write
 Labels = dict[str, np.ndarray]  # id -> 0/1 labels (N,)

@@ -1,0 +1,157 @@
+"""`make book`: find out what has to be done, have snakemake do it, build the book. `--help` lists the options."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from safn_book import records, workflow
+from safn_book.run_names import DEFAULT, RunName, Stage
+from safn_book.workflow import ROOT, Job
+from workflow import todo
+from workflow.single_run import alone
+from workflow.todo import Plan
+
+DRY = {"-n", "--dry-run", "--dryrun"}
+
+
+def main() -> int:
+    """Returns the exit code."""
+    given = _options()
+    os.environ["PYTHONPATH"] = str(ROOT)  # the code of this folder, wherever another one is installed
+    profile_name = given.profile.removesuffix(".yaml")
+    runs = Path(given.runs or f"runs/{Path(profile_name).name}").resolve()
+    try:
+        if given.stage:
+            profile = todo.profile_for(None if given.run == DEFAULT else RunName.parse(given.run))
+        else:
+            profile = workflow.load(given.profile, given.data)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 1
+    runs.mkdir(parents=True, exist_ok=True)
+    lock = alone(runs)
+    jobs = workflow.jobs(profile)
+    if given.stage:
+        plan = todo.plan_of_missing(runs, jobs, (Stage(given.stage), given.run))
+    else:
+        plan = todo.make_plan(runs, jobs, remake=given.remake == "changed")
+    flags = shlex.split(given.flags)
+    say(runs, plan, jobs)
+    if DRY & set(flags):
+        return 0
+    if plan.reasons:
+        write(runs, plan, jobs, profile, bool(given.stage))
+        if code := snakemake(runs, given.jobs, flags):
+            return code
+    done = not todo.make_plan(runs, jobs).reasons
+    code = build(runs, jobs) if done and not given.stage else 0
+    lock.close()
+    return code
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--profile", default="emoji", help="a name in profiles/, or a YAML file")
+    parser.add_argument("--data", default="", help="the folder with the photographs, where the profile needs one")
+    parser.add_argument("--runs", default="", help="the folder of its runs, runs/<profile> unless given")
+    parser.add_argument("--jobs", default="all", help="cores to use")
+    parser.add_argument("--remake", choices=["", "changed"], default="", help="changed: what other code has made too")
+    parser.add_argument(
+        "--stage", choices=list(Stage), help="make this stage alone, and what it lacks, as notebooks ask for it"
+    )
+    parser.add_argument("--run", default=DEFAULT, help="the run of that stage")
+    parser.add_argument("--flags", default="", help="more for snakemake")
+    return parser.parse_args()
+
+
+def say(runs: Path, plan: Plan, jobs: list[Job]) -> None:
+    """What will be done, what is made again and why, and what other code has made."""
+    again = {
+        name: why for name, why in plan.reasons.items() if records.read(runs, *name) and not why.startswith("after ")
+    }
+    for (stage, run), why in again.items():
+        print(f"{stage}/{run} is made again: {why}")
+    if plan.by_other_code:
+        print(f"{len(plan.by_other_code)} stages were made by other code than that of today, and stay:")
+        print(*(f"  {stage}/{run}" for stage, run in plan.by_other_code), sep="\n")
+        print("`make book REMAKE=changed` makes them again, and what rests on them")
+    if plan.reasons:
+        print(f"{len(plan.reasons)} of {len(jobs)} stages have to be made. Their logs: {runs / 'logs'}", flush=True)
+
+
+def write(runs: Path, plan: Plan, jobs: list[Job], profile: workflow.Profile, only_missing: bool) -> None:
+    """Write the plan that the Snakefile and its jobs read."""
+    gpus = graphics_cards()
+    table = {}
+    for job in (job for job in jobs if job.name in plan.reasons):
+        needs = profile.resources.get(job.stage, workflow.Resources()).model_dump(exclude_none=True)
+        if gpus and job.stage in workflow.ON_GPU:
+            needs = {"gpu": 1, **needs}
+        table["/".join(job.name)] = {
+            "stage": job.stage,
+            "run": job.run,
+            "parameters": job.parameters,
+            "inputs": ["/".join(name) for name in job.after],
+            "after": ["/".join(name) for name in job.after if name in plan.reasons],
+            "threads": profile.threads,
+            "resources": needs,
+            "always": only_missing or plan.reasons[job.name] == todo.OTHER_CODE,
+        }
+    folder = runs / ".workflow"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    (folder / "plan.json").write_text(json.dumps({"began": time.time(), "jobs": table}, indent=1))
+
+
+def graphics_cards() -> int:
+    """How many NVIDIA cards this machine has."""
+    return len(list(Path("/dev").glob("nvidia[0-9]*")))
+
+
+def snakemake(runs: Path, cores: str, flags: list[str]) -> int:
+    """Execute the plan. One job at a time on a graphics card, for all take the first one."""
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(runs)]
+    command += ["--cores", cores, "--nolock", "--rerun-incomplete", "--forceall"]
+    if "--executor" not in flags:  # on a cluster the lines of the jobs go to its logs
+        command += ["--quiet", "all"]
+    if graphics_cards() and "--resources" not in flags:
+        command += ["--resources", "gpu=1"]
+    return subprocess.run([*command, *flags], cwd=ROOT).returncode
+
+
+def build(runs: Path, jobs: list[Job]) -> int:
+    """Build the book where anything that it shows has changed since."""
+    content = todo.book_content(runs, jobs)
+    built, page = runs / "book.built", runs / "book" / "_build" / "html" / "index.html"
+    if page.exists() and built.exists() and built.read_text() == content:
+        print("Nothing to be done")
+    else:
+        from safn_book.build import BookError
+        from safn_book.build import build as build_pages
+
+        print("Building the book", flush=True)
+        built.unlink(missing_ok=True)
+        shown = [job.name for job in jobs if todo.executed(runs, job.name).exists()]
+        chapters: dict[str, Path] = {}  # of each stage the first run, the main experiment's
+        for stage, run in shown:
+            chapters.setdefault(stage, todo.executed(runs, (stage, run)))
+        try:
+            build_pages(runs, chapters, runs / "book", shown)
+        except BookError as error:
+            print(error, file=sys.stderr)
+            return 1
+        built.write_text(content)
+    print(f"The book: {page}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

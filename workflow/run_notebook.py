@@ -1,0 +1,150 @@
+"""Execute the notebook of one job of `.workflow/plan.json`, in the folder of the runs: run_notebook.py STAGE RUN THREADS.
+
+The executed notebook appears under `executed/<stage>/<run>.ipynb` only when the stage is complete; one that fails is kept
+as `<run>.failed.ipynb`. What its cells print goes to `logs/<stage>/<run>.log` while they run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from safn_book import records
+from safn_book.records import RECORD
+from safn_book.run_names import Stage, stage_and_run
+from safn_book.workflow import NOTEBOOKS, Job
+from workflow import todo
+
+# The number of a stage that people look at first, and how to show it.
+MAIN_NUMBER = {
+    Stage.SALIENCY: ("saliency_iou", "IoU"),
+    Stage.BASELINE: ("map_miou", "mIoU of its maps"),
+    Stage.TRAIN_SAFN: ("val_mAP", "validation mAP"),
+    Stage.MAPS: ("map_miou", "mIoU"),
+    Stage.PSEUDO_LABELS: ("pseudo_miou_background", "mIoU"),
+    Stage.EVALUATE: ("val_miou_multi", "mIoU"),
+}
+# Rough seconds of a stage beside the others, for the time that is left.
+WEIGHTS = {
+    Stage.SALIENCY: 90,
+    Stage.BASELINE: 60,
+    Stage.TRAIN_SAFN: 180,
+    Stage.TRAIN_SEGMENTATION: 150,
+    Stage.EVALUATE: 60,
+}
+
+
+def main(stage: str, run: str, threads: str) -> int:
+    """Returns the exit code."""
+    runs = Path.cwd()
+    plan = json.loads((runs / ".workflow" / "plan.json").read_text())
+    planned = plan["jobs"][f"{stage}/{run}"]
+    inputs = tuple(stage_and_run(name) for name in planned["inputs"])
+    job = Job(Stage(stage), run, planned["parameters"], inputs)
+    if planned["always"] or todo.make_plan(runs, [job]).reasons:
+        os.environ |= {
+            "OMP_NUM_THREADS": threads,
+            "OMP_WAIT_POLICY": "PASSIVE",
+        }  # threads that spin slow shared cores down
+        if not execute(runs, job):
+            return 1
+        news = numbers(runs, job)
+    else:
+        news = "its inputs are the same again, it stays"
+    print(f"{progress(runs, plan, job)}  {job.words}  {news}", flush=True)
+    return 0
+
+
+def execute(runs: Path, job: Job) -> bool:
+    """Execute a notebook; returns whether its stage is complete."""
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    final = todo.executed(runs, job.name)
+    partial, failed = final.with_suffix(".partial.ipynb"), final.with_suffix(".failed.ipynb")
+    log = runs / "logs" / job.stage / f"{job.run}.log"
+    for path in (final, log):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    show_again(runs, job)
+    began = time.time()
+    given = {"runs": str(runs), **job.parameters}
+    source = NOTEBOOKS / f"{job.stage}.ipynb"
+    problem = ""
+    with log.open("w") as file, error_output_in(file):
+        options = {"cwd": literal(NOTEBOOKS), "progress_bar": False, "stdout_file": file, "stderr_file": file}
+        try:
+            papermill.execute_notebook(literal(source), literal(partial), given, **options)
+        except PapermillExecutionError as error:
+            problem = f"{error.ename}: {error.evalue}"
+        except Exception as error:  # such as a kernel that was killed
+            problem = f"{type(error).__name__}: {error}"
+    found = records.read(runs, *job.name)
+    if not problem and not (found and (found.folder / RECORD).stat().st_mtime > began - 2):
+        problem = "the notebook ended before the record of its stage was written"
+    if problem:
+        if partial.exists():
+            partial.replace(failed)
+        print(f"{job.words} failed: {problem}\n  notebook: {failed}\n  log: {log}", file=sys.stderr, flush=True)
+        return False
+    partial.replace(final)
+    failed.unlink(missing_ok=True)
+    return True
+
+
+def literal(path: Path) -> str:
+    """A path in which papermill finds no placeholders."""
+    return str(path).replace("{", "{{").replace("}", "}}")
+
+
+@contextlib.contextmanager
+def error_output_in(file: IO[str]) -> Iterator[None]:
+    """Send what kernels write to the standard error of this process, such as advice on their transport, to ``file``."""
+    kept = os.dup(2)
+    os.dup2(file.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def show_again(runs: Path, job: Job) -> None:
+    """Where a finished stage lacks only its executed notebook, its folder is continued: see ``stages._take_back``."""
+    if todo.make_plan(runs, [job]).reasons.get(job.name) == todo.NOT_SHOWN:
+        records.read(runs, *job.name).folder.joinpath(RECORD).unlink()
+
+
+def numbers(runs: Path, job: Job) -> str:
+    """The time that a stage took, and its main number."""
+    record = records.read(runs, *job.name).record
+    parts = [f"{record['seconds']:.0f} s"]
+    name, words = MAIN_NUMBER.get(job.stage, ("", ""))
+    value = record["metrics"].get(name)
+    if value is not None:
+        parts.insert(0, f"{words} {100 * value:.1f} %")
+    return ", ".join(parts)
+
+
+def progress(runs: Path, plan: dict, job: Job) -> str:
+    """``[3/12, 4 minutes left]``, when this job is done."""
+    with (runs / ".workflow" / "done").open("a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.write("/".join(job.name) + "\n")
+        file.flush()
+        file.seek(0)
+        done = set(file.read().split())
+    total = sum(WEIGHTS.get(job["stage"], 30) for job in plan["jobs"].values())
+    finished = sum(WEIGHTS.get(job["stage"], 30) for name, job in plan["jobs"].items() if name in done)
+    minutes = (time.time() - plan["began"]) / finished * (total - finished) / 60
+    return f"[{len(done)}/{len(plan['jobs'])}, {minutes:.0f} min left]"
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
