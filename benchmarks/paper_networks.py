@@ -79,7 +79,7 @@ def working(profile: str) -> tuple[dict[Name, Any], str]:
     """Give the parameters of every job that needs a network, and the name of the main experiment's first run."""
     loaded = workflow.load(profile, "nowhere")
     jobs = [job for job in workflow.jobs(loaded) if job.stage in WORKING]
-    return {job.name: workflow.parameters(job) for job in jobs}, workflow.runs_of(loaded)[0]
+    return {job.name: workflow.parameters(job) for job in jobs}, str(workflow.runs_of(loaded)[0])
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ from IPython.display import display
 from safn import data
 from safn.datasets import emoji
 from safn_book import charts, checks, galleries, settings, stages
+from safn_book.run_names import Stage
 
 charts.use_style()
 
@@ -58,7 +59,7 @@ limit = 0  # use only so many training and so many validation images (0: all)
 p = settings.read(globals())
 
 # %%
-stage = stages.begin(p.runs, "00_data", "default", p)
+stage = stages.open_stage(p, Stage.DATA)
 if p.data_folder:
     root = Path(p.data_folder).resolve()
 else:

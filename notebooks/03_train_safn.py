@@ -38,6 +38,7 @@ import pandas as pd
 
 from safn import SAFN, inference, loading, training
 from safn_book import charts, checks, galleries, settings, stages, studies
+from safn_book.run_names import RunName, Stage
 
 charts.use_style()
 
@@ -71,11 +72,11 @@ seed = 0  # of initialisation, order and augmentation
 
 # %%
 p = settings.read(globals())
-run = stages.run_name(p.aggregation, p.scales, p.seed)
+run = RunName.of(p.aggregation, p.scales, p.seed)
 
 # %%
-source, folder, train, val = stages.of_stage(p.runs)
-stage = stages.begin(p.runs, "03_train_safn", run, p, [source])
+source, folder, train, val = stages.load_data(p.runs)
+stage = stages.open_stage(p, Stage.TRAIN_SAFN, run, inputs=[source])
 training.seed_everything(p.seed)
 network = SAFN(
     p.backbone,

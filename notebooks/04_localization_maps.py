@@ -35,6 +35,7 @@ from IPython.display import display
 import safn
 from safn import evaluation, inference, loading
 from safn_book import charts, checks, galleries, settings, stages
+from safn_book.run_names import Stage
 from safn_book.scores import map_scores
 from safn_book.tables import percent
 
@@ -53,9 +54,9 @@ workers = 0  # processes that load images
 p = settings.read(globals())
 
 # %%
-source, folder, train, val = stages.of_stage(p.runs)
-model = stages.need(p.runs, "03_train_safn", p.run)
-stage = stages.begin(p.runs, "04_localization_maps", p.run, p, [source, model])
+source, folder, train, val = stages.load_data(p.runs)
+model = stages.require(p.runs, Stage.TRAIN_SAFN, p.run)
+stage = stages.open_stage(p, Stage.MAPS, p.run, inputs=[source, model])
 network = inference.on_device(safn.load(model.folder), p.accelerator)
 empty = {
     split: inference.write_maps(

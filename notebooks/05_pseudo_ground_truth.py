@@ -38,6 +38,7 @@ from IPython.display import display
 
 from safn import evaluation, map_files
 from safn_book import charts, checks, galleries, settings, stages, studies
+from safn_book.run_names import RunName, Stage
 from safn_book.scores import pseudo_label_class_scores, pseudo_label_scores
 from safn_book.tables import percent
 
@@ -54,13 +55,13 @@ ignore_confidence = 0.9  # ignored where two classes have more (1: never)
 
 # %%
 p = settings.read(globals())
-name = p.run if p.combine == "harmonic" else f"{p.run}+{p.combine}"
+run = RunName.parse(p.run).combined(p.combine)
 
 # %%
-source, folder, train, _ = stages.of_stage(p.runs)
-saliency = stages.need(p.runs, "01_saliency")
-maps = stages.need(p.runs, "04_localization_maps", p.run)
-stage = stages.begin(p.runs, "05_pseudo_ground_truth", name, p, [source, saliency, maps])
+source, folder, train, _ = stages.load_data(p.runs)
+saliency = stages.require(p.runs, Stage.SALIENCY)
+maps = stages.require(p.runs, Stage.MAPS, p.run)
+stage = stages.open_stage(p, Stage.PSEUDO_LABELS, run, inputs=[source, saliency, maps])
 rules = {k: getattr(p, k) for k in ("gamma", "ignore_saliency", "ignore_confidence", "combine")}
 absent = saliency.record["parameters"].get("missing_saliency", "error")  # what becomes of images without saliency
 left_out = map_files.write_pseudo_labels(

@@ -34,7 +34,8 @@
 import pandas as pd
 
 from safn import DeepLab, inference, training
-from safn_book import charts, checks, galleries, settings, stages, workflow
+from safn_book import charts, checks, galleries, settings, stages
+from safn_book.run_names import RunName, Stage
 
 charts.use_style()
 
@@ -69,12 +70,13 @@ seed = 0  # of initialisation, order and augmentation
 
 # %%
 p = settings.read(globals())
+run = RunName.parse(p.run)
+run.check_segmentation(p.backbone, p.head, p.label_source, p.seed)
 
 # %%
-source, folder, train, _ = stages.of_stage(p.runs)
-made = workflow.pseudo_run(p.run, p.backbone, p.head, p.label_source, p.seed)
-labels = source if p.label_source == "masks" else stages.need(p.runs, "05_pseudo_ground_truth", made)
-stage = stages.begin(p.runs, "06_train_segmentation", p.run, p, [source, labels])
+source, folder, train, _ = stages.load_data(p.runs)
+labels = source if run.supervised else stages.require(p.runs, Stage.PSEUDO_LABELS, run.at(Stage.PSEUDO_LABELS))
+stage = stages.open_stage(p, Stage.TRAIN_SEGMENTATION, run, inputs=[source, labels])
 training.seed_everything(p.seed)
 network = DeepLab(
     p.backbone,
@@ -86,7 +88,7 @@ network = DeepLab(
     head_dilation=p.head_dilation,
     crop=p.crop,
 )
-masks = None if p.label_source == "masks" else labels.folder
+masks = None if run.supervised else labels.folder
 train = [i for i in train if i not in labels.record.get("left_out", ())]
 options = training.TrainingOptions.from_parameters(p)
 log = pd.DataFrame(training.train_segmenter(network, options, folder, train, masks, stage.folder))

@@ -44,6 +44,7 @@ import safn
 from safn import evaluation, inference, metrics
 from safn.crf import is_installed
 from safn_book import charts, checks, galleries, settings, stages
+from safn_book.run_names import Stage
 from safn_book.scores import evaluation_scores
 
 charts.use_style()
@@ -63,9 +64,9 @@ accelerator = "auto"  # cpu, gpu, mps or auto
 p = settings.read(globals())
 
 # %%
-source, folder, _, val = stages.of_stage(p.runs)
-model = stages.need(p.runs, "06_train_segmentation", p.run)
-stage = stages.begin(p.runs, "07_evaluate", p.run, p, [source, model])
+source, folder, _, val = stages.load_data(p.runs)
+model = stages.require(p.runs, Stage.TRAIN_SEGMENTATION, p.run)
+stage = stages.open_stage(p, Stage.EVALUATE, p.run, inputs=[source, model])
 network = inference.on_device(safn.load(model.folder), p.accelerator)
 protocols = ["single", "multi"]
 if p.crf and is_installed():

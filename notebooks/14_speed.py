@@ -61,11 +61,11 @@ names = {
 times = {}
 for name, title in names.items():
     records = provenance.experiments("../results").get(name, {})
-    rows = [(Stage(stage).title, r["seconds"] / 60, r["peak_megabytes"] / 1000) for (stage, _), r in records.items()]
+    rows = [(Stage(stage).heading, r["seconds"] / 60, r["peak_megabytes"] / 1000) for (stage, _), r in records.items()]
     rows = pd.DataFrame(rows, columns=["stage", "minutes", "memory"])
     times[title] = rows.groupby("stage", sort=False)["minutes"].median()
     times[title]["most memory of any stage (GB)"] = rows["memory"].max()
-order = [stage.title for stage in Stage] + ["most memory of any stage (GB)"]
+order = [stage.heading for stage in Stage] + ["most memory of any stage (GB)"]
 show(
     pd.DataFrame(times).reindex(order).rename_axis(None),
     "Minutes that one run of a stage takes, medians. Two CPU cores.",

@@ -52,7 +52,8 @@ def export(runs: Path | str, path: Path, add: bool = False) -> list[str]:
     counts = _counts_to_keep(path, old, kept, runs, new)
     if counts:
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, **dict(sorted(counts.items())))
+        arrays: dict[str, Any] = dict(sorted(counts.items()))
+        np.savez_compressed(buffer, **arrays)
         write_file(path.with_suffix(".npz"), buffer.getvalue())
     else:
         path.with_suffix(".npz").unlink(missing_ok=True)

@@ -6,10 +6,10 @@ import textwrap
 from pathlib import Path
 from typing import Any, cast
 
+import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
@@ -25,7 +25,7 @@ STYLE: dict[str, Any] = {
     "axes.spines.right": False,
     "axes.grid": True,
     "grid.alpha": 0.3,
-    "axes.prop_cycle": cycler(color=SERIES),
+    "axes.prop_cycle": matplotlib.cycler(color=SERIES),
     "savefig.facecolor": "white",
     "legend.frameon": False,
 }

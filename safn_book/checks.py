@@ -66,7 +66,8 @@ def compare(done: Input, source: Input) -> pd.DataFrame:
     """
     entries = json.loads(PATH.read_text()) if PATH.exists() else []
     identity = _identity(done, data_name(source))
-    ranges = next((entry["ranges"] for entry in entries if {k: entry.get(k) for k in identity} == identity), {})
+    known = [entry["ranges"] for entry in entries if {k: entry.get(k) for k in identity} == identity]
+    ranges = known[0] if known else {}
     rows = []
     for name, value in done.record["metrics"].items():
         low, high = ranges.get(name, (None, None))
@@ -85,7 +86,10 @@ def record_ranges(runs: Iterable[Path | str], path: Path = PATH) -> int:
     data that it holds. Runs that differ in the seed alone share one. Returns how many were written."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for folder in runs:
-        data = data_name(records.read(folder, Stage.DATA))
+        source = records.read(folder, Stage.DATA)
+        if not source:
+            continue
+        data = data_name(source)
         for stage in records.read_all(folder):
             identity = json.dumps(_identity(stage, data))
             groups.setdefault(identity, []).append(stage.record["metrics"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 import resource
 import subprocess
 import sys
@@ -66,6 +65,7 @@ def peak_megabytes() -> float:
     """Largest resident memory of this process so far, in MiB."""
     status = Path("/proc/self/status")
     if status.exists():  # on Linux ru_maxrss is inherited across a fork
-        return int(re.search(r"VmHWM:\s+(\d+)", status.read_text())[1]) / 1024
+        values = dict(line.split(":", 1) for line in status.read_text().splitlines() if ":" in line)
+        return int(values["VmHWM"].split()[0]) / 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)

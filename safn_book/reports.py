@@ -53,7 +53,8 @@ def _execute(source: Path, parameters: dict[str, Any], executed: Path) -> Path:
     for old in (stamp, executed):
         old.unlink(missing_ok=True)
     command = [sys.executable, "-m", "papermill", "--no-progress-bar", "--cwd", str(source.parent)]
-    command += [str(source), str(executed), "-y", json.dumps(parameters)]
+    paths = [str(path).replace("{", "{{").replace("}", "}}") for path in (source, executed)]  # no placeholders
+    command += [*paths, "-y", json.dumps(parameters)]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode == 0:
         stamp.write_text(state)

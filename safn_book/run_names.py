@@ -30,7 +30,7 @@ class Stage(StrEnum):
     COMPARISON = "11_comparison"
 
     @property
-    def title(self) -> str:
+    def heading(self) -> str:
         """The title of its chapter, such as ``Training SAFN``."""
         return TITLES[self]
 
@@ -56,7 +56,7 @@ COMPARING = (Stage.AGGREGATION, Stage.SCALES)  # the chapters of Tables 4 and 6
 CHAPTERS = (*COMPARING, Stage.FIGURES, Stage.COMPARISON)  # all that read several runs
 ONCE = (Stage.DATA, Stage.SALIENCY, Stage.BASELINE, *CHAPTERS)  # stages whose only run is DEFAULT
 
-_CLASSIFIER = rf"(?P<aggregation>{'|'.join(AGGREGATIONS)})_(?P<scales>[\d.]+(?:-[\d.]+)*)"
+_CLASSIFIER = rf"(?P<aggregation>{'|'.join(AGGREGATIONS)})_(?P<scales>\d+(?:\.\d+)?(?:-\d+(?:\.\d+)?)*)"
 _NAME = re.compile(
     rf"(?:{_CLASSIFIER}|(?P<supervised>masks))_seed(?P<seed>\d+)"
     rf"(?:\+(?P<control>{'|'.join(CONTROLS)}))?(?:@(?P<network>\w+-\w+))?"
@@ -99,15 +99,6 @@ class RunName:
         return cls(seed=seed, supervised=True)
 
     @classmethod
-    def repeat(cls, configuration: str, seed: int) -> RunName:
-        """The run of a configuration such as ``attention_1-0.5`` with a seed.
-
-        Raises:
-            ValueError: not a configuration.
-        """
-        return cls.parse(f"{configuration}_seed{seed}")
-
-    @classmethod
     def parse(cls, text: str) -> RunName:
         """Read a name, such as ``attention_1-0.75-0.5_seed0``, ``max_1-0.5_seed1+saliency``,
         ``attention_1_seed0@resnet101-aspp`` or ``masks_seed0``.
@@ -116,13 +107,12 @@ class RunName:
             ValueError: not a name of a run, or not the way in which it is written, with the right one.
         """
         match = _NAME.fullmatch(text)
-        try:
-            scales = tuple(float(scale) for scale in (match["scales"] or "").split("-") if scale)
-        except (TypeError, ValueError):
+        if not match:
             raise ValueError(
                 f"{text!r} is not the name of a run, such as attention_1-0.5_seed0, attention_1-0.5_seed0+maps, "
                 "attention_1-0.5_seed0@resnet101-aspp or masks_seed0"
-            ) from None
+            )
+        scales = tuple(float(scale) for scale in (match["scales"] or "").split("-") if scale)
         run = cls(
             aggregation=match["aggregation"] or "",
             scales=scales,
@@ -142,8 +132,8 @@ class RunName:
         Raises:
             ValueError: not the ``configuration`` of a run.
         """
-        head, mark, tail = re.fullmatch(r"([^+@]*)([+@]?)(.*)", text, re.DOTALL).groups()
-        return cls.parse(f"{head}_seed0{mark}{tail}")
+        head, *tail = re.split("(?=[+@])", text, maxsplit=1)
+        return cls.parse("".join([f"{head}_seed0", *tail]))
 
     def __post_init__(self) -> None:
         if self.supervised and (self.aggregation or self.scales or self.control):

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import ast
 import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    create_model,
+)
 
 from safn_book.run_names import AGGREGATIONS, CONTROLS, RunName
 
@@ -185,7 +193,8 @@ def check(values: dict[str, Any], known: Iterable[str] = TYPES) -> Parameters:
     """
     problems = [unknown_name(name, known) for name in values if name not in set(known)]
     values = {name: value for name, value in values.items() if name in set(known)}
-    model = create_model("Parameters", __base__=Parameters, **{name: (TYPES[name], ...) for name in values})
+    fields: dict[str, Any] = {name: (TYPES[name], ...) for name in values}
+    model = create_model("Parameters", __base__=Parameters, **fields)
     try:
         parameters = model(**values)
     except ValidationError as error:
@@ -213,22 +222,6 @@ def unknown_name(name: str, known: Iterable[str]) -> str:
     return f"{name}: unknown parameter; {hint}valid: {', '.join(sorted(known))}"
 
 
-def reading(type_: Any) -> Callable[[Any], Any]:
-    """A function that parses one value of a type of this module, and raises ``ValueError`` with what is valid."""
-    model = create_model("Value", value=(type_, ...))
-
-    def read_value(value: Any) -> Any:
-        try:
-            return model(value=value).value
-        except ValidationError as error:
-            raise ValueError("; ".join(sentences(error)).removeprefix("value: ")) from None
-
-    return read_value
-
-
-parse_scales = reading(Scales)
-
-
 # --- the cells of a notebook -----------------------------------------------------------------------------------------
 
 
@@ -248,7 +241,8 @@ def read(namespace: dict[str, Any]) -> Parameters:
     Raises:
         SettingsError: listing every problem, or that the parameter cell has not run.
     """
-    own, injected = {}, {}
+    own: dict[str, ast.expr] = {}
+    injected: dict[str, ast.expr] = {}
     for cell in namespace.get("In", []):
         if cell.startswith("# parameters"):
             earlier = {name: value for name, value in own.items() if name in TYPES}

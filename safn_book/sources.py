@@ -120,7 +120,7 @@ class Index:
 
 def _imports(tree: ast.Module) -> dict[str, str]:
     """Local name -> dotted name of everything that is imported anywhere in a module."""
-    found = {}
+    found: dict[str, str] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module:
             found |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}

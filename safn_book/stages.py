@@ -93,7 +93,7 @@ def open_stage(
     values = parameters if isinstance(parameters, Mapping) else vars(parameters)
     inputs = list(inputs)
     asked = records.request(values, inputs)
-    code = sources.code_fingerprint(stage) if (workflow.NOTEBOOKS / f"{stage}.ipynb").exists() else None
+    code = sources.code_fingerprint(Stage(stage))
     final = Path(values["runs"]).resolve() / stage / str(run)
     _lock(final)
     _take_back(final, asked, code)
@@ -139,35 +139,34 @@ def _delete(folder: Path, first: str) -> None:
         shutil.rmtree(folder)
 
 
-_LOCKS: dict[Path, Any] = {}  # open files of the stages at work in this process
+_LOCKS: dict[Path, int] = {}  # open files of the stages at work in this process
 
 
 def _lock(final: Path) -> None:
     """Keep other processes out. The system takes the lock back however this one ends."""
-    path = final.parents[1] / ".locks" / final.parent.name / final.name
     if final in _LOCKS:
         return
+    path = final.parents[1] / ".locks" / final.parent.name / final.name
     path.parent.mkdir(parents=True, exist_ok=True)
-    file = path.open("a+")
+    file = os.open(path, os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        with file:
-            file.seek(0)
-            owner = file.read()
-        if isinstance(error, BlockingIOError):
-            words = f"{final} is at work in another notebook (process {owner}): wait for it, or end its kernel"
-            raise StageError(words) from None
-        return  # a file system without locks
-    file.truncate(0)
-    file.write(str(os.getpid()))
-    file.flush()
+    except BlockingIOError:
+        owner = os.read(file, 20).decode()
+        os.close(file)
+        words = f"{final} is at work in another notebook (process {owner}): wait for it, or end its kernel"
+        raise StageError(words) from None
+    except OSError:  # a file system without locks
+        os.close(file)
+        return
+    os.truncate(file, 0)
+    os.write(file, str(os.getpid()).encode())
     _LOCKS[final] = file
 
 
 def _unlock(final: Path) -> None:
     if final in _LOCKS:
-        _LOCKS.pop(final).close()
+        os.close(_LOCKS.pop(final))
 
 
 # --- the stages before it --------------------------------------------------------------------------------------------
@@ -214,7 +213,7 @@ def _check_fresh(runs: Path, stage: Input) -> None:
     for name, used in stage.record["inputs"].items():
         earlier = records.read(runs, *stage_and_run(name))
         now = earlier.record["fingerprint"] if earlier else "missing"
-        if now != used:
+        if not earlier or now != used:
             raise StageError(
                 f"{stage.folder} is stale: it was made from {name} with fingerprint {used}, which is now {now}. "
                 f"Run notebooks/{stage.folder.parent.name}.ipynb for it again."
@@ -236,28 +235,3 @@ def load_data(runs: Path | str) -> Data:
     stage = require(runs, Stage.DATA)
     train, val = ((stage.folder / f"{split}.txt").read_text().split() for split in ("train", "val"))
     return Data(stage, VOCFolder(stage.folder / stage.record["root"]), train, val)
-
-
-# --- names that callers still use, until all of them have moved -------------------------------------------------------
-
-need = require
-
-
-def begin(runs, stage, run, parameters, inputs=()):
-    values = parameters if isinstance(parameters, Mapping) else vars(parameters)
-    return open_stage({"runs": str(runs), **values}, stage, run, inputs)
-
-
-of_stage = load_data
-
-
-def run_name(aggregation, scales, seed):
-    return str(RunName.of(aggregation, scales, seed))
-
-
-def parse_run(run):
-    try:
-        name = RunName.parse(run)
-    except ValueError:
-        return {}
-    return {} if name.supervised else {"aggregation": name.aggregation, "scales": list(name.scales), "seed": name.seed}

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import ast
-import hashlib
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,27 +15,22 @@ from typing import Annotated, Any
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictInt, ValidationError
 
-from safn_book import records, settings
+from safn_book import settings
 from safn_book.run_names import (
-    CHAIN,  # noqa: F401
     CHAPTERS,
     COMPARING,
     CONTROLS,
     DEFAULT,
-    TRAINED,  # noqa: F401
     RunName,
     Stage,
 )
 from safn_book.settings import Parameters, SettingsError, sentences
-from safn_book.sources import code_fingerprint
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "notebooks"
 ON_GPU = (Stage.BASELINE, Stage.TRAIN_SAFN, Stage.MAPS, Stage.TRAIN_SEGMENTATION, Stage.EVALUATE)
 RUN = "SAFN_RUN"  # environment variable of everything that `make book` starts: its folder of runs
 Name = tuple[Stage, str]  # stage and run
-# Why a job runs, where nothing differs from what is asked for.
-MISSING, NOT_SHOWN, OTHER_CODE = "missing", "without its executed notebook", "made by other code"
 
 
 # --- profiles --------------------------------------------------------------------------------------------------------
@@ -50,7 +43,8 @@ def _unique(values: list[Any]) -> list[Any]:
 
 
 def _experiment(text: str) -> str:
-    RunName.repeat(text, 0)
+    if not (run := RunName.parse_configuration(text)).aggregation or run != run.base:
+        raise ValueError("it is not an experiment, such as max_1-0.5")
     return text
 
 
@@ -163,8 +157,8 @@ class Job:
     def words(self) -> str:
         """For people: ``Training SAFN: attention, scales 1 / 0.5, seed 0``."""
         if self.run == DEFAULT:
-            return self.stage.title
-        return f"{self.stage.title}: {RunName.parse(self.run).words}"
+            return self.stage.heading
+        return f"{self.stage.heading}: {RunName.parse(self.run).words}"
 
 
 DATA: Name = (Stage.DATA, DEFAULT)
@@ -197,7 +191,11 @@ def jobs(profile: Profile) -> list[Job]:
 
 def runs_of(profile: Profile) -> list[RunName]:
     """The run of each experiment with every seed, the main one first."""
-    return [RunName.repeat(experiment, seed) for seed in profile.seeds for experiment in profile.experiments]
+    return [
+        replace(RunName.parse_configuration(experiment), seed=seed)
+        for seed in profile.seeds
+        for experiment in profile.experiments
+    ]
 
 
 def _is_segmented(profile: Profile, run: RunName) -> bool:
@@ -285,120 +283,7 @@ def parameters(job: Job) -> Parameters:
     return settings.check({**defaults, **job.parameters}, defaults)
 
 
-# --- what has to be done ---------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class State:
-    """What there is of a job.
-
-    Attributes:
-        made: its record is there.
-        changes: how what is asked for now differs from what it was made with.
-        by_other_code: its notebook, or a function that it uses, has changed since.
-        shown: the executed notebook that the book shows is there.
-    """
-
-    made: bool = False
-    changes: tuple[str, ...] = ()
-    by_other_code: bool = False
-    shown: bool = False
-
-
-def find_state(runs: Path, job: Job) -> State:
-    """What there is of a job in a folder of runs, and how it differs from what is asked for."""
-    found = records.read(runs, *job.name)
-    if not found:
-        return State()
-    inputs = [records.read(runs, *name) for name in job.after]
-    missing = [f"{stage}/{run} is missing" for (stage, run), i in zip(job.after, inputs) if not i]
-    asked = records.request(vars(parameters(job)), [i for i in inputs if i and i.name in found.record["inputs"]])
-    changes = [*missing, *records.changes(found.record, asked)]
-    restored = bool(found.record.get("restored"))
-    code = found.record.get("code")
-    by_other_code = not restored and code not in (None, code_fingerprint(job.stage))
-    shown = restored or executed(runs, job.name).exists()
-    return State(True, tuple(changes), by_other_code, shown)
-
-
-def executed(runs: Path, name: Name) -> Path:
-    """The executed notebook of a job, which the book shows."""
-    stage, run = name
-    return runs / "executed" / stage / f"{run}.ipynb"
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What has to be done in a folder of runs.
-
-    Attributes:
-        reasons: each job that runs, in order, with why, in words.
-        by_other_code: finished jobs that stay although other code made them.
-    """
-
-    reasons: dict[Name, str]
-    by_other_code: tuple[Name, ...] = ()
-
-
-def make_plan(runs: Path, wanted: Iterable[Job], remake: bool = False) -> Plan:
-    """Compare what there is with what is asked for, in the order of the jobs.
-
-    Args:
-        wanted: all jobs, each after those it needs.
-        remake: run again what other code has made.
-    """
-    reasons: dict[Name, str] = {}
-    stays = []
-    for job in wanted:
-        found = find_state(runs, job)
-        before = [name for name in job.after if name in reasons]
-        if not found.made:
-            reasons[job.name] = MISSING
-        elif found.changes:
-            reasons[job.name] = "; ".join(found.changes)
-        elif remake and found.by_other_code:
-            reasons[job.name] = OTHER_CODE
-        elif before:
-            reasons[job.name] = f"after {'/'.join(before[0])}"
-        elif not found.shown and not found.by_other_code:
-            reasons[job.name] = NOT_SHOWN
-        elif found.by_other_code:
-            stays.append(job.name)
-    return Plan(reasons, tuple(stays))
-
-
-def plan_of_missing(runs: Path, wanted: list[Job], target: Name) -> Plan:
-    """What has to be done for one stage where everything that exists is taken as it is."""
-    by_name = {job.name: job for job in wanted}
-    reasons: dict[Name, str] = {}
-    waiting = [target]
-    while waiting:
-        name = waiting.pop()
-        if name not in reasons and not records.read(runs, *name):
-            reasons[name] = MISSING
-            waiting += by_name[name].after
-    return Plan({job.name: reasons[job.name] for job in wanted if job.name in reasons})
-
-
-def profile_for(run: RunName | None) -> Profile:
-    """The profile of one run with the defaults of the notebooks: what a notebook that lacks an input asks for.
-
-    Raises:
-        SettingsError: a run that no profile makes, such as a control with a second network.
-    """
-    experiment = "attention_1-0.75-0.5"
-    given: Table = {"data_folder": "", "seeds": [0], "controls": [], "upper_bound": False, "threads": 1, "stages": {}}
-    if run:
-        given |= {"seeds": [run.seed], "upper_bound": run.supervised, "controls": [run.control] if run.control else []}
-        if not run.supervised:
-            experiment = run.base.configuration
-        if run.network:
-            backbone, head = run.backbone_and_head
-            given["segmentations"] = {run.network: {"backbone": backbone, "head": head}}
-    profile = Profile(experiments=[experiment], **given)
-    if run and str(run) not in {job.run for job in jobs(profile)}:
-        raise SettingsError(f"{run} is not a run that a profile makes: run its notebooks yourself")
-    return profile
+# --- a run that a notebook asks for -----------------------------------------------------------------------------------
 
 
 def make(runs: Path, stage: Stage, run: RunName | str) -> None:
@@ -411,40 +296,10 @@ def make(runs: Path, stage: Stage, run: RunName | str) -> None:
     if os.environ.get(RUN):
         raise RuntimeError("the profile that is at work does not make it")
     command = [sys.executable, "-m", "workflow.make_book", f"--runs={runs}", f"--stage={stage}", f"--run={run}"]
-    output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    lines = []
-    with subprocess.Popen(command, cwd=ROOT, env=dict(os.environ), **output) as process:
-        for line in process.stdout:
+    lines: list[str] = []
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        for line in process.stdout or ():
             print(line, end="", flush=True)
             lines.append(line)
     if process.returncode:
         raise RuntimeError("".join(lines[-5:]).strip())
-
-
-# --- the book --------------------------------------------------------------------------------------------------------
-
-
-def book_content(runs: Path, wanted: Iterable[Job]) -> str:
-    """SHA-256 over all that the book shows: executed notebooks, records, prose, recorded results and code."""
-    paths = [ROOT / "_toc.yml", ROOT / "_config.yml"]
-    for folder in ("book", "results", "profiles", "safn", "safn_book", "notebooks"):
-        paths += sorted(
-            path for path in (ROOT / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts
-        )
-    for job in wanted:
-        paths += [runs / job.stage / job.run / records.RECORD, executed(runs, job.name)]
-    digest = hashlib.sha256()
-    for path in paths:
-        digest.update(hashlib.sha256(path.read_bytes() if path.exists() else b"").digest())
-    return digest.hexdigest()
-
-
-# --- names that callers still use, until all of them have moved -------------------------------------------------------
-
-
-def base_run(run):
-    return str(RunName.parse(run).base)
-
-
-def place(stage, run):
-    return str(RunName.parse(run).at(stage))

@@ -13,6 +13,7 @@ import yaml
 
 from safn_book import workflow
 from safn_book.run_names import CHAIN, Stage
+from workflow import todo
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ROOT / "tests" / "tiny.yaml"
@@ -83,7 +84,7 @@ def test_a_second_run_executes_nothing(emoji_runs):
 
 def planned(runs: Path, profile: Path) -> set[tuple[str, str]]:
     jobs = workflow.jobs(workflow.load(profile))
-    return set(workflow.make_plan(runs, jobs).reasons)
+    return set(todo.make_plan(runs, jobs).reasons)
 
 
 def test_one_more_scale_set_runs_only_what_depends_on_it(emoji_runs, tmp_path):

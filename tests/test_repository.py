@@ -119,9 +119,14 @@ EXTRAS = PROJECT["optional-dependencies"]
 
 
 def _imports(path: Path) -> set[str]:
-    """Full names of what a module imports, at its top and inside its functions."""
+    """Full names of what a module imports when it runs, at its top and inside its functions."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for_types = [n for n in ast.walk(tree) if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING"]
+    passed_over = {inner for block in for_types for inner in ast.walk(block)}
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree):
+        if node in passed_over:
+            continue
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):

@@ -19,7 +19,7 @@ SUPERVISED = st.builds(RunName, seed=st.integers(0, 99), network=NETWORKS, super
 
 def test_each_notebook_of_a_stage_has_one_member():
     assert {path.stem for path in NOTEBOOKS.glob("*.ipynb")} >= set(Stage)
-    assert all(stage.title for stage in Stage)
+    assert all(stage.heading for stage in Stage)
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)

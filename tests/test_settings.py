@@ -10,9 +10,15 @@ from hypothesis import strategies as st
 from papermill.translators import PythonTranslator
 
 from safn_book.run_names import Stage
-from safn_book.settings import TYPES, SettingsError, assigned, check, parse_scales, read
+from safn_book.settings import TYPES, SettingsError, assigned, check, read
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
+
+
+def parse_scales(value) -> tuple[float, ...]:
+    return check({"scales": value}).scales
+
+
 quick = settings(max_examples=60, deadline=None, derandomize=True)
 SCALES = st.lists(st.floats(0.0625, 2), min_size=1, max_size=6, unique=True)
 

@@ -14,8 +14,10 @@ from pathlib import Path
 
 from safn_book import records, workflow
 from safn_book.run_names import DEFAULT, RunName, Stage
-from safn_book.workflow import ROOT, Job, Plan
+from safn_book.workflow import ROOT, Job
+from workflow import todo
 from workflow.single_run import alone
+from workflow.todo import Plan
 
 DRY = {"-n", "--dry-run", "--dryrun"}
 
@@ -23,11 +25,12 @@ DRY = {"-n", "--dry-run", "--dryrun"}
 def main() -> int:
     """Returns the exit code."""
     given = _options()
+    os.environ["PYTHONPATH"] = str(ROOT)  # the code of this folder, wherever another one is installed
     profile_name = given.profile.removesuffix(".yaml")
     runs = Path(given.runs or f"runs/{Path(profile_name).name}").resolve()
     try:
         if given.stage:
-            profile = workflow.profile_for(None if given.run == DEFAULT else RunName.parse(given.run))
+            profile = todo.profile_for(None if given.run == DEFAULT else RunName.parse(given.run))
         else:
             profile = workflow.load(given.profile, given.data)
     except ValueError as error:
@@ -37,9 +40,9 @@ def main() -> int:
     lock = alone(runs)
     jobs = workflow.jobs(profile)
     if given.stage:
-        plan = workflow.plan_of_missing(runs, jobs, (Stage(given.stage), given.run))
+        plan = todo.plan_of_missing(runs, jobs, (Stage(given.stage), given.run))
     else:
-        plan = workflow.make_plan(runs, jobs, remake=given.remake == "changed")
+        plan = todo.make_plan(runs, jobs, remake=given.remake == "changed")
     flags = shlex.split(given.flags)
     say(runs, plan, jobs)
     if DRY & set(flags):
@@ -48,7 +51,7 @@ def main() -> int:
         write(runs, plan, jobs, profile, bool(given.stage))
         if code := snakemake(runs, given.jobs, flags):
             return code
-    done = not workflow.make_plan(runs, jobs).reasons
+    done = not todo.make_plan(runs, jobs).reasons
     code = build(runs, jobs) if done and not given.stage else 0
     lock.close()
     return code
@@ -100,7 +103,7 @@ def write(runs: Path, plan: Plan, jobs: list[Job], profile: workflow.Profile, on
             "after": ["/".join(name) for name in job.after if name in plan.reasons],
             "threads": profile.threads,
             "resources": needs,
-            "always": only_missing or plan.reasons[job.name] == workflow.OTHER_CODE,
+            "always": only_missing or plan.reasons[job.name] == todo.OTHER_CODE,
         }
     folder = runs / ".workflow"
     shutil.rmtree(folder, ignore_errors=True)
@@ -116,16 +119,17 @@ def graphics_cards() -> int:
 def snakemake(runs: Path, cores: str, flags: list[str]) -> int:
     """Execute the plan. One job at a time on a graphics card, for all take the first one."""
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(runs)]
-    command += ["--cores", cores, "--nolock", "--rerun-incomplete", "--forceall", "--quiet", "all"]
+    command += ["--cores", cores, "--nolock", "--rerun-incomplete", "--forceall"]
+    if "--executor" not in flags:  # on a cluster the lines of the jobs go to its logs
+        command += ["--quiet", "all"]
     if graphics_cards() and "--resources" not in flags:
         command += ["--resources", "gpu=1"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}  # the code of this folder, wherever another one is installed
-    return subprocess.run([*command, *flags], cwd=ROOT, env=environment).returncode
+    return subprocess.run([*command, *flags], cwd=ROOT).returncode
 
 
 def build(runs: Path, jobs: list[Job]) -> int:
     """Build the book where anything that it shows has changed since."""
-    content = workflow.book_content(runs, jobs)
+    content = todo.book_content(runs, jobs)
     built, page = runs / "book.built", runs / "book" / "_build" / "html" / "index.html"
     if page.exists() and built.exists() and built.read_text() == content:
         print("Nothing to be done")
@@ -135,10 +139,10 @@ def build(runs: Path, jobs: list[Job]) -> int:
 
         print("Building the book", flush=True)
         built.unlink(missing_ok=True)
-        shown = [job.name for job in jobs if workflow.executed(runs, job.name).exists()]
+        shown = [job.name for job in jobs if todo.executed(runs, job.name).exists()]
         chapters: dict[str, Path] = {}  # of each stage the first run, the main experiment's
         for stage, run in shown:
-            chapters.setdefault(stage, workflow.executed(runs, (stage, run)))
+            chapters.setdefault(stage, todo.executed(runs, (stage, run)))
         try:
             build_pages(runs, chapters, runs / "book", shown)
         except BookError as error:

@@ -16,10 +16,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from safn_book import records, workflow
+from safn_book import records
 from safn_book.records import RECORD
 from safn_book.run_names import Stage, stage_and_run
 from safn_book.workflow import NOTEBOOKS, Job
+from workflow import todo
 
 # The number of a stage that people look at first, and how to show it.
 MAIN_NUMBER = {
@@ -47,7 +48,7 @@ def main(stage: str, run: str, threads: str) -> int:
     planned = plan["jobs"][f"{stage}/{run}"]
     inputs = tuple(stage_and_run(name) for name in planned["inputs"])
     job = Job(Stage(stage), run, planned["parameters"], inputs)
-    if planned["always"] or workflow.make_plan(runs, [job]).reasons:
+    if planned["always"] or todo.make_plan(runs, [job]).reasons:
         os.environ |= {
             "OMP_NUM_THREADS": threads,
             "OMP_WAIT_POLICY": "PASSIVE",
@@ -66,7 +67,7 @@ def execute(runs: Path, job: Job) -> bool:
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
-    final = workflow.executed(runs, job.name)
+    final = todo.executed(runs, job.name)
     partial, failed = final.with_suffix(".partial.ipynb"), final.with_suffix(".failed.ipynb")
     log = runs / "logs" / job.stage / f"{job.run}.log"
     for path in (final, log):
@@ -116,7 +117,7 @@ def error_output_in(file: IO[str]) -> Iterator[None]:
 
 def show_again(runs: Path, job: Job) -> None:
     """Where a finished stage lacks only its executed notebook, its folder is continued: see ``stages._take_back``."""
-    if workflow.make_plan(runs, [job]).reasons.get(job.name) == workflow.NOT_SHOWN:
+    if todo.make_plan(runs, [job]).reasons.get(job.name) == todo.NOT_SHOWN:
         records.read(runs, *job.name).folder.joinpath(RECORD).unlink()
 
 
