@@ -95,7 +95,7 @@ def comparison(runs: pd.DataFrame, rows: pd.DataFrame, measure: str) -> pd.DataF
     ends = ["all_from", "all_to"] if whole else ["images_from", "images_to"]
     shown = pd.DataFrame({
         "ahead by": [number(points, 2, sign=True) for points in rows["points"]],
-        f"95 % interval ({'images, seeds' if whole else 'images'})": [interval(*bounds, 2) for bounds in rows[ends].to_numpy()],
+        f"95 % interval ({'images, seeds' if whole else 'images'})": [interval(low, high, 2) for low, high in rows[ends].to_numpy()],
         "each seed": [_signed(seeds, 1) for seeds in rows["seeds"]],
     }, rows.index)  # fmt: skip
     return with_short_names(table.join(shown).fillna(MISSING).rename_axis(None))
