@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 from safn_book import records, workflow
@@ -80,9 +81,9 @@ def say(runs: Path, plan: Plan, jobs: list[Job]) -> None:
     for (stage, run), why in again.items():
         print(f"{stage}/{run} is made again: {why}")
     if plan.by_other_code:
-        print(f"{len(plan.by_other_code)} stages were made by other code than that of today, and stay:")
-        print(*(f"  {stage}/{run}" for stage, run in plan.by_other_code), sep="\n")
-        print("`make book REMAKE=changed` makes them again, and what rests on them")
+        counts = Counter(stage for stage, _ in plan.by_other_code)
+        named = ", ".join(f"{stage} ({count})" for stage, count in counts.items())
+        print(f"Made by other code than that of today, and kept: {named}. `make book REMAKE=changed` makes them again.")
     if plan.reasons:
         print(f"{len(plan.reasons)} of {len(jobs)} stages have to be made. Their logs: {runs / 'logs'}", flush=True)
 
