@@ -4,7 +4,9 @@
 
 DIR is a VOC-layout folder with ``saliency/<id>.png``, such as the archives of `benchmarks.pack_photographs`, unpacked.
 Rows appear in OUT/evidence-448.json as soon as they are measured, and the counts of each image, for a paired bootstrap,
-in OUT/evidence-448.npz. Rows that are there already (``--resume``, or from an earlier call into the same OUT) are kept.
+in OUT/evidence-448.npz. Before, a row says in ``unfinished`` how far its job is; the job's log is in OUT, too. Rows that
+are measured already (``--resume``, or from an earlier call into the same OUT) are kept. A training that would end too
+late takes fewer epochs, and its row says so in ``shortened``. Run `benchmarks.probe448` first: a minute says what is slow.
 SECONDS after its imports the script ends by itself, whatever is unfinished. `--list` names the jobs in their order.
 """
 
@@ -27,6 +29,7 @@ import sys
 import tempfile
 import time
 import traceback
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -41,9 +44,9 @@ from torch.nn import functional as F
 from benchmarks import gpu_data, gpu_training
 from benchmarks.gpu_data import Photographs
 from benchmarks.gpu_scores import BatchSweep, confusion, multi_scale, pseudo_labels, sparse, weights_of_classes
-from safn import backbones
 from safn.crf import dense_crf
 from safn.data import VOCFolder
+from safn.files import write_json
 from safn.loading import Augmentation
 from safn.maps import localization_maps
 from safn.metrics import ConfusionMatrix
@@ -71,6 +74,12 @@ PAPER = {  # the paper's optimiser; its factor of 10 holds for the head and the 
     "attention_start": "random", "batch_size": 4,
 }  # fmt: skip
 RECIPES = {"adamw": {}, "sgd": PAPER, "sgd-0.005": PAPER | {"learning_rate": 0.005}}
+WAYS = {  # to compute a step; the first is the default
+    "without cuDNN": {"channels_last": False, "phased": False, "cudnn": False},
+    "cuDNN, channels last": {"channels_last": True, "phased": False, "cudnn": True},
+    "cuDNN, channels last, dilated on subgrids": {"channels_last": True, "phased": True, "cudnn": True},
+    "cuDNN": {"channels_last": False, "phased": False, "cudnn": True},
+}
 SEGMENTER = {
     "backbone": "efficientnet_lite0", "weights": "imagenet", "freeze": 3, "head": "largefov", "head_width": 512,
     "head_dilation": 12, "iterations": 6000, "batch_size": 20, "crop": 321, "resize": (256, 512), "learning_rate": 1e-4,
@@ -82,7 +91,9 @@ TEST_SCALES = (0.5, 0.75, 1, 1.25, 1.5)
 DETECTOR = "U2-Net-p, 6 views"
 GROUPS = 8  # of objects of like size
 MASKS = "masks"  # the segmentation network that learns from the ground truth
-TAIL = {"classifier": 12, "segmentation": 15, "crf": 0}  # seconds that follow the training, at a guess
+TAIL = {"classifier": 25, "segmentation": 30, "crf": 0}  # seconds that follow the training, at a guess
+EVERY = 5  # seconds between reports
+Measured = tuple[dict[str, Any], dict[str, np.ndarray]]  # a row and its arrays
 
 
 @dataclass(frozen=True)
@@ -133,50 +144,98 @@ def jobs() -> list[Job]:
 # ---- one job, in a process of its own -------------------------------------------------------------------------------
 
 
-def classifier(job: Job, o: argparse.Namespace, deadline: float) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+class Reporter:
+    """Prints how far a job is, and leaves it in the work folder as a row that is not finished.
+
+    Attributes:
+        row: what is known of the job.
+    """
+
+    def __init__(self, job: Job, o: argparse.Namespace) -> None:
+        self.path, self.began = o.work / f"{job.name}.progress", time.time()
+        self.row: dict[str, Any] = {"job": job.name, "kind": job.kind, "metrics": {}}
+        self.said = 0.0
+        self.write("begins")
+
+    def training(self, progress: gpu_training.Progress) -> None:
+        """After steps of training: their time, and when the last one will be done."""
+        shown = f"step {progress.done} of {progress.steps}"
+        if progress.ms_per_step is None:
+            self.write(shown)
+            return
+        self.row["metrics"]["ms_per_step"] = progress.ms_per_step
+        short = f" ({progress.wanted} wanted)" if progress.steps < progress.wanted else ""
+        say = self.write if "steps_trained" not in self.row else self.often  # the first prediction at once
+        self.row["steps_trained"] = progress.done
+        say(f"{shown}{short}, {progress.ms_per_step:.1f} ms each, {progress.ends - time.time():.0f} s left")
+
+    def often(self, text: str) -> None:
+        """Write, but every two seconds at most."""
+        if time.time() > self.said + 2:
+            self.write(text)
+
+    def write(self, text: str) -> None:
+        self.said = time.time()
+        text = f"{text}; {self.said - self.began:.1f} s so far"
+        print(text, flush=True)
+        write_json(self.path, self.row | {"unfinished": text})
+
+
+def classifier(job: Job, o: argparse.Namespace, deadline: float, report: Reporter) -> Measured:
     """Train a classifier, then its validation, maps and pseudo labels; returns the row and its arrays."""
     s = CLASSIFIER | RECIPES[job.recipe] | o.classifier
-    aggregation, scales = CONFIGURATIONS[job.configuration]
     device, train = places(o)
-    backbone = gpu_training.STRIDE_8 if o.stride == 8 else s["backbone"]
-    torch.manual_seed(job.seed)
-    network = SAFN(
-        backbone,
-        len(train.classes),
-        scales,
-        aggregation,
-        weights=s["weights"],
-        attention_start=s["attention_start"],
-        freeze=s["freeze"],
-    )
-    network = gpu_training.prepared(network, device, o.channels_last, o.phased)
-    normalisation = backbones.BACKBONES[backbone].normalisation
-    optimizer = gpu_training.optimizer_of(network, s, 1.0, device)
-    loss = gpu_training.classifier_loss(network, train, s["crop"], normalisation, memory_format(o))
-    step = gpu_training.Step(loss, optimizer, s["batch_size"], device, o.graph)
-    augmentation = Augmentation(s["crop"], s["resize"])
-    epochs = gpu_training.epochs_of(train, augmentation, job.seed, s["batch_size"])
+    network = classifier_network(job, s, o, len(train.classes))
+    normalisation = network.normalisation
+    step = step_of(gpu_training.classifier_loss(network, train, s["crop"], normalisation, o.ways), network, 1.0, s, o)
+    epochs = gpu_training.epochs_of(train, Augmentation(s["crop"], s["resize"]), job.seed, s["batch_size"])
     steps = s["epochs"] * (len(train) // s["batch_size"])
     row = about(job, o, s, steps) | {"output_stride": o.stride, "pseudo_labels": PSEUDO, "detector": DETECTOR}
+    report.row |= row | {"metrics": {}}
+    report.write("the network is there")
     try:
-        metrics = gpu_training.train(step, epochs, steps, s, deadline - TAIL["classifier"])
+        metrics = gpu_training.train(step, epochs, steps, s, deadline - TAIL["classifier"], report.training)
     except gpu_training.Diverged as error:
         return row | {"metrics": {}, "failure": str(error)}, {}
     row["step"] = step.kind
-    torch.backends.cudnn.benchmark = False  # each photograph may have another shape
-    del step, optimizer
-    network.eval()
+    del step
+    report.row |= row | {"metrics": metrics}
+    report.write("trained")
+    network = for_photographs(network)
     began = time.time()
     val = gpu_data.load(o.work, "val", device)
-    folder = VOCFolder(o.data)
     metrics |= validated(network, val, normalisation, s["size"])
-    found, arrays = studied(network, folder, train, normalisation, s["size"], o.work / job.pseudo)
+    report.write("validated")
+    found, arrays = studied(network, VOCFolder(o.data), train, normalisation, s["size"], o.work / job.pseudo, report)
     metrics |= found | {"seconds_after_training": time.time() - began}
     if "weights" in arrays:
-        row["weights_by_size"], names = by_size(arrays["weights"]), [f"{scale:g}" for scale in scales]
+        row["weights_by_size"], names = by_size(arrays["weights"]), [f"{scale:g}" for scale in network.scales]
         correlation = row["weights_by_size"].pop("correlation")
         metrics |= {f"rank correlation {name}": value for name, value in zip(names, correlation)}
     return row | {"metrics": metrics | used(device)}, arrays
+
+
+def classifier_network(job: Job, s: dict[str, Any], o: argparse.Namespace, classes: int) -> SAFN:
+    aggregation, scales = CONFIGURATIONS[job.configuration]
+    backbone = gpu_training.STRIDE_8 if o.stride == 8 else s["backbone"]
+    options = {name: s[name] for name in ("weights", "attention_start", "freeze")}
+    torch.manual_seed(job.seed)
+    network = SAFN(backbone, classes, scales, aggregation, **options)
+    return gpu_training.prepared(network, torch.device(o.device), o.ways)
+
+
+def step_of(loss, network: torch.nn.Module, bias_factor: float, s: dict[str, Any], o: argparse.Namespace):
+    """The training step of a network."""
+    device = torch.device(o.device)
+    optimizer = gpu_training.optimizer_of(network, s, bias_factor, device)
+    return gpu_training.Step(loss, optimizer, s["batch_size"], device, o.graph)
+
+
+def for_photographs(network: torch.nn.Module) -> torch.nn.Module:
+    """The trained network without cuDNN, which would plan for each shape of photograph anew."""
+    gpu_training.without_cudnn(network)
+    torch.backends.cudnn.enabled = False
+    return network.eval()
 
 
 @torch.inference_mode()
@@ -201,7 +260,7 @@ def validated(network: SAFN, val: Photographs, normalisation, size: int) -> dict
 
 @torch.inference_mode()
 def studied(
-    network: SAFN, folder: VOCFolder, train: Photographs, normalisation, size: int, out: Path
+    network: SAFN, folder: VOCFolder, train: Photographs, normalisation, size: int, out: Path, report: Reporter
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     """Score the maps with the given labels, and their pseudo labels, written to ``out``; find each object's weights.
 
@@ -225,6 +284,7 @@ def studied(
             objects[chosen] = weights_of_classes(weights, target, classes)
         empty += without
         order += chosen
+        report.often(f"maps of {len(order)} of {images} photographs")
     sweep.images = [sweep.images[k] for k in np.argsort(order)]
     scored, counts = sweep.result(), counts.cpu().numpy().astype(np.int64)
     np.save(out.with_suffix(".tmp.npy"), made)
@@ -275,38 +335,51 @@ def by_size(objects: np.ndarray) -> dict[str, list]:
     return {"correlation": correlation, "share": medians[:, 0].tolist(), "weight": medians[:, 1:].tolist()}
 
 
-def segmentation(job: Job, o: argparse.Namespace, deadline: float) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def segmentation(job: Job, o: argparse.Namespace, deadline: float, report: Reporter) -> Measured:
     """Train DeepLab on pseudo labels, or on the ground truth, and test it; returns the row and its arrays."""
     s = SEGMENTER | o.segmenter
     device, train = places(o)
-    torch.manual_seed(job.seed)
-    network = DeepLab(s["backbone"], s["head"], len(train.classes) + 1, weights=s["weights"],
-                      head_width=s["head_width"], freeze=s["freeze"], head_dilation=s["head_dilation"], crop=s["crop"])  # fmt: skip
-    network = gpu_training.prepared(network, device, o.channels_last, o.phased).train()
-    normalisation = backbones.BACKBONES[s["backbone"]].normalisation
+    network = segmentation_network(job, s, o, len(train.classes) + 1)
+    normalisation = network.normalisation
     masks = train.masks if job.configuration == MASKS else torch.from_numpy(np.load(o.work / job.needs)).to(device)
-    optimizer = gpu_training.optimizer_of(network, s, 2.0, device)
-    loss = gpu_training.segmenter_loss(network, train, masks, s["crop"], normalisation, memory_format(o))
-    step = gpu_training.Step(loss, optimizer, s["batch_size"], device, o.graph)
+    loss = gpu_training.segmenter_loss(network, train, masks, s["crop"], normalisation, o.ways)
+    step = step_of(loss, network, 2.0, s, o)
     augmentation = Augmentation(s["crop"], s["resize"], jitter=(0, 0, 0, 0))
     epochs = gpu_training.epochs_of(train, augmentation, job.seed, s["batch_size"])
-    metrics = gpu_training.train(step, epochs, s["iterations"], s, deadline - TAIL["segmentation"])
     supervised = "ground-truth masks" if job.configuration == MASKS else "image labels"
-    row = about(job, o, s, s["iterations"]) | {"supervision": supervised, "detector": DETECTOR, "step": step.kind}
-    torch.backends.cudnn.benchmark = False
-    del step, optimizer, train, masks
+    row = about(job, o, s, s["iterations"]) | {"supervision": supervised, "detector": DETECTOR}
+    report.row |= row | {"metrics": {}}
+    report.write("the network is there")
+    metrics = gpu_training.train(step, epochs, s["iterations"], s, deadline - TAIL["segmentation"], report.training)
+    row["step"] = step.kind
+    report.row |= row | {"metrics": metrics}
+    report.write("trained")
+    del step, loss, train, masks
     val = gpu_data.load(o.work, "val", device)
     began = time.time()
     kept = o.work / job.probabilities if o.crf else None
-    counts = tested(network.eval(), val, normalisation, {"single": (1,), "multi": TEST_SCALES}, kept)
+    protocols = {"single": (1,), "multi": TEST_SCALES}
+    counts = tested(for_photographs(network), val, normalisation, protocols, kept, report)
     metrics |= evaluation_scores(counts) | {"seconds_test": time.time() - began} | used(device)
     arrays = {f"{name}.{k}": v for name, of in counts.items() for k, v in sparse(of).items()}
     return row | {"test_scales": list(TEST_SCALES), "metrics": metrics}, arrays
 
 
+def segmentation_network(job: Job, s: dict[str, Any], o: argparse.Namespace, outputs: int) -> DeepLab:
+    options = {name: s[name] for name in ("weights", "head_width", "freeze", "head_dilation", "crop")}
+    torch.manual_seed(job.seed)
+    network = DeepLab(s["backbone"], s["head"], outputs, **options)
+    return gpu_training.prepared(network, torch.device(o.device), o.ways).train()
+
+
 @torch.inference_mode()
 def tested(
-    network: DeepLab, val: Photographs, normalisation, protocols: dict[str, tuple[float, ...]], kept: Path | None
+    network: DeepLab,
+    val: Photographs,
+    normalisation,
+    protocols: dict[str, tuple[float, ...]],
+    kept: Path | None,
+    report: Reporter,
 ) -> dict[str, np.ndarray]:
     """Counts of each photograph by each protocol; the probabilities of the last are ``kept`` in float16 for the CRF."""
     n, device = len(val.classes) + 1, val.photos.device
@@ -321,12 +394,13 @@ def tested(
             counts[name][chosen] = confusion(found.argmax(1), val.masks[chosen, :height, :width], n)
         for index, values in zip(chosen, found.half().cpu().numpy() if parts else ()):
             np.save(parts / f"{index}.npy", values)
+        report.often(f"tested up to photograph {chosen[-1]}, by shapes")
     if parts is not None:
         parts.rename(kept)
     return {name: of.cpu().numpy().astype(np.int64) for name, of in counts.items()}
 
 
-def crf(job: Job, o: argparse.Namespace, deadline: float) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def crf(job: Job, o: argparse.Namespace, deadline: float, report: Reporter) -> Measured:
     """The dense CRF on what the multi-scale test left, on the processor; returns the row and its arrays."""
     began, about_val = time.time(), json.loads((o.work / "val.json").read_text())
     tasks = [(o.work, o.work / job.needs, k, size) for k, size in enumerate(about_val["sizes"])]
@@ -351,12 +425,8 @@ def places(o: argparse.Namespace) -> tuple[torch.device, Photographs]:
     device = torch.device(o.device)
     torch.set_num_threads(1)
     torch.set_float32_matmul_precision("high")
-    torch.backends.cudnn.benchmark = o.tuned
+    torch.backends.cudnn.enabled = o.ways["cudnn"]
     return device, gpu_data.load(o.work, "train_aug", device)
-
-
-def memory_format(o: argparse.Namespace) -> torch.memory_format:
-    return torch.channels_last if o.channels_last else torch.contiguous_format
 
 
 def used(device: torch.device) -> dict[str, float]:
@@ -383,7 +453,7 @@ def about(job: Job, o: argparse.Namespace, s: dict[str, Any], steps: int) -> dic
         "init": s["weights"],
         "precision": "bf16-mixed, float32 with TF32 for maps and tests" if on_gpu else "32-true",
         "loading": "on the GPU" if on_gpu else "as on the GPU, on the CPU",
-        "ways": {name: getattr(o, name) for name in WAYS[0]},
+        "ways": o.ways,
         "beside": o.slots,
         "device": torch.cuda.get_device_name()
         if on_gpu and job.kind != "crf"
@@ -400,25 +470,30 @@ def run_job(job: Job, o: argparse.Namespace, deadline: float) -> None:
     """Do a job in this process; its row and its arrays appear in the work folder when it is done."""
     os.setpgrp()  # to be ended with the processes of its own
     with (
-        (o.work / f"{job.name}.log").open("w") as log,
+        log_of(job, o).open("w") as log,
         contextlib.redirect_stdout(log),
         contextlib.redirect_stderr(log),
     ):
-        began = time.time()
+        began, report = time.time(), Reporter(job, o)
         if o.stride == 8:
             gpu_training.register_stride_8()
         try:
-            row, arrays = KINDS[job.kind](job, o, deadline)
-        except Exception:
+            row, arrays = KINDS[job.kind](job, o, deadline, report)
+        except Exception as error:
             traceback.print_exc()
+            report.row["failure"] = f"{type(error).__name__}: {str(error)[:500]}"
+            report.write("failed")
             sys.exit(1)
         row |= {
             "seconds": round(time.time() - began, 1),
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
         np.savez_compressed(o.work / f"{job.name}.npz", **arrays)
-        (o.work / f"{job.name}.tmp").write_text(json.dumps(row))
-        (o.work / f"{job.name}.tmp").rename(o.work / f"{job.name}.row")
+        write_json(o.work / f"{job.name}.row", row)
+
+
+def log_of(job: Job, o: argparse.Namespace) -> Path:
+    return o.out / f"{job.name.replace(':', '_')}.log"
 
 
 # ---- all jobs -------------------------------------------------------------------------------------------------------
@@ -439,6 +514,9 @@ class Results:
                     with np.load(archive, allow_pickle=False) as file:
                         self.arrays |= dict(file)
 
+    def done(self, job: Job) -> bool:
+        return job.name in self.rows and "unfinished" not in self.rows[job.name]
+
     def collect(self, work: Path, job: Job) -> dict[str, Any]:
         """Take the row and the arrays that a job left, and write all to the two files."""
         row = json.loads((work / f"{job.name}.row").read_text())
@@ -448,10 +526,20 @@ class Results:
         self.write()
         return row
 
+    def glance(self, work: Path, jobs: Iterable[Job]) -> dict[Job, str]:
+        """Take how far jobs are as rows that are not finished, write the rows, and return what changed."""
+        changed = {}
+        for job in jobs:
+            path = work / f"{job.name}.progress"
+            row = json.loads(path.read_text()) if path.exists() else None
+            if row and row != self.rows.get(job.name):
+                self.rows[job.name], changed[job] = row, row["unfinished"]
+        if changed:
+            write_json(self.rows_path, list(self.rows.values()))
+        return changed
+
     def write(self) -> None:
-        temporary = self.rows_path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(list(self.rows.values()), indent=1))
-        temporary.replace(self.rows_path)
+        write_json(self.rows_path, list(self.rows.values()))
         archive = self.arrays_path.with_suffix(".tmp.npz")
         np.savez_compressed(archive, **self.arrays)
         archive.replace(self.arrays_path)
@@ -459,11 +547,17 @@ class Results:
 
 def run_all(todo: list[Job], results: Results, o: argparse.Namespace, deadline: float) -> None:
     """Run the jobs in order, ``o.slots`` on the GPU and a CRF beside them, until all are done or time is short."""
-    waiting = [job for job in todo if job.name not in results.rows]
+    waiting = [job for job in todo if not results.done(job)]
     running: dict[Job, tuple[multiprocessing.Process, float]] = {}
     lasted: dict[str, float] = {}  # seconds of the last job of a kind
-    method = "fork"
+    method, glanced = "fork", 0.0
+    for job in waiting:
+        for kind in ("progress", "row"):  # of an earlier call
+            (o.work / f"{job.name}.{kind}").unlink(missing_ok=True)
     while (waiting or running) and time.time() < deadline:
+        if time.time() > glanced + EVERY:
+            glanced = time.time()
+            say_progress(results.glance(o.work, running), deadline)
         for job in list(running):
             process, began = running[job]
             if process.is_alive():
@@ -473,7 +567,8 @@ def run_all(todo: list[Job], results: Results, o: argparse.Namespace, deadline: 
                 lasted[job.kind] = time.time() - began
                 say(o, deadline, job, results.collect(o.work, job))
                 continue
-            log = (o.work / f"{job.name}.log").read_text()
+            results.glance(o.work, [job])
+            log = log_of(job, o).read_text()
             print(f"{job.name} failed: {log[-1500:]}", flush=True)
             if method == "fork" and ("re-initialize" in log or "initialization error" in log):
                 method, waiting = "spawn", [job, *waiting]  # CUDA had begun before the fork
@@ -491,8 +586,14 @@ def run_all(todo: list[Job], results: Results, o: argparse.Namespace, deadline: 
     for process, _ in running.values():
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
+    say_progress(results.glance(o.work, running), deadline)
     for job in [*running, *waiting]:
-        print(f"not measured: {job.name}", flush=True)
+        print(f"not finished: {job.name}", flush=True)
+
+
+def say_progress(changed: dict[Job, str], deadline: float) -> None:
+    for job, text in changed.items():
+        print(f"{deadline - time.time():.0f} s left: {job.name}: {text}", flush=True)
 
 
 def startable(job: Job, running: dict, o: argparse.Namespace, deadline: float, lasted: dict[str, float]) -> bool:
@@ -525,56 +626,6 @@ def say(o: argparse.Namespace, deadline: float, job: Job, row: dict[str, Any]) -
         print(row["failure"], flush=True)
 
 
-WAYS = (  # to compute a step
-    {"channels_last": True, "phased": False, "tuned": False},
-    {"channels_last": True, "phased": False, "tuned": True},
-    {"channels_last": True, "phased": True, "tuned": False},
-    {"channels_last": False, "phased": False, "tuned": False},
-)
-
-
-def probe(o: argparse.Namespace, deadline: float) -> None:
-    """Time the main classifier in each of ``WAYS`` on random photographs, and write the fastest to the work folder."""
-    taken, found = [], o.work / "probe.tmp"
-    for ways in WAYS:
-        found.unlink(missing_ok=True)
-        process = multiprocessing.get_context("fork").Process(target=_probe_one, args=(o, ways, found))
-        process.start()
-        process.join(max(0, min(o.least, deadline - time.time())))
-        process.kill()
-        if found.exists():
-            taken.append(ways | json.loads(found.read_text()))
-            print(taken[-1], flush=True)
-            (o.out / "probe.json").write_text(json.dumps(taken, indent=1))
-    if taken:
-        fastest = min(taken, key=seconds_of_a_run)
-        (o.work / "probe.json").write_text(json.dumps({name: fastest[name] for name in WAYS[0]}))
-
-
-def seconds_of_a_run(row: dict[str, Any]) -> float:
-    """Of the main classifier: warm-up, then some 1,500 steps."""
-    return row["seconds_warm_up"] + 1.5 * row["ms_per_step"]
-
-
-def _probe_one(o: argparse.Namespace, ways: dict[str, bool], out: Path, images: int = 64, steps: int = 20) -> None:
-    o = argparse.Namespace(**vars(o) | ways)
-    device, s, rng = torch.device(o.device), CLASSIFIER | o.classifier, np.random.default_rng(0)
-    torch.set_num_threads(1)
-    torch.backends.cudnn.benchmark = o.tuned
-    photos = torch.from_numpy(rng.integers(0, 256, (images, 3, 512, 512), np.uint8)).to(device)
-    labels = torch.from_numpy(rng.integers(0, 2, (images, 20)).astype(np.float32)).to(device)
-    data = Photographs([""] * images, [], np.tile((375, 500), (images, 1)), labels, photos, photos[:, 0] % 21)
-    network = SAFN(s["backbone"], weights="none", freeze=s["freeze"])
-    network = gpu_training.prepared(network, device, o.channels_last, o.phased)
-    optimizer = gpu_training.optimizer_of(network, s, 1.0, device)
-    loss = gpu_training.classifier_loss(network, data, s["crop"], backbones.HALF, memory_format(o))
-    step = gpu_training.Step(loss, optimizer, s["batch_size"], device, o.graph)
-    epochs = gpu_training.epochs_of(data, Augmentation(s["crop"], s["resize"]), 0, s["batch_size"])
-    warm = gpu_training.train(step, epochs, gpu_training.WARM_UP + 2, s, time.time() + 600)
-    found = gpu_training.train(step, epochs, steps, s, time.time() + 600) | used(device) | {"step": step.kind}
-    out.write_text(json.dumps(found | {"seconds_warm_up": warm["seconds_training"]}))
-
-
 def options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="folder in the VOC layout with saliency/<id>.png")
@@ -589,16 +640,13 @@ def options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--resume", type=Path, help="rows that were measured before, JSON")
     parser.add_argument("--jobs", nargs="+", help="names of jobs, or their beginnings, in the order wanted")
     parser.add_argument("--list", action="store_true", help="name the jobs")
-    parser.add_argument("--probe", action="store_true", help="only find out which way to compute is fastest")
+    parser.add_argument("--way", choices=list(WAYS), help="to compute a step; default: what benchmarks.probe448 chose")
     parser.add_argument("--decode", action="store_true", help="only decode what is there of the photographs")
     parser.add_argument("--slots", type=int, default=3, help="jobs on the GPU at a time")
     parser.add_argument("--processes", type=int, default=12, help="of decoding and of the CRF")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--stride", type=int, choices=(8, 16), default=16, help="output stride of the classifiers")
     parser.add_argument("--eager", dest="graph", action="store_false", help="without CUDA graphs")
-    parser.add_argument("--contiguous", dest="channels_last", action="store_false", default=None)
-    parser.add_argument("--phased", action="store_true", default=None, help="dilated convolutions on subgrids")
-    parser.add_argument("--tuned", action="store_true", default=None, help="cuDNN tries its algorithms first")
     parser.add_argument("--no-crf", dest="crf", action="store_false")
     parser.add_argument(
         "--limits", type=int, nargs=2, default=(0, 0), help="images of training and validation (0: all)"
@@ -624,6 +672,12 @@ def chosen_jobs(names: list[str] | None) -> list[Job]:
     return list(dict.fromkeys(job for those in found for job in those))
 
 
+def chosen_way(work: Path) -> str:
+    """The way that was fastest in `benchmarks.probe448`, or the first."""
+    probed = work / "probe.json"
+    return json.loads(probed.read_text())["way"] if probed.exists() else next(iter(WAYS))
+
+
 def main(arguments: list[str] | None = None) -> None:
     o = options(arguments)
     deadline = time.time() + o.seconds
@@ -632,13 +686,7 @@ def main(arguments: list[str] | None = None) -> None:
         return
     o.work.mkdir(parents=True, exist_ok=True)
     o.out.mkdir(parents=True, exist_ok=True)
-    if o.probe:
-        probe(o, deadline)
-        return
-    probed = o.work / "probe.json"
-    ways = WAYS[0] | (json.loads(probed.read_text()) if probed.exists() else {})
-    for name, value in ways.items():
-        setattr(o, name, value if getattr(o, name) is None else getattr(o, name))
+    o.ways = WAYS[o.way or chosen_way(o.work)]
     todo = chosen_jobs(o.jobs)
     gpu_data.decode(o.data, o.work, o.processes, dict(zip(gpu_data.KINDS, o.limits)))
     print(f"decoded after {o.seconds - (deadline - time.time()):.1f} s; CRF: {o.crf}", flush=True)

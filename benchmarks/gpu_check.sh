@@ -8,7 +8,7 @@ mkdir -p "$out"
 export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1
 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv
 # -W default: versions that this machine happens to have may warn; an interrupt lets pytest still write its report
-timeout -s INT 130 python3 -m pytest -q -m gpu tests/test_gpu.py -W default -p no:cacheprovider --durations=8 \
+timeout -s INT 200 python3 -m pytest -q -m gpu tests/test_gpu.py -W default -p no:cacheprovider --durations=8 \
     -o junit_family=xunit1 --junitxml="$out/tests.xml" > "$out/tests.log" 2>&1
 grep -E "^(FAILED|ERROR|E  )|passed|failed|skipped" "$out/tests.log" | cut -c1-400 | head -60
 timeout $((seconds + 40)) python3 -m benchmarks.gpu_cost --out "$out/cost.json" --seconds "$seconds" 2>&1 \

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks import evidence448, gpu_data, gpu_scores, gpu_training, pack_photographs
+from benchmarks import evidence448, gpu_data, gpu_scores, gpu_training, pack_photographs, probe448
 from benchmarks.evidence448 import Job
 from safn import backbones
 from safn.data import VOC_CLASSES, VOCFolder, palette
@@ -189,24 +189,113 @@ def test_parts_that_are_too_small_are_refused(tmp_path):
         pack_photographs.pack(iter([("large", bytes(50_000))]), tmp_path, [0.03])
 
 
-def test_a_step_learns_and_a_training_that_would_be_late_stops(work):
+@pytest.fixture
+def trained(work):
+    """A small network, its step, and how to train it for so many steps, two an epoch."""
     data = gpu_data.load(work, "train_aug", CPU)
     torch.manual_seed(0)
     network = SAFN("efficientnet_lite0", 20, (1, 0.5), weights="none")
     s = evidence448.CLASSIFIER | {"batch_size": 2, "attention_factor": 1}
     optimizer = gpu_training.optimizer_of(network, s, 1.0, CPU)
-    loss = gpu_training.classifier_loss(network, data, 32, backbones.HALF, torch.channels_last)
+    loss = gpu_training.classifier_loss(network, data, 32, backbones.HALF, evidence448.WAYS["cuDNN"])
     step = gpu_training.Step(loss, optimizer, 2, CPU, graph=True)
     epochs = gpu_training.epochs_of(data, Augmentation(32, (32, 48)), 0, 2)
-    before = network.head[0].weight.clone()
-    found = gpu_training.train(step, epochs, 3, s, deadline=float("inf"))
-    assert step.kind == "eager" and 0 < found["loss"] < 1
+
+    def train(steps, deadline=float("inf"), report=lambda progress: None):
+        return gpu_training.train(step, epochs, steps, s, deadline, report)
+
+    return network, step, train
+
+
+def test_a_step_learns_and_the_rates_follow_the_schedule(trained):
+    network, step, train = trained
+    before, said = network.head[0].weight.clone(), []
+    found = train(3, report=lambda progress: said.append(progress.done))
+    assert step.kind == "eager" and 0 < found["loss"] < 1 and said == [1, 2, 3]
+    assert (found["steps_trained"], found["epochs_trained"], found["shortened"]) == (3, 1.5, False)
     assert not torch.equal(network.head[0].weight, before)
-    assert [float(g["lr"]) for g in optimizer.param_groups if g["name"] == "attention weight"] == pytest.approx(
-        [2e-4 * (1 - 2 / 3) ** 0.9]
-    )
-    with pytest.raises(gpu_training.OutOfTime, match="of 9 steps"):
-        gpu_training.train(step, epochs, 9, s, deadline=0)
+    rates = [float(g["lr"]) for g in step.optimizer.param_groups if g["name"] == "attention weight"]
+    assert rates == pytest.approx([2e-4 * (1 - 2 / 3) ** 0.9])
+
+
+def test_a_training_that_would_be_late_takes_whole_epochs_that_fit():
+    """10 of 100 steps after the warm-up took 1 s: of 10 s, nine hold 90 steps, with those 106, and 10 epochs of 10."""
+    progress = gpu_training.Progress(wanted=200, steps=200, an_epoch=10, done=16, ms_per_step=100)
+    progress.shorten(gpu_training.time.time() + 10)
+    assert progress.steps == 100 and progress.wanted == 200
+    progress.shorten(gpu_training.time.time() + 1000)
+    assert progress.steps == 100  # never longer
+    with pytest.raises(gpu_training.OutOfTime, match="16 of 100 steps, 100.0 ms each"):
+        progress.shorten(gpu_training.time.time() + 0.1)
+    progress.done = 20
+    progress.shorten(gpu_training.time.time() - 5)
+    assert progress.steps == 20  # an epoch that is over counts
+
+
+def test_the_end_is_predicted_once_the_warm_up_is_over(trained, monkeypatch):
+    _, _, train = trained
+    monkeypatch.setattr(gpu_training, "TIMED", 2)
+    monkeypatch.setattr(gpu_training.Progress, "shorten", lambda self, deadline: setattr(self, "steps", 10))
+    found = train(10**5, deadline=gpu_training.time.time() + 60)
+    assert found["steps_trained"] == 10 and found["shortened"] and found["ms_per_step"] > 0
+
+
+@pytest.mark.parametrize("options", [
+    {"kernel_size": 1}, {"kernel_size": 3, "padding": 1}, {"kernel_size": 3, "padding": 4, "dilation": 4, "bias": False},
+    {"kernel_size": (3, 5), "stride": (2, 1)}, {"kernel_size": 1, "stride": 2},
+])  # fmt: skip
+def test_a_product_is_the_convolution_and_has_its_gradients(options):
+    torch.manual_seed(0)
+    theirs = torch.nn.Conv2d(3, 4, **options).double()
+    ours = gpu_training.ProductConv(3, 4, **options).double()
+    ours.load_state_dict(theirs.state_dict())
+    images = [torch.randn(2, 3, 9, 11, dtype=torch.float64).requires_grad_()]
+    images.append(images[0].detach().clone().requires_grad_())
+    found = [layer(x) for layer, x in zip((ours, theirs), images)]
+    torch.testing.assert_close(*found)
+    upstream = torch.randn_like(found[0])
+    for output in found:
+        output.backward(upstream)
+    torch.testing.assert_close(images[0].grad, images[1].grad)
+    torch.testing.assert_close(ours.weight.grad, theirs.weight.grad)
+
+
+@torch.inference_mode()
+def test_networks_without_cudnn_compute_the_same():
+    torch.manual_seed(0)
+    networks = [SAFN("efficientnet_lite0", 4, (1, 0.5), weights="none", attention_start="random")]
+    networks.append(DeepLab("efficientnet_lite0", num_outputs=4, weights="none", head_width=8, crop=65))
+    for network in networks:
+        images = torch.randn(2, 3, 65, 65)
+        expected, weights = network.eval()(images), network.state_dict()
+        gpu_training.without_cudnn(network)
+        kinds = {type(layer).__name__ for layer in network.modules() if isinstance(layer, torch.nn.Conv2d)}
+        assert kinds == {"Conv2d", "Conv2dSame", "ProductConv"}
+        assert all(m.groups > 1 for m in network.modules() if type(m) is torch.nn.Conv2d)
+        torch.testing.assert_close(network(images), expected, atol=1e-5, rtol=1e-4)
+        assert all(torch.equal(value, weights[name]) for name, value in network.state_dict().items())
+
+
+def test_operations_and_traffic_by_hand(monkeypatch):
+    """A frozen 1x1 layer 3 -> 8, then a depthwise 3x3 layer of 8 channels, on 4000 x 4000 pixels."""
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 1), torch.nn.Conv2d(8, 8, 3, padding=1, groups=8)).to("meta")
+    network[0].requires_grad_(False)
+    monkeypatch.setattr(probe448.evidence448, "classifier_network", lambda *_: network)
+    found = probe448.counted({"crop": 4000})
+    pixels = 16e6
+    assert found["GFLOP"] == pytest.approx(2 * pixels * (3 * 8 + 9 * 8) / 1e9, abs=0.01)
+    assert found["trained GFLOP"] == found["depthwise GFLOP"] == pytest.approx(2 * pixels * 9 * 8 / 1e9, abs=0.01)
+    assert found["depthwise MB"] == pytest.approx(2 * pixels * (8 + 8) / 1e6)
+    assert found["MB"] == pytest.approx(2 * pixels * (3 + 8 + 8 + 8) / 1e6)
+
+
+def test_the_fastest_way_is_left_for_the_ablation(tmp_path):
+    notes = tmp_path / "notes.json"
+    parts = {"a": {"step": {"ms": 9}, "CUDA graph": {"ms": 5}}, "b": {"step": {"ms": 6}}, "c": {"begun": {}}}
+    notes.write_text(json.dumps(parts))
+    probe448.choose(notes, tmp_path)
+    assert evidence448.chosen_way(tmp_path) == "a"
+    assert evidence448.chosen_way(tmp_path / "elsewhere") == "without cuDNN"
 
 
 def test_the_main_comparison_is_first_and_its_needs_come_before():
@@ -220,6 +309,58 @@ def test_the_main_comparison_is_first_and_its_needs_come_before():
     assert evidence448.chosen_jobs(["crf:masks", "classifier:avg"])[0] == Job("crf", "masks")
     with pytest.raises(ValueError, match="no job begins with"):
         evidence448.chosen_jobs(["classifier:median"])
+
+
+SMALL = {"crop": 32, "resize": [32, 48], "size": 32, "weights": "none", "freeze": 0}
+COMMON = ["--device", "cpu", "--slots", "2", "--processes", "2", "--no-crf"]
+
+
+def small(root: Path, tmp_path: Path, *more: str, **changed) -> list[str]:
+    """Arguments of a run of seconds on the processor."""
+    folders = ["--data", str(root), "--work", str(tmp_path / "work"), "--out", str(tmp_path / "out")]
+    settings = json.dumps(SMALL | {"batch_size": 2, "epochs": 1, **changed})
+    return [*folders, *COMMON, "--classifier", settings, *more]
+
+
+def rows_in(tmp_path: Path) -> list[dict]:
+    return json.loads((tmp_path / "out" / "evidence-448.json").read_text())
+
+
+def test_a_classifier_becomes_a_row(root, tmp_path):
+    evidence448.main(small(root, tmp_path, "--jobs", "classifier:attention_1:adamw:seed0", "--seconds", "120"))
+    (row,) = rows_in(tmp_path)
+    assert "unfinished" not in row and "failure" not in row
+    assert row["metrics"]["steps_trained"] == 2 and 0 <= row["metrics"]["pseudo_miou_background"] <= 1
+    assert row["ways"] == {"channels_last": False, "phased": False, "cudnn": False}
+
+
+JOB = ["--jobs", "classifier:attention_1:adamw:seed0", "--least", "1"]
+
+
+def test_a_training_too_long_is_shortened_and_ends(root, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(evidence448, "TAIL", {"classifier": 6})
+    evidence448.main(small(root, tmp_path, *JOB, "--seconds", "20", epochs=10**6))
+    (row,) = rows_in(tmp_path)
+    found = row["metrics"]
+    assert found["shortened"] and 1 <= found["epochs_trained"] < 10**5 and "val_mAP" in found
+    assert row["settings"]["epochs"] == 10**6
+    (log,) = (tmp_path / "out").glob("*.log")
+    assert "(2000000 wanted)" in log.read_text() and "ms each" in capfd.readouterr().out
+
+
+def test_a_job_that_has_to_be_ended_leaves_its_training(root, tmp_path, monkeypatch):
+    monkeypatch.setattr(evidence448, "validated", lambda *_: evidence448.time.sleep(60))
+    monkeypatch.setattr(evidence448, "TAIL", {"classifier": 0})
+    evidence448.main(small(root, tmp_path, *JOB, "--seconds", "8"))
+    (row,) = rows_in(tmp_path)
+    assert row["unfinished"].startswith("trained") and row["metrics"]["steps_trained"] == 2
+    assert not evidence448.Results(tmp_path / "out", None).done(Job("classifier", "attention_1"))
+
+
+def test_a_job_that_fails_says_why(root, tmp_path):
+    evidence448.main(small(root, tmp_path, *JOB, backbone="?"))
+    (row,) = rows_in(tmp_path)
+    assert "?" in row["failure"] and row["unfinished"].startswith("failed")
 
 
 def test_weights_against_size_worked_out_by_hand():
@@ -263,6 +404,6 @@ def test_a_network_without_phases_computes_the_same():
     images = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
         expected = network(images)
-        plain = gpu_training.prepared(network, CPU, channels_last=False, phased=False)
+        plain = gpu_training.prepared(network, CPU, evidence448.WAYS["cuDNN"])
         torch.testing.assert_close(plain(images), expected, rtol=1e-4, atol=1e-6)
     assert not any(isinstance(layer, PhasedConv) for layer in plain.modules())

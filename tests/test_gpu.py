@@ -34,8 +34,9 @@ NETWORKS = [
 ]
 # ResNet-101 with random weights enlarges each rounding a hundredfold, on one processor too
 OF_MAPS = [n for n in NETWORKS[:5] if n[1] != "resnet101"]
-# largest difference of a map in 0..1 to that of the processor in float32, by what the GPU computes in
-OF_A_MAP = {"float32": 1e-4, "tf32": 2e-2, "bf16": 0.15}
+# largest difference of a map in 0..1 to that of the processor in float32, by what the GPU computes in: three times what
+# an H200 had, which results/gpu.json lists
+OF_A_MAP = {"float32": 1.5e-5, "tf32": 1.3e-2, "bf16": 0.12}
 
 
 @pytest.fixture(autouse=True)
@@ -103,7 +104,7 @@ def test_the_multi_scale_test_gives_the_probabilities_of_the_processor(images, r
     found = multi_scale_maximum(network.to(DEVICE), images[:1].to(DEVICE), (0.5, 0.75, 1, 1.25, 1.5), flip=True)
     record_property("largest difference", (found - expected).abs().max().item())
     assert found.device.type == "cpu"
-    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(found, expected, atol=3e-7, rtol=0)
 
 
 def test_grad_cam_gives_the_maps_of_the_processor(images, record_property):
@@ -117,7 +118,7 @@ def test_grad_cam_gives_the_maps_of_the_processor(images, record_property):
     found = grad_cam(network, network.backbone[-1], images[:1].to(DEVICE), labels.to(DEVICE)).cpu()
     record_property("largest difference", (found - expected).abs().max().item())
     assert expected.max() > 0.9
-    torch.testing.assert_close(found, expected, atol=1e-3, rtol=0)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
 
 def test_maps_and_predictions_of_a_folder_score_as_on_the_processor(tiny_voc, tmp_path, record_property):
@@ -196,8 +197,9 @@ def test_two_runs_of_one_seed_agree(kind, precision, tmp_path, record_property):
     difference = max(((t - b[n]).abs().max() / t.abs().max().clamp(min=1e-12)).item() for n, t in a.items())
     record_property("largest difference of a weight, of the largest of its layer", difference)
     record_property("losses", f"{first['loss'].iloc[0]:.9g} {second['loss'].iloc[0]:.9g}")
-    assert first["loss"].iloc[0] == pytest.approx(second["loss"].iloc[0], rel=1e-4)
-    assert difference < 1e-3
+    exact = (kind, precision) == ("SAFN", "32-true")  # an H200 showed it; the other cases did not run there
+    assert first["loss"].iloc[0] == pytest.approx(second["loss"].iloc[0], rel=0 if exact else 1e-4)
+    assert difference <= (0 if exact else 1e-3)
 
 
 class Watched:
