@@ -387,19 +387,17 @@ def trace(sizes: Sizes, precision: str) -> Row:
     batch, workers = sizes.few(4), sizes.few(8, 0)
     Traced.warm, Traced.timed, Traced.traced = sizes.few(10), sizes.few(40), sizes.few(10)
     steps = Traced.warm + Traced.timed + Traced.traced + 2
-    settings = {"seed": 0, "optimizer": "sgd", "learning_rate": 1e-6, "momentum": 0.9, "weight_decay": 5e-4,
-                "schedule": "poly", "power": 0.9, "new_layer_factor": 10}  # fmt: skip
+    accelerator = "gpu" if sizes.device == "cuda" else sizes.device
+    options = training.TrainingOptions(epochs=1, learning_rate=1e-6, precision=precision, accelerator=accelerator)
     training.seed_everything(0)
     set_flags(WAYS[precision])
-    module = Traced(sizes.case("attention").build("cpu"), settings)
+    module = Traced(sizes.case("attention").build("cpu"), options)
     module.clock = Clock(sizes.device)
     with tempfile.TemporaryDirectory() as root:
         folder = photo_folder(Path(root) / "data", sizes.few(256, 8), sizes.photo)
         loader = training_loader(samples(sizes, folder, steps * batch), batch, workers)
-        accelerator = "gpu" if sizes.device == "cuda" else sizes.device
         (out := Path(root) / "run").mkdir()
-        run = {"epochs": 1, "precision": precision, "accelerator": accelerator}
-        training.fit(module, loader, folder=out, classes=VOC_CLASSES, **run)
+        training.fit(module, loader, folder=out, classes=VOC_CLASSES)
     found = {"batch": batch, "workers": workers, "ms a step": round(1000 * module.seconds, 2)}
     return found | {"images a second": round(batch / module.seconds, 1), **summary(module.profiler.events())}
 

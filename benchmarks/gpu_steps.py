@@ -15,9 +15,10 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from safn.baseline import PlainClassifier
+from safn.metrics import VOID
 from safn.network import SAFN, classification_loss
 from safn.segmentation import DeepLab
-from safn.training import VOID, shrunk
+from safn.training import downsample_masks
 
 CLASSES = 20
 SCALES = {1: (1.0,), 2: (1.0, 0.75), 3: (1.0, 0.75, 0.5)}
@@ -102,7 +103,7 @@ class Case:
 
 def segmentation_loss(logits: Tensor, masks: Tensor) -> Tensor:
     """Cross-entropy on the masks, as ``safn.training.Segmenter`` takes it."""
-    target = shrunk(masks, logits.shape[-2:])
+    target = downsample_masks(masks, logits.shape[-2:])
     each = F.cross_entropy(logits.float(), target, ignore_index=VOID, reduction="none")
     return each.sum() / (target != VOID).sum().clamp(min=1)
 

@@ -21,7 +21,7 @@ from safn.fast_layers import PhasedConv, PointwiseConv, fold_batch_norm, speed_u
 from safn.loading import Augmentation, Normalisation
 from safn.network import SAFN, classification_loss
 from safn.segmentation import DeepLab
-from safn.training import learning_rate, parameter_groups, shrunk
+from safn.training import downsample_masks, learning_rate, parameter_groups
 
 WARM_UP = 4  # steps before the graph: cuDNN chooses its algorithms in them
 TIMED = 10  # steps from which the end is predicted
@@ -327,7 +327,7 @@ def segmenter_loss(
     def loss(samples: Tensor) -> Tensor:
         images, target = batch(data.photos, samples, crop, normalisation, masks)
         logits = network(images.contiguous(memory_format=memory_format(ways))).float()
-        target = shrunk(target, logits.shape[-2:])
+        target = downsample_masks(target, logits.shape[-2:])
         each = F.cross_entropy(logits, target, ignore_index=255, reduction="none")
         return each.sum() / (target != 255).sum().clamp(min=1)
 

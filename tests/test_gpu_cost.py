@@ -64,7 +64,7 @@ def test_calls_take_turns_and_the_warm_up_does_not_count():
 def test_a_step_has_the_loss_of_the_training_and_changes_the_weights():
     step = Step(Case("aspp", 65, 2, "efficientnet_lite0"), Way(), "cpu")
     before = step.network.head.branches[0].weight.clone()
-    module = training.Segmenter(step.network, tiny.SETTINGS)
+    module = training.Segmenter(step.network, tiny.options())
     module.log = lambda *_, **__: None
     expected = module.training_step({"id": ["a", "b"], "image": step.images, "mask": step.target}, 0).item()
     assert step().item() == pytest.approx(expected, rel=1e-5)
