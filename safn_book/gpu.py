@@ -44,8 +44,8 @@ def table_5(card: Card, batch: int = 4) -> pd.DataFrame:
     """Compare the cost of the aggregations with the paper's Table 5, as ratios to average pooling.
 
     Returns:
-        one row for each aggregation and quantity; columns ``paper``, ``float32`` and ``bf16``, the last two as text:
-        the median and the quartiles of the turns. Empty where no such row was measured.
+        one row for each aggregation and quantity; texts in the columns ``paper``, ``float32`` and ``bf16``, the last
+        two with the quartiles of the turns. Empty where no such row was measured.
     """
     found = {way: measured(card, f"table 5, batch {batch}, {way}") for way in ("float32", "bf16")}
     if not any(found.values()):
@@ -56,7 +56,7 @@ def table_5(card: Card, batch: int = 4) -> pd.DataFrame:
             row = {"aggregation": title, "ratio to average pooling": name}
             for way, of in found.items():
                 if of:
-                    row["paper"] = of[aggregation]["published ratios"][quantity]
+                    row["paper"] = f"{of[aggregation]['published ratios'][quantity]:.3f}"
                     row[way] = ratio(of, aggregation, quantity)
             table.append(row)
     return pd.DataFrame(table)
@@ -93,20 +93,25 @@ def ways(card: Card) -> pd.DataFrame:
             "ms an image": way["ms an image"]["median"],
             "times as fast": way["times as fast as plain"]["median"],
             "TFLOP/s": way["TFLOP/s"],
-            "share of the bf16 peak": way["share of the bf16 peak"],
+            "share of the bf16 peak (%)": 100 * way["share of the bf16 peak"],
             "memory (GB)": way["allocated MB"] / 1000,
         }
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def hours(card: Card) -> pd.DataFrame:
-    """List GPU hours of the paper's profile: of the steps alone, and in the loop of training, loading included."""
+    """List GPU hours of the paper's profile, as texts: of the steps alone, and in the loop, loading included."""
     columns = {}
     for way, title in WAYS.items():
         for kind, of in card.get("hours", {}).items():
             if way in of:
-                columns[f"{title}, {kind}"] = pd.Series(of[way])
+                columns[f"{title}, {kind}"] = pd.Series(of[way]).map("{:.2f}".format)
     return pd.DataFrame(columns).reindex(list(HOURS)).rename(index=HOURS) if columns else pd.DataFrame()
+
+
+def or_command(table: pd.DataFrame) -> pd.DataFrame:
+    """The table, or the command that fills it."""
+    return table if len(table) else pd.DataFrame({"not measured yet": [MEASURE]})
 
 
 def measured(card: Card, name: str) -> Card:

@@ -92,8 +92,8 @@ def test_attention_speed_and_records_show_recorded_numbers(runs):
     texts = glued(runs, "13_attention")
     assert float(texts["emoji_epochs_12_weight"]) == rows.loc[(320, "epochs = 12"), "weight 1"]
     assert float(texts["photos_crop_320_spread"]) == rows.loc[(200, "crop = 320"), "spread 1"]
-    hours = json.loads((RESULTS / "smoke.json").read_text())["estimate"]["gpu_hours"]
-    assert glued(runs, "14_speed")["gpu_hours"] == f"{hours:.0f}"
+    hours = json.loads((RESULTS / "gpu.json").read_text())["hours"]["in the loop of training"]["16-mixed"]
+    assert glued(runs, "14_speed")["profile_16-mixed_loop"] == f"{hours['whole profile']:.0f}"
     texts = glued(runs, "15_records")
     best = records_of("voc-subset")["07_evaluate", "attention_1-0.75-0.5_seed0"]["metrics"]["val_miou_crf"]
     assert float(texts["best"]) == pytest.approx(100 * best)
