@@ -31,7 +31,7 @@ def localization_maps(features: Tensor, labels: Tensor) -> Tensor:
 
 
 def maps_prediction(maps: np.ndarray, threshold: float) -> np.ndarray:
-    """Segment by maps ``(N, H, W)`` alone, uint8 ``(H, W)``: c + 1 for the largest map, 0 where it is below a threshold.
+    """Segment by maps ``(N, H, W)``, uint8 ``(H, W)``: c + 1 for the largest map, 0 where it is below the threshold.
 
     Example:
         >>> maps_prediction(np.array([[[0.1, 0.5]], [[0.2, 0.3]]]), 0.3).tolist()

@@ -79,7 +79,7 @@ def _require_class_ids(name: str, ids: np.ndarray, n: int) -> None:
 
 
 def class_iou(counts: np.ndarray, ignored: str = "wrong") -> np.ndarray:
-    """Compute the IoU of each class, float64 ``(..., n)``, of ``(..., n, n + 1)``; NaN for a class that does not occur."""
+    """Compute the IoU of each class, float64 ``(..., n)``, of ``(..., n, n + 1)``; NaN where it does not occur."""
     require_one_of("ignored", ignored, CONVENTIONS)
     require_shape("counts", counts.shape[-2:], ("n", counts.shape[-2] + 1))
     square, extra = counts[..., :-1].astype(np.float64), counts[..., -1].astype(np.float64)
