@@ -19,7 +19,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from safn import data, evaluation, files, inference, map_files, metrics, saliency, trained
-from safn.rescaling import ANY_SIZE
+from safn.backbones import ANY_SIZE
 from safn_book import checks, environment, records, stages
 from safn_book.run_names import CHAIN
 

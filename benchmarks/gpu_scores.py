@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from safn.backbones import rescale
 from safn.evaluation import LEVELS, SweepCounter
 from safn.metrics import VOID
-from safn.rescaling import rescale
 
 
 def histograms(values: Tensor, bins: int) -> Tensor:

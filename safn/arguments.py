@@ -1,9 +1,7 @@
 """Checks of what public functions are given; each raises a ``ValueError`` with the value and the valid ones."""
 
-from __future__ import annotations
-
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from numbers import Real
 from typing import Any
 
@@ -12,37 +10,32 @@ import numpy as np
 ROUNDING = 1e-5  # resampled values may leave 0..1 by so much
 
 
-def require_one_of(name: str, value: object, valid: Iterable[object]) -> None:
+def require_one_of(name: str, value: object, valid: Collection[object]) -> None:
     """Require one of the ``valid`` values; capitals count."""
-    valid = list(valid)
-    if value not in valid:
+    if value not in list(valid):
         raise ValueError(f"{name}={value!r} is unknown; valid: {', '.join(map(str, valid))}")
 
 
-def require_number(name: str, value: Any, low: float, high: float = math.inf) -> None:
-    """Require a finite number from ``low`` to ``high``."""
-    if not (_is_finite(value) and low <= value <= high):
-        raise ValueError(f"{name}={value!r}; valid: a number {_limits(low, high)}")
-
-
-def require_positive(name: str, value: Any) -> None:
-    """Require a finite number above 0."""
-    if not (_is_finite(value) and value > 0):
-        raise ValueError(f"{name}={value!r}; valid: a number above 0")
+def require_number(name: str, value: Any, low: float, high: float = math.inf, whole: bool = False) -> None:
+    """Require a finite number, or a ``whole`` number, from ``low`` to ``high``."""
+    right = _is_finite(value) and low <= value <= high
+    if not right or (whole and value != int(value)):
+        kind = "a whole number" if whole else "a number"
+        limits = f"from {low} on" if high == math.inf else f"from {low} to {high}"
+        raise ValueError(f"{name}={value!r}; valid: {kind} {limits}")
 
 
 def require_count(name: str, value: Any, low: int = 1, high: float = math.inf) -> None:
     """Require a whole number from ``low`` to ``high``."""
-    if not (_is_finite(value) and low <= value <= high and value == int(value)):
-        raise ValueError(f"{name}={value!r}; valid: a whole number {_limits(low, high)}")
+    require_number(name, value, low, high, whole=True)
 
 
-def require_scales(name: str, scales: Any, high: float = 2) -> None:
-    """Require one or more numbers above 0, at most ``high``, none of them twice."""
+def require_scales(scales: Any) -> None:
+    """Require one or more different numbers above 0, at most 2."""
     given = list(scales) if isinstance(scales, Iterable) else []
-    valid = all(_is_finite(scale) and 0 < scale <= high for scale in given)
-    if not given or not valid or len(set(given)) < len(given):
-        raise ValueError(f"{name}={scales!r}; valid: different numbers above 0, at most {high}, such as (1, 0.75, 0.5)")
+    in_range = all(_is_finite(scale) and 0 < scale <= 2 for scale in given)
+    if not given or not in_range or len(set(given)) < len(given):
+        raise ValueError(f"scales={scales!r}; valid: different numbers above 0, at most 2, such as (1, 0.75, 0.5)")
 
 
 def require_shape(name: str, found: Sequence[int], wanted: Sequence[int | str]) -> None:
@@ -62,7 +55,3 @@ def require_unit_interval(name: str, values: np.ndarray) -> None:
 
 def _is_finite(value: Any) -> bool:
     return isinstance(value, Real) and math.isfinite(value)
-
-
-def _limits(low: float, high: float) -> str:
-    return f"from {low} on" if high == math.inf else f"from {low} to {high}"

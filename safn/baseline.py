@@ -1,7 +1,5 @@
 """The baseline of Fig. 6 (b): Grad-CAM of a classifier that is not scale-aware."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 
@@ -10,20 +8,16 @@ from safn.arguments import require_count, require_shape
 
 
 class PlainClassifier(nn.Module):
-    """Classify with the network as published for ImageNet and a new last layer; arguments as of ``SAFN``.
-
-    Example:
-        >>> PlainClassifier("efficientnet_lite0", 20, weights="none")(torch.rand(2, 3, 64, 64)).shape
-        torch.Size([2, 20])
-    """
+    """Classify with the network as published for ImageNet and a new last layer; arguments as of ``SAFN``."""
 
     def __init__(self, backbone: str, num_classes: int, *, weights: str = "imagenet", freeze: int = 0) -> None:
         super().__init__()
         require_count("num_classes", num_classes)
-        self.backbone = backbones.create(backbone, weights=weights, purpose="plain", freeze=freeze)
         self.arguments = {"backbone": backbone, "num_classes": num_classes}
-        self.initial_weights, self.normalisation = weights, backbones.BACKBONES[backbone].normalisation
-        self.head = nn.Conv2d(backbones.BACKBONES[backbone].channels, num_classes, 1)
+        self.backbone = backbones.create(backbone, weights=weights, purpose="plain", freeze=freeze)
+        kind = backbones.BACKBONES[backbone]
+        self.initial_weights, self.normalisation = weights, kind.normalisation
+        self.head = nn.Conv2d(kind.channels, num_classes, 1)
 
     def forward(self, images: Tensor) -> Tensor:
         """Score the classes of ``(B, 3, H, W)``, ``(B, N)``."""
@@ -32,16 +26,9 @@ class PlainClassifier(nn.Module):
 
 
 def grad_cam(network: nn.Module, layer: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """Compute the Grad-CAM maps of a classifier with the ``grad-cam`` library.
+    """Compute the Grad-CAM maps of a ``layer`` for one image ``(1, 3, H, W)`` with labels ``(1, N)``.
 
-    Args:
-        network: maps ``(1, 3, H, W)`` to scores ``(1, N)``.
-        layer: the layer of ``network`` whose activations are weighted.
-        images: one normalised image, ``(1, 3, H, W)``.
-        labels: ``(1, N)``, 0 or 1.
-
-    Returns:
-        float32 ``(1, N, H, W)`` in 0..1, zero for absent classes.
+    They are float32 ``(1, N, H, W)`` in 0..1, zero for absent classes.
     """
     require_shape("images", images.shape, (1, 3, "H", "W"))
     require_shape("labels", labels.shape, (1, "N"))

@@ -1,6 +1,4 @@
-"""Dense CRF (Sec. IV-A)."""
-
-from __future__ import annotations
+"""The dense CRF (Sec. IV-A)."""
 
 import importlib.util
 from typing import Any
@@ -45,10 +43,9 @@ def dense_crf(
         ImportError: pydensecrf is not installed.
 
     Example:
-        >>> image = np.zeros((4, 6, 3), np.uint8)  # one colour: the many overrule the few
-        >>> probabilities = np.full((2, 4, 6), 0.4)
+        >>> image, probabilities = np.zeros((4, 6, 3), np.uint8), np.full((2, 4, 6), 0.4)
         >>> probabilities[1] = 0.6
-        >>> probabilities[:, 0, 0] = 0.6, 0.4
+        >>> probabilities[:, 0, 0] = 0.6, 0.4  # one colour: the many overrule the few
         >>> dense_crf(image, probabilities).argmax(0)[0].tolist()
         [1, 1, 1, 1, 1, 1]
     """
@@ -63,14 +60,13 @@ def dense_crf(
     image = np.array(image, order="C")  # pydensecrf takes no read-only view
     largest = probabilities.max((1, 2))
     kept = np.flatnonzero(largest >= min(floor, largest.max()))
-    height, width = image.shape[:2]
-    field = _pydensecrf().DenseCRF2D(width, height, len(kept))
+    field = _pydensecrf().DenseCRF2D(image.shape[1], image.shape[0], len(kept))
     unary = -np.log(probabilities[kept].clip(1e-8, 1)).reshape(len(kept), -1)
     field.setUnaryEnergy(np.ascontiguousarray(unary, np.float32))
     field.addPairwiseGaussian(sxy=pos_xy_std, compat=pos_w)
     field.addPairwiseBilateral(sxy=bi_xy_std, srgb=bi_rgb_std, rgbim=image, compat=bi_w)
     refined = np.zeros(probabilities.shape, np.float32)
-    refined[kept] = np.array(field.inference(int(iterations))).reshape(len(kept), height, width)
+    refined[kept] = np.array(field.inference(int(iterations))).reshape(len(kept), *image.shape[:2])
     return refined
 
 
@@ -85,14 +81,14 @@ def _require_image(image: np.ndarray, probabilities: np.ndarray) -> None:
         raise ValueError(f"probabilities sum to {sums.min():g} to {sums.max():g} over the classes; wanted: 1")
 
 
-def is_installed() -> bool:
-    """Say whether pydensecrf is there, without which ``dense_crf`` raises ImportError."""
-    return importlib.util.find_spec("pydensecrf") is not None
-
-
 def _pydensecrf() -> Any:
     try:
         import pydensecrf.densecrf
     except ImportError as error:
         raise ImportError(f"the dense CRF needs pydensecrf and a C++ compiler: make crf, or {HOW}") from error
     return pydensecrf.densecrf
+
+
+def is_installed() -> bool:
+    """Say whether pydensecrf is there, without which ``dense_crf`` raises ImportError."""
+    return importlib.util.find_spec("pydensecrf") is not None

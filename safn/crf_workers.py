@@ -1,12 +1,11 @@
 """The dense CRF of many images, in processes of its own: pydensecrf holds the interpreter's lock."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 from collections import deque
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
@@ -18,13 +17,7 @@ from safn.loading import shrink_to
 
 
 class CRFWorkers:
-    """Refine masks in processes while the network goes on, and write them to ``folder/<id>.png``.
-
-    Args:
-        processes: how many (0: one for each core).
-        pool: of as many processes, which are running already. ``None``: they start here and end with the block.
-        largest: see ``inference.predict``.
-    """
+    """Refine masks in processes while the network goes on, into ``folder/<id>.png``; arguments as of ``predict``."""
 
     def __init__(self, folder: Path, processes: int = 0, pool: Executor | None = None, largest: int = 0) -> None:
         self.folder, self.largest, self.processes = folder, largest, processes or os.cpu_count() or 1
@@ -33,7 +26,7 @@ class CRFWorkers:
         spawn = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
         self.pool = pool or ProcessPoolExecutor(self.processes, spawn)
 
-    def __enter__(self) -> CRFWorkers:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type | None, *_: object) -> None:
@@ -74,5 +67,4 @@ def crf_mask(path: Path, probabilities: np.ndarray, largest: int = 0) -> np.ndar
 
 def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Resize a mask of ids ``(h, w)`` to this width and height, by nearest neighbour, uint8."""
-    image = Image.fromarray(mask.astype(np.uint8))
-    return np.asarray(image if image.size == size else image.resize(size, Image.Resampling.NEAREST))
+    return np.asarray(Image.fromarray(mask.astype(np.uint8)).resize(size, Image.Resampling.NEAREST))

@@ -1,7 +1,5 @@
 """Layers that compute what PyTorch's do, faster on a processor; the book's page on speed measures them."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -9,19 +7,13 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 class PhasedConv(nn.Conv2d):
-    """Convolve depthwise with dilation d, as without dilation on the d x d subgrids of the input; size stays.
-
-    Example:
-        >>> PhasedConv(8, kernel_size=5, dilation=2)(torch.zeros(1, 8, 7, 9)).shape
-        torch.Size([1, 8, 7, 9])
-    """
+    """Convolve ``(B, C, h, w)`` depthwise with dilation d, as without dilation on the d x d subgrids; size stays."""
 
     def __init__(self, channels: int, kernel_size: int, dilation: int, bias: bool = True, device: str | None = None):
         padding = dilation * (kernel_size // 2)
         super().__init__(channels, channels, kernel_size, 1, padding, dilation, channels, bias, device=device)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Map ``(B, C, h, w)`` to ``(B, C, h, w)``."""
         batch, channels, height, width = features.shape
         d = self.dilation[0]
         rows, columns = -(-height // d), -(-width // d)
@@ -36,20 +28,15 @@ class PhasedConv(nn.Conv2d):
 
 
 class PointwiseConv(nn.Conv2d):
-    """Convolve with a 1x1 kernel by oneDNN also where one thread computes a batch.
+    """Convolve ``(B, C, h, w)`` with a 1x1 kernel by oneDNN also where one thread computes a batch.
 
     There PyTorch takes a slower kernel of its own, unless the layer is dilated, which changes nothing in a 1x1 kernel.
-
-    Example:
-        >>> PointwiseConv(8, 3)(torch.zeros(1, 8, 7, 9)).shape
-        torch.Size([1, 3, 7, 9])
     """
 
     def __init__(self, in_channels: int, out_channels: int, bias: bool = True, device: str | None = None):
         super().__init__(in_channels, out_channels, 1, bias=bias, device=device)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Map ``(B, C, h, w)`` to ``(B, K, h, w)``."""
         one_thread = features.device.type == "cpu" and torch.get_num_threads() == 1
         dilation = 2 if one_thread and len(features) > 1 else 1  # for one image, oneDNN is the slower one
         return F.conv2d(features, self.weight, self.bias, dilation=dilation)

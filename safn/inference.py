@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from safn.backbones import Normalisation
+from safn.backbones import ANY_SIZE, Grid, Normalisation, rescale
 from safn.baseline import PlainClassifier, grad_cam
 from safn.crf_workers import CRFWorkers, resize_mask
 from safn.data import load_image, save_mask
@@ -23,7 +23,6 @@ from safn.loading import PlainSet, plain_loader, shrink_to
 from safn.map_files import save_maps
 from safn.maps import localization_maps
 from safn.network import SAFN
-from safn.rescaling import ANY_SIZE, Grid, rescale
 from safn.segmentation import DeepLab
 
 TEST_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5)  # Sec. IV-A

@@ -1,7 +1,5 @@
 """Files of localization maps, saliency maps and pseudo labels, which one stage writes and the next one reads."""
 
-from __future__ import annotations
-
 import io
 import sys
 from pathlib import Path
@@ -19,16 +17,11 @@ from safn.files import write_file
 from safn.pseudo import pseudo_ground_truth
 
 ABSENT = ("error", "skip", "map-only")  # images without saliency: refused, left out, or made of their maps alone
+Size = tuple[int, int] | None  # height and width to which maps are resampled (bilinear)
 
 
 def save_maps(path: Path, maps: np.ndarray, labels: np.ndarray) -> None:
-    """Write the maps of the present classes in 8 bits, and their numbers; the file appears only when it is complete.
-
-    Args:
-        path: ``<id>.npz``.
-        maps: ``(N, h, w)`` in 0..1.
-        labels: ``(N,)``, 0 or 1.
-    """
+    """Write those of the maps ``(N, h, w)``, in 0..1, whose labels ``(N,)`` are 1, in 8 bits, to ``<id>.npz``."""
     require_shape("maps", maps.shape, ("N", "h", "w"))
     require_shape("labels", labels.shape, maps.shape[:1])
     require_unit_interval("maps", maps)
@@ -37,11 +30,8 @@ def save_maps(path: Path, maps: np.ndarray, labels: np.ndarray) -> None:
     write_file(path, buffer.getvalue())
 
 
-def load_maps(path: Path, num_classes: int, size: tuple[int, int] | None = None) -> np.ndarray:
-    """Read the maps of all N classes, float32 ``(N, H, W)`` in 0..1, zero for absent classes.
-
-    ``size``, height and width, resamples them (bilinear).
-    """
+def load_maps(path: Path, num_classes: int, size: Size = None) -> np.ndarray:
+    """Read the maps of all N classes, float32 ``(N, H, W)`` in 0..1, zero for absent classes."""
     present, values = load_present_maps(path, size)
     if len(present) and present.max() >= num_classes:
         raise ValueError(f"{path} holds maps of class {present.max()}; valid: 0 to {num_classes - 1}")
@@ -50,10 +40,10 @@ def load_maps(path: Path, num_classes: int, size: tuple[int, int] | None = None)
     return full
 
 
-def load_present_maps(path: Path, size: tuple[int, int] | None = None) -> tuple[np.ndarray, np.ndarray]:
+def load_present_maps(path: Path, size: Size = None) -> tuple[np.ndarray, np.ndarray]:
     """Read the K present classes, int16 ``(K,)``, and their maps, float32 ``(K, H, W)`` in 0..1.
 
-    A photo of many megapixels and classes leaves room for no more. ``size``, height and width, resamples the maps.
+    A photo of many megapixels and classes leaves room for no more.
     """
     with np.load(path, allow_pickle=False) as file:
         present, values = file["classes"], file["maps"].astype(np.float32) / 255
@@ -61,12 +51,11 @@ def load_present_maps(path: Path, size: tuple[int, int] | None = None) -> tuple[
         return present, values
     if not len(present):
         return present, np.zeros((0, *size), np.float32)
-    values = F.interpolate(torch.from_numpy(values)[None], size, mode="bilinear", align_corners=False)[0].numpy()
-    return present, values
+    return present, F.interpolate(torch.from_numpy(values)[None], size, mode="bilinear", align_corners=False)[0].numpy()
 
 
 def save_saliency(path: Path, saliency: np.ndarray) -> None:
-    """Write a map ``(H, W)`` in 0..1 as 8-bit grey PNG; the file appears only when it is complete."""
+    """Write a map ``(H, W)`` in 0..1 as 8-bit grey PNG."""
     require_shape("saliency", saliency.shape, ("H", "W"))
     require_unit_interval("saliency", saliency)
     buffer = io.BytesIO()
@@ -74,8 +63,8 @@ def save_saliency(path: Path, saliency: np.ndarray) -> None:
     write_file(path, buffer.getvalue())
 
 
-def load_saliency(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
-    """Read a grey PNG of 8 or 16 bits, float32 ``(H, W)`` in 0..1; ``size``, height and width, resamples it."""
+def load_saliency(path: Path, size: Size = None) -> np.ndarray:
+    """Read a grey PNG of 8 or 16 bits, float32 ``(H, W)`` in 0..1."""
     with Image.open(path) as image:
         if image.mode[0] == "I":  # of 16 bits, which convert would cut off at 255
             grey = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
@@ -87,12 +76,7 @@ def load_saliency(path: Path, size: tuple[int, int] | None = None) -> np.ndarray
 
 
 def ids_without_saliency(folder: Path, ids: list[str], absent: str = "error") -> list[str]:
-    """List the ids that have no map ``folder/<id>.png``; ``absent`` is one of ``ABSENT``.
-
-    Raises:
-        DataError: maps are missing and ``absent`` is ``error``, or all of them are; says how many.
-        ValueError: ``absent`` is another.
-    """
+    """List the ids without ``folder/<id>.png``; a ``DataError`` where all are, or some and ``absent`` is ``error``."""
     require_one_of("absent", absent, ABSENT)
     without = [image_id for image_id in ids if not (folder / f"{image_id}.png").exists()]
     if without and (absent == "error" or len(without) == len(ids)):
@@ -104,33 +88,18 @@ def ids_without_saliency(folder: Path, ids: list[str], absent: str = "error") ->
 def copy_saliency(source: Path, ids: list[str], out: Path, absent: str = "error") -> list[str]:
     """Copy maps made elsewhere, ``source/<id>.png``, into ``out``; return ``ids_without_saliency``."""
     without = ids_without_saliency(source, ids, absent)
-    for image_id in (i for i in ids if i not in set(without)):
+    for image_id in sorted(set(ids) - set(without)):
         write_file(out / f"{image_id}.png", (source / f"{image_id}.png").read_bytes())
     return without
 
 
 def write_pseudo_labels(
-    folder: VOCFolder,
-    ids: list[str],
-    maps: Path,
-    saliency: Path,
-    out: Path,
-    absent: str = "error",
-    **rules: Any,
+    folder: VOCFolder, ids: list[str], maps: Path, saliency: Path, out: Path, absent: str = "error", **rules: Any
 ) -> list[str]:
     """Write pseudo labels ``out/<id>.png`` at the size of the photo; return the ids that were left out.
 
-    Args:
-        folder: photos and image labels.
-        ids: images.
-        maps: folder of localization maps, ``<id>.npz``.
-        saliency: folder of saliency maps, ``<id>.png``.
-        out: folder that is there.
-        absent: an image without saliency is an ``error``, left out (``skip``), or made of its maps (``map-only``).
-        rules: options of ``pseudo_ground_truth``.
-
-    Raises:
-        DataError: saliency maps are missing and ``absent`` is ``error``; says how many.
+    They are made of ``maps/<id>.npz``, ``saliency/<id>.png`` and the image labels, by the ``rules`` of
+    ``pseudo_ground_truth``. ``absent`` (see ``ABSENT``) says what becomes of an image without saliency.
     """
     without = set(ids_without_saliency(saliency, ids, absent))
     left_out = [i for i in ids if i in without and absent == "skip"]
@@ -141,7 +110,7 @@ def write_pseudo_labels(
 
 
 def pseudo_mask(folder: VOCFolder, image_id: str, maps: Path, saliency: Path | None, **rules: Any) -> np.ndarray:
-    """Make the pseudo labels of one image from its files, uint8 ``(H, W)``; ``saliency`` ``None``: of its maps alone."""
+    """Make the pseudo labels of one image, uint8 ``(H, W)``, from its files; without saliency, of its maps alone."""
     width, height = folder.size(image_id)
     classes, values = load_present_maps(maps / f"{image_id}.npz", (height, width))
     salient = None if saliency is None else load_saliency(saliency / f"{image_id}.png", (height, width))

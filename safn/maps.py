@@ -1,7 +1,5 @@
 """Object localization maps (Eq. 4), and masks of them alone."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -10,21 +8,11 @@ from safn.arguments import require_number, require_shape
 
 
 def localization_maps(features: Tensor, labels: Tensor) -> Tensor:
-    r"""Normalise class features to object localization maps.
+    r"""Normalise class features MSF, ``(B, N, h, w)``, to localization maps M, float32 in 0..1.
 
-    Eq. 4: :math:`M_c = \mathrm{ReLU}(MSF_c) / \max(\mathrm{ReLU}(MSF_c))`, the maximum over the map. A map without a
-    positive value, or with a value that is not finite, is 0: the bare quotient would be NaN, which ``argmax`` takes
-    for the largest value and no threshold catches. So is a constant map: it locates nothing, and the quotient is 1.
-
-    Args:
-        features: MSF, ``(B, N, h, w)``.
-        labels: ``(B, N)``, 0 or 1.
-
-    Returns:
-        M, float32 ``(B, N, h, w)`` in 0..1, zero for absent classes.
-
-    Raises:
-        ValueError: the shapes do not fit.
+    Eq. 4: :math:`M_c = \mathrm{ReLU}(MSF_c) / \max(\mathrm{ReLU}(MSF_c))`, the maximum over the map. A class whose
+    ``labels`` ``(B, N)`` are 0 has a map of 0. So has one without a positive value or with a value that is not finite:
+    the quotient would be NaN, which ``argmax`` takes for the largest value. So has a constant one: it locates nothing.
 
     Example:
         >>> localization_maps(torch.tensor([[[[-1.0, 2.0, 4.0]]]]), torch.tensor([[1]])).tolist()
@@ -43,14 +31,7 @@ def localization_maps(features: Tensor, labels: Tensor) -> Tensor:
 
 
 def maps_prediction(maps: np.ndarray, threshold: float) -> np.ndarray:
-    """Segment by maps alone: the class of the largest map, background where that is below the threshold.
-
-    Args:
-        maps: ``(N, H, W)`` in 0..1.
-        threshold: in 0..1.
-
-    Returns:
-        uint8 ``(H, W)``: 0 background, c + 1 for map c.
+    """Segment by maps ``(N, H, W)``, uint8 ``(H, W)``: c + 1 for the largest map, 0 where it is below the threshold.
 
     Example:
         >>> maps_prediction(np.array([[[0.1, 0.5]], [[0.2, 0.3]]]), 0.3).tolist()

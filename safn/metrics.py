@@ -1,6 +1,8 @@
-"""IoU with the three conventions for ignored pixels, by object size, and with bootstrap intervals."""
+"""IoU with the three conventions for ignored pixels, by object size, and with bootstrap intervals.
 
-from __future__ import annotations
+Counts of an image or a split are int64 ``(n, n + 1)``: a row for each target, a column for each prediction and a last
+one for pixels predicted 255. Pixels whose target is 255 are dropped. n is the number of classes, background included.
+"""
 
 import numpy as np
 
@@ -12,13 +14,10 @@ SIZES = {"small (< 10 %)": (0, 0.1), "medium (10-30 %)": (0.1, 0.3), "large (> 3
 
 
 class ConfusionMatrix:
-    """Count pixels by target and prediction over a whole split.
+    """Count pixels by target and prediction over a whole split; ``matrix`` holds the counts, int64 ``(n, n + 1)``.
 
-    Pixels whose target is 255 are dropped. Pixels predicted 255 (pseudo labels have them) are counted in a column of
-    their own, and treated by a convention when the IoU is read: ``drop`` them, count them as ``background``, or as
-    ``wrong``.
-
-    ``matrix`` holds the counts, int64 ``(n, n + 1)``.
+    Pixels predicted 255 (pseudo labels have them) are treated by a convention when the IoU is read: ``drop`` them,
+    count them as ``background``, or as ``wrong``.
 
     Args:
         num_classes: n, background included, up to 255.
@@ -39,11 +38,7 @@ class ConfusionMatrix:
         self.matrix = np.zeros((num_classes, num_classes + 1), np.int64)
 
     def update(self, prediction: np.ndarray, target: np.ndarray) -> np.ndarray:
-        """Add one image and return its own counts, int64 ``(n, n + 1)``.
-
-        Args:
-            prediction: class ids of any shape, whole numbers from 0 to n - 1, or 255.
-            target: the same.
+        """Add an image, class ids of any shape or 255, and return its own counts, int64 ``(n, n + 1)``.
 
         Raises:
             ValueError: the shapes differ, or a value is no such id. Nothing is counted then.
@@ -51,8 +46,8 @@ class ConfusionMatrix:
         prediction, target = np.asarray(prediction), np.asarray(target)
         if prediction.shape != target.shape:
             raise ValueError(f"prediction is of shape {prediction.shape}, target of shape {target.shape}")
-        for name, ids in (("prediction", prediction), ("target", target)):
-            self._require_class_ids(name, ids)
+        _require_class_ids("prediction", prediction, self.n)
+        _require_class_ids("target", target, self.n)
         valid = target != VOID
         columns = np.where(prediction[valid] == VOID, self.n, prediction[valid]).astype(np.int64)
         cells = target[valid].astype(np.int64) * (self.n + 1) + columns
@@ -60,21 +55,12 @@ class ConfusionMatrix:
         self.matrix += counts
         return counts
 
-    def _require_class_ids(self, name: str, ids: np.ndarray) -> None:
-        right = (ids >= 0) & (ids < self.n)  # false for NaN
-        if ids.dtype.kind == "f":
-            right &= ids == np.floor(ids)
-        wrong = np.unique(ids[~right & (ids != VOID)])
-        if wrong.size:
-            shown = f"{wrong[:5].tolist()}{' and others' if wrong.size > 5 else ''}"
-            raise ValueError(f"{name} holds ids {shown}; valid are 0-{self.n - 1} and {VOID}")
-
     def iou(self, ignored: str = "wrong") -> np.ndarray:
         """Compute the IoU of each class, float64 ``(n,)``; NaN for a class that neither target nor prediction holds."""
         return class_iou(self.matrix, ignored)
 
     def miou(self, ignored: str = "wrong") -> float:
-        """Compute the mean IoU over the classes, background included (the VOC measure); NaN where nothing was counted."""
+        """Compute the mean IoU, background included (the VOC measure); NaN where nothing was counted."""
         return float(mean_iou(self.matrix, ignored))
 
     def ignored_share(self) -> float:
@@ -82,19 +68,18 @@ class ConfusionMatrix:
         return ignored_share(self.matrix)
 
 
+def _require_class_ids(name: str, ids: np.ndarray, n: int) -> None:
+    right = (ids >= 0) & (ids < n)  # false for NaN
+    if ids.dtype.kind == "f":
+        right &= ids == np.floor(ids)
+    wrong = np.unique(ids[~right & (ids != VOID)])
+    if wrong.size:
+        shown = f"{wrong[:5].tolist()}{' and others' if wrong.size > 5 else ''}"
+        raise ValueError(f"{name} holds ids {shown}; valid are 0-{n - 1} and {VOID}")
+
+
 def class_iou(counts: np.ndarray, ignored: str = "wrong") -> np.ndarray:
-    """Compute the IoU of each class.
-
-    Args:
-        counts: of one image or split ``(n, n + 1)``, or of several ``(..., n, n + 1)``, as ``ConfusionMatrix`` has them.
-        ignored: what becomes of pixels predicted 255: ``drop``, ``background`` or ``wrong``.
-
-    Returns:
-        float64 ``(..., n)`` in 0..1, NaN for a class that does not occur.
-
-    Raises:
-        ValueError: ``ignored`` is another, or the counts are of another shape.
-    """
+    """Compute the IoU of each class, float64 ``(..., n)``, of ``(..., n, n + 1)``; NaN where it does not occur."""
     require_one_of("ignored", ignored, CONVENTIONS)
     require_shape("counts", counts.shape[-2:], ("n", counts.shape[-2] + 1))
     square, extra = counts[..., :-1].astype(np.float64), counts[..., -1].astype(np.float64)
@@ -120,11 +105,7 @@ def ignored_share(counts: np.ndarray) -> float:
 
 
 def precision_recall(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Compute precision and recall of each class of ``(n, n + 1)``; predicting 255 is predicting no class.
-
-    Returns:
-        two arrays, float64 ``(n,)`` in 0..1, NaN for a class that is never predicted, or never the target.
-    """
+    """Compute precision and recall of each class, float64 ``(n,)``, of ``(n, n + 1)``; NaN where the divisor is 0."""
     hit = np.diag(counts[:, :-1]).astype(np.float64)
     return _ratio(hit, counts[:, :-1].sum(0)), _ratio(hit, counts.sum(1))
 
@@ -135,16 +116,10 @@ def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 
 
 def iou_by_size(counts: np.ndarray) -> dict[str, float]:
-    """Average the foreground IoU over classes, for images grouped by how much of them the class covers.
+    """Average the foreground IoU over classes for each group of ``SIZES``, from counts ``(images, n, n + 1)``.
 
     For each image and each of its foreground classes, intersection and union are added to the group of the class's
-    share of the image. A class that is predicted but absent counts in no group.
-
-    Args:
-        counts: one matrix an image, ``(images, n, n + 1)``.
-
-    Returns:
-        a name of ``SIZES`` -> IoU in 0..1, NaN for an empty group.
+    share of the image. A class that is predicted but absent counts in no group. An empty group has NaN.
     """
     require_shape("counts", counts.shape, ("images", "n", counts.shape[-2] + 1))
     target = counts.sum(2)[:, 1:].astype(float)
@@ -154,26 +129,17 @@ def iou_by_size(counts: np.ndarray) -> dict[str, float]:
     result = {}
     for name, (low, high) in SIZES.items():
         group = (target > 0) & (share >= low) & (share < high)
-        hits, unions = (hit * group).sum(0), (union * group).sum(0)
-        occurs = unions > 0
-        result[name] = float((hits[occurs] / unions[occurs]).mean()) if occurs.any() else float("nan")
+        iou = _ratio((hit * group).sum(0), (union * group).sum(0))
+        occurs = ~np.isnan(iou)
+        result[name] = float(iou[occurs].mean()) if occurs.any() else float("nan")
     return result
 
 
 def bootstrap(counts: list[np.ndarray], draws: int = 1000, seed: int = 0, ignored: str = "wrong") -> np.ndarray:
-    """Compute the mIoU of resampled image sets, the same images for each method (a paired bootstrap).
+    """Compute the mIoU of ``draws`` resampled image sets, the same images for each method (a paired bootstrap).
 
-    Args:
-        counts: for each method ``(images, n, n + 1)`` over the same images.
-        draws: number of resampled sets.
-        seed: of the resampling.
-        ignored: as in ``class_iou``.
-
-    Returns:
-        float64 ``(draws, methods)`` in 0..1, NaN where there are no images.
-
-    Raises:
-        ValueError: the methods have different numbers of images.
+    ``counts`` holds ``(images, n, n + 1)`` for each method. The result is float64 ``(draws, methods)`` in 0..1, NaN
+    where there are no images.
     """
     require_count("draws", draws)
     rng = np.random.default_rng(seed)

@@ -1,17 +1,16 @@
 """The scale-aware feature network: head, scale attention (Eq. 1), aggregation (Eq. 2), loss (Eq. 3)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from safn import backbones, maps
+from safn import backbones
 from safn.arguments import require_count, require_one_of, require_scales, require_shape
+from safn.backbones import rescale
 from safn.fast_layers import PointwiseConv
-from safn.rescaling import rescale
+from safn.maps import localization_maps
 
 AGGREGATIONS = ("attention", "max", "avg")
 STARTS = ("zero", "random")
@@ -22,12 +21,7 @@ class ScaleAttention(nn.Module):
 
     Eq. 1: :math:`W^s_{ij} = \exp(A^s_{ij}) / \sum_{k=1}^{S} \exp(A^k_{ij})`, with :math:`A` from two convolutions,
     3x3 with 512 channels and 1x1 with S channels (Sec. III-A). Between them is a ReLU, which the paper does not name.
-
-    Args:
-        scales: S, the number of scales.
-        num_classes: N.
-        start: ``zero`` sets the last layer to 0, so that training starts at average pooling. ``random`` is PyTorch's
-            initialisation.
+    The start ``zero`` sets the last layer to 0, so that training starts at average pooling. ``random`` is PyTorch's.
 
     Example:
         >>> weights = ScaleAttention(scales=3, num_classes=20)(torch.rand(1, 3, 20, 8, 8))
@@ -52,16 +46,10 @@ class ScaleAttention(nn.Module):
 
 
 def aggregate(features: Tensor, weights: Tensor | str) -> Tensor:
-    r"""Reduce the class features of all scales to one.
+    r"""Reduce the class features F of all scales, ``(B, S, N, h, w)``, to MSF, ``(B, N, h, w)``.
 
-    Eq. 2: :math:`MSF_c = \sum_{k=1}^{S} W^k \circ F^k_c`.
-
-    Args:
-        features: F, ``(B, S, N, h, w)``.
-        weights: W of Eq. 1, ``(B, S, h, w)``, or ``max`` or ``avg``, the paper's comparisons (Table 4).
-
-    Returns:
-        MSF, ``(B, N, h, w)``.
+    Eq. 2: :math:`MSF_c = \sum_{k=1}^{S} W^k \circ F^k_c` with weights W of Eq. 1, ``(B, S, h, w)``. The weights ``max``
+    and ``avg`` are the paper's comparisons (Table 4).
 
     Example:
         >>> features = torch.tensor([1.0, 5.0]).view(1, 2, 1, 1, 1)  # two scales of one pixel
@@ -95,12 +83,11 @@ class SAFN(nn.Module):
     """Classify images at several scales with one backbone and head (Fig. 1).
 
     ``scale_weights`` holds the weights of the last forward pass (Eq. 1), ``(B, S, h, w)``; ``None`` without attention.
-    ``arguments``, ``initial_weights`` and ``normalisation`` describe the network to ``safn.save``.
 
     Args:
         backbone: ``vgg16`` (the paper), ``resnet101`` or ``efficientnet_lite0``.
         num_classes: N, without background.
-        scales: scales of the image, different numbers above 0, at most 2. Features meet at the size of the largest.
+        scales: of the image, different numbers above 0, at most 2. Features meet at the size of the largest.
         aggregation: ``attention`` (the paper), ``max`` or ``avg``.
         weights: of the backbone, ``imagenet`` or ``none`` (random initialisation).
         attention_start: ``zero`` or ``random``, see ``ScaleAttention``.
@@ -129,16 +116,12 @@ class SAFN(nn.Module):
     ) -> None:
         super().__init__()
         require_count("num_classes", num_classes)
-        require_scales("scales", scales)
+        require_scales(scales)
         require_one_of("aggregation", aggregation, AGGREGATIONS)
         require_one_of("attention_start", attention_start, STARTS)
         self.scales, self.aggregation = tuple(scales), aggregation
-        self.arguments = {
-            "backbone": backbone,
-            "num_classes": num_classes,
-            "scales": list(scales),
-            "aggregation": aggregation,
-        }
+        sizes = {"num_classes": num_classes, "scales": list(scales)}
+        self.arguments = {"backbone": backbone, **sizes, "aggregation": aggregation}
         self.backbone = backbones.create(backbone, weights=weights, freeze=freeze)
         kind = backbones.BACKBONES[backbone]
         self.initial_weights, self.normalisation = weights, kind.normalisation
@@ -165,7 +148,6 @@ class SAFN(nn.Module):
         """Compute MSF (Eq. 2) of ``(B, 3, H, W)``, ``(B, N, h, w)``."""
         features = self.scale_features(images).float()
         if self.attention is None:
-            self.scale_weights = None
             return aggregate(features, "max" if self.aggregation == "max" else "avg")
         weights = self.attention(features)
         self.scale_weights = weights.detach()
@@ -176,5 +158,5 @@ class SAFN(nn.Module):
         return self.features(images).mean((2, 3))
 
     def maps(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Compute the localization maps (Eq. 4) of ``(B, 3, H, W)`` with labels ``(B, N)``, ``(B, N, h, w)`` in 0..1."""
-        return maps.localization_maps(self.features(images), labels)
+        """Compute the maps (Eq. 4) of ``(B, 3, H, W)`` with labels ``(B, N)``, float32 ``(B, N, h, w)`` in 0..1."""
+        return localization_maps(self.features(images), labels)

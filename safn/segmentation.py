@@ -1,14 +1,12 @@
 """DeepLab-LargeFOV and DeepLab-ASPP (Sec. IV-A)."""
 
-from __future__ import annotations
+from typing import Any
 
 from torch import Tensor, nn
 
 from safn import backbones
 from safn.arguments import require_count, require_one_of, require_shape
-from safn.rescaling import Grid
-
-HEADS = ("largefov", "aspp")
+from safn.backbones import Grid
 
 
 class ASPP(nn.Module):
@@ -43,16 +41,14 @@ class DeepLab(nn.Module):
     """Segment images with DeepLab: ``(B, 3, H, W)`` -> logits ``(B, K, h, w)`` at the stride of the backbone.
 
     Args:
-        backbone: ``vgg16``, ``resnet101`` or ``efficientnet_lite0``.
+        backbone, weights, freeze: see ``SAFN``.
         head: ``largefov`` or ``aspp``.
         num_outputs: K, the classes and background.
-        weights: of the backbone, ``imagenet`` or ``none`` (random initialisation).
         head_width: channels of fc6 and fc7 of LargeFOV.
-        freeze: number of first backbone stages that keep their weights.
-        head_dilation: of fc6 of LargeFOV at stride 8. The paper's 12 reaches 96 pixels in each direction, which on small
-            images is nearly all padding.
-        crop: height and width of the training crops in pixels. Zero padding makes the centres of receptive fields depend
-            on the input size, so test images are resized to leave its remainder, ``grid``.
+        head_dilation: of fc6 of LargeFOV at stride 8. The paper's 12 reaches 96 pixels in each direction, which on
+            small images is nearly all padding.
+        crop: height and width of the training crops in pixels. Zero padding makes the centres of receptive fields
+            depend on the input size, so test images are resized to leave its remainder, ``grid``.
 
     Raises:
         ValueError: an argument is not one of these.
@@ -76,7 +72,7 @@ class DeepLab(nn.Module):
         crop: int = 321,
     ) -> None:
         super().__init__()
-        require_one_of("head", head, HEADS)
+        require_one_of("head", head, ("largefov", "aspp"))
         counts = {"num_outputs": num_outputs, "head_width": head_width, "head_dilation": head_dilation, "crop": crop}
         for name, value in counts.items():
             require_count(name, value)
@@ -86,15 +82,14 @@ class DeepLab(nn.Module):
         self.initial_weights, self.normalisation = weights, kind.normalisation
         self.grid = Grid(kind.stride, crop % kind.stride)
         self.head: nn.Module
-        if head == "largefov":
-            self.head = large_fov(kind.channels, num_outputs, kind.stride, head_width, head_dilation)
-        else:
+        if head == "aspp":
             self.head = ASPP(kind.channels, num_outputs, kind.stride)
-        convolutions = [layer for layer in self.head.modules() if isinstance(layer, nn.Conv2d)]
+        else:
+            self.head = large_fov(kind.channels, num_outputs, kind.stride, head_width, head_dilation)
+        convolutions: list[Any] = [layer for layer in self.head.modules() if isinstance(layer, nn.Conv2d)]
         for classifier in convolutions if head == "aspp" else convolutions[-1:]:
             nn.init.normal_(classifier.weight, std=0.01)
-            if classifier.bias is not None:
-                nn.init.zeros_(classifier.bias)
+            nn.init.zeros_(classifier.bias)
 
     def forward(self, images: Tensor) -> Tensor:
         """Map normalised images ``(B, 3, H, W)`` to logits ``(B, K, h, w)``."""

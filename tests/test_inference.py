@@ -7,13 +7,13 @@ import torch
 from PIL import Image
 
 from safn import backbones, inference
+from safn.backbones import rescale
 from safn.data import VOCFolder, load_mask
 from safn.inference import multi_scale_maximum, predict
 from safn.loading import PlainSet
 from safn.map_files import load_maps
 from safn.maps import maps_prediction
 from safn.network import SAFN
-from safn.rescaling import rescale
 from safn.segmentation import DeepLab
 from safn_book import studies
 
