@@ -140,7 +140,7 @@ def _photos(options: argparse.Namespace) -> None:
 
 
 def _predict(options: argparse.Namespace) -> None:
-    from safn.predicting import predict_folder
+    from safn.inference import predict_folder
 
     only = read_text(Path(options.ids)).split() if options.ids else None
     o = options
