@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import os
 import pickle
+from collections.abc import Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,13 @@ def write_file(path: Path, content: bytes) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as JSON with ``write_file``. Arrays become lists, and NaN and infinity ``null``."""
     write_file(path, (json.dumps(_plain(value), indent=1) + "\n").encode())
+
+
+def write_csv(path: Path, rows: Iterable[Sequence]) -> None:
+    """Write rows as CSV in UTF-8 with ``write_file``."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    write_file(path, text.getvalue().encode())
 
 
 def _plain(value: Any) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import logging
 import math
 import signal
@@ -26,7 +25,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from safn import trained
-from safn.files import load_tensors, save_tensors, write_file
+from safn.files import load_tensors, save_tensors, write_csv
 
 if TYPE_CHECKING:
     from safn.training import TrainingModule
@@ -196,11 +195,8 @@ class History(lightning.Callback):
         row |= {name: float(value) for name, value in trainer.callback_metrics.items()}
         row["learning_rate"] = max(group["lr"] for group in trainer.optimizers[0].param_groups)
         self.rows.append(row)
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(row)
-        writer.writerows([["" if math.isnan(value) else value for value in line.values()] for line in self.rows])
-        write_file(self.path, text.getvalue().encode())
+        values = [["" if math.isnan(value) else value for value in line.values()] for line in self.rows]
+        write_csv(self.path, [list(row), *values])
 
 
 def read_log(path: Path) -> Log:

@@ -18,14 +18,7 @@ CLASSES = len(VOC_CLASSES)
 
 
 def archive_test_set(predictions: Path | str, root: Path | str, out: Path | str) -> int:
-    """Archive the predictions of the official test list of ``root``, which holds ``VOCdevkit``.
-
-    Returns:
-        The number of predictions.
-
-    Raises:
-        DataError: the list is missing, or see ``write_archive``.
-    """
+    """Archive the predictions of the official test list of ``root``, which holds ``VOCdevkit``; returns how many."""
     base = Path(root) / "VOCdevkit" / "VOC2012"
     test = base / "ImageSets" / "Segmentation" / "test.txt"
     if not test.is_file():
@@ -46,15 +39,13 @@ def write_archive(predictions: Path, ids: list[str], out: Path, sizes: dict[str,
     The same predictions give the same bytes. The archive gets its name only when complete.
 
     Args:
-        ids: the official test list, 1,456 ids for VOC 2012.
         sizes: id -> (width, height) of the photograph in pixels.
 
     Raises:
         DataError: listing every problem of every prediction.
     """
     if problems := wrong_predictions(predictions, ids, sizes):
-        head = f"{predictions}: {len(problems)} problems, no archive was written:"
-        raise DataError.from_problems(head, problems)
+        raise DataError.from_problems(f"{predictions}: {len(problems)} problems, no archive was written:", problems)
     partial = out.with_name(out.name + ".partial")
     try:
         with (
@@ -73,7 +64,7 @@ def write_archive(predictions: Path, ids: list[str], out: Path, sizes: dict[str,
 
 
 def wrong_predictions(predictions: Path, ids: list[str], sizes: dict[str, tuple[int, int]]) -> list[str]:
-    """List every problem with its id and the value found. An empty list: the server will take the predictions."""
+    """List every problem that the server would have with the predictions, with its id and the value found."""
     there = {path.name for path in predictions.iterdir()} if predictions.is_dir() else set()
     wanted = {f"{i}.png" for i in ids}
     problems = [] if ids else ["the list of ids is empty"]
@@ -94,10 +85,8 @@ def _wrong(path: Path, size: tuple[int, int] | None) -> list[str]:
         return [f"cannot be read: {error}"]
     if kind != "PNG":
         return [f"{kind} instead of PNG"]
-    problems = []
-    if size is None:
-        problems.append("no photo to compare its size with")
-    elif found != tuple(size):
+    problems = [] if size else ["no photo to compare its size with"]
+    if size and found != tuple(size):
         problems.append(f"{found[0]}x{found[1]} pixels, the photo has {size[0]}x{size[1]}")
     if colours is None:
         return [*problems, f"mode {mode} instead of P (indexed)"]
