@@ -31,7 +31,8 @@ def prepare(root: Path | str, download: bool = False) -> None:
         fetch(root)
     base, masks = root / "VOCdevkit" / "VOC2012", root / "sbd" / "cls"
     lists = official_lists(root)
-    problems = wrong_counts(lists) + [f"{path} is missing" for path in missing_files(base, masks, lists)]
+    problems = wrong_counts(lists)
+    problems += [f"{path} is missing" for path in missing_files(base, masks, lists)]
     if problems:
         raise DataError.from_problems(f"{root}: the download is incomplete:", problems)
     rows: list[list] = [["id", *VOC_CLASSES]]
@@ -62,12 +63,14 @@ def fetch(root: Path) -> None:
 
 def official_lists(root: Path) -> Lists:
     """Return VOC's train and val, and train_aug by SBD's own lists; a ``DataError`` names every list that is missing."""
-    folder, sbd = root / "VOCdevkit" / "VOC2012" / "ImageSets" / "Segmentation", root / "sbd"
+    folder = root / "VOCdevkit" / "VOC2012" / "ImageSets" / "Segmentation"
+    sbd = root / "sbd"
     paths = [folder / "train.txt", folder / "val.txt", sbd / "train.txt", sbd / "val.txt"]
     if problems := [f"{path} is missing" for path in paths if not path.is_file()]:
         raise DataError.from_problems(f"{root}: the download is incomplete (download=True fetches it):", problems)
     train, val, *extra = [read_text(path).split() for path in paths]
-    return {"train": train, "val": val, "train_aug": train_aug(train, val, extra[0] + extra[1])}
+    aug = train_aug(train, val, extra[0] + extra[1])
+    return {"train": train, "val": val, "train_aug": aug}
 
 
 def train_aug(train: list[str], val: list[str], extra: list[str]) -> list[str]:
@@ -100,8 +103,12 @@ def missing_files(base: Path, masks: Path, lists: Lists) -> list[Path]:
     official = {*lists["train"], *lists["val"]}
     paths = []
     for i in sorted({*official, *lists["train_aug"]}):
-        paths += [base / "JPEGImages" / f"{i}.jpg", base / "Annotations" / f"{i}.xml"]
-        paths.append(base / "SegmentationClass" / f"{i}.png" if i in official else masks / f"{i}.mat")
+        paths.append(base / "JPEGImages" / f"{i}.jpg")
+        paths.append(base / "Annotations" / f"{i}.xml")
+        if i in official:
+            paths.append(base / "SegmentationClass" / f"{i}.png")
+        else:
+            paths.append(masks / f"{i}.mat")
     return [path for path in paths if not path.exists()]
 
 
@@ -127,4 +134,5 @@ def write_masks(base: Path, masks: Path, lists: Lists) -> None:
     official = {*lists["train"], *lists["val"]}
     for image_id in tqdm([i for i in lists["train_aug"] if i not in official], "masks"):
         content = loadmat(masks / f"{image_id}.mat", mat_dtype=False)
-        save_mask(out / f"{image_id}.png", content["GTcls"][0]["Segmentation"][0].astype(np.uint8))
+        mask = content["GTcls"][0]["Segmentation"][0]
+        save_mask(out / f"{image_id}.png", mask.astype(np.uint8))
