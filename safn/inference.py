@@ -111,10 +111,8 @@ def write_maps(
 ) -> int:
     """Write the localization maps of each sample (Eq. 4) to ``out/<id>.npz``; returns how many maps are empty.
 
-    Args:
-        predicted: take the classes with a probability above 0.5 instead of the image labels.
-        flip: average with the maps of the mirrored image.
-        batch_size: so many images of one shape go together.
+    They are those of the image labels, or of the classes with a ``predicted`` probability above 0.5. With ``flip`` they
+    are averaged with those of the mirrored image. Up to ``batch_size`` images of one shape go together.
     """
     out.mkdir(parents=True, exist_ok=True)
     device, empty = next(network.parameters()).device, 0
@@ -158,6 +156,7 @@ def predict(
     """Write masks ``folder/<id>.png``, indexed, as large as the photograph, and after the CRF ``refined/<id>.png``.
 
     Masks that are there are kept, so a killed call goes on. Returns the seconds of the network alone, and of everything.
+    An image that cannot be read, or whose CRF failed, is a ``DataError``.
 
     Args:
         images: id -> file.
@@ -166,11 +165,8 @@ def predict(
         processes: of the CRF (0: one for each core).
         pool: of as many processes, which are running already.
         largest: long side in pixels to which larger photographs are shrunk for the network (0: never).
-
-    Raises:
-        DataError: an image cannot be read, or its CRF failed.
     """
-    folders = [folder] if refined is None else [folder, refined]
+    folders = [path for path in (folder, refined) if path]
     for path in folders:
         path.mkdir(parents=True, exist_ok=True)
     todo = {i: path for i, path in images.items() if not all((f / f"{i}.png").exists() for f in folders)}

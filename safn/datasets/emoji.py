@@ -40,8 +40,10 @@ GLYPHS = {
     "tvmonitor": "📺 🖥",
 }
 DISTRACTORS = (
-    "🍎 🍕 🍔 🍉 🍩 🔑 🔨 🔧 ⚙ ☂ 🎈 🎸 🎺 📚 ✏ 🧲 🌵 🍄 🌻 ⛄ "
-    "⭐ 🌙 ☁ 🏠 🗼 🎁 ⚽ 🏀 🎲 🧩 🧱 🪨 🪵 🌲 🌳 🦋 🐟 🐙 🐢 🐍"
+    "🍎 🍕 🍔 🍉 🍩 🔑 🔨 🔧 ⚙ ☂ "
+    "🎈 🎸 🎺 📚 ✏ 🧲 🌵 🍄 🌻 ⛄ "
+    "⭐ 🌙 ☁ 🏠 🗼 🎁 ⚽ 🏀 🎲 🧩 "
+    "🧱 🪨 🪵 🌲 🌳 🦋 🐟 🐙 🐢 🐍"
 )
 LEAST = {"train": 20, "val": 20, "size": 32}
 LISTS = {"train": ("train", "train_aug"), "val": ("val",)}
@@ -49,7 +51,13 @@ Rng = np.random.Generator
 RENDER = 256  # glyphs are drawn once at this size and then scaled
 
 
-def generate(root: Path | str, train: int = 320, val: int = 160, size: int = 160, seed: int = 0) -> None:
+def generate(
+    root: Path | str,
+    train: int = 320,
+    val: int = 160,
+    size: int = 160,
+    seed: int = 0,
+) -> None:
     """Write ``train + val`` images of ``size`` x ``size`` pixels with masks and labels into ``root`` (VOC layout).
 
     Each image has its own random generator, (seed, split, index): the same arguments give the same bytes.
@@ -61,7 +69,8 @@ def generate(root: Path | str, train: int = 320, val: int = 160, size: int = 160
     given = {"train": train, "val": val, "size": size}
     wrong = [name for name, least in LEAST.items() if given[name] < least]
     if wrong:
-        raise ValueError("; ".join(f"{name} is {given[name]}, at least {LEAST[name]} is needed" for name in wrong))
+        problems = [f"{name} is {given[name]}, at least {LEAST[name]} is needed" for name in wrong]
+        raise ValueError("; ".join(problems))
     root = Path(root)
     base = root / "VOCdevkit" / "VOC2012"
     for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
@@ -94,18 +103,21 @@ def scene(split: str, index: int, size: int, seed: int) -> tuple[Image.Image, np
         _draw(image, DISTRACTORS.split(), (0.02, 0.08), rng)
     mask = np.zeros((size, size), np.uint8)
     shift = rng.integers(0, 20)  # drawn in training as well
-    first = (index + shift if split == "val" else index) % 20  # each class is equally often the first
+    start = index + shift if split == "val" else index
+    first = start % 20  # each class is equally often the first
     others = rng.choice(3, p=(0.55, 0.35, 0.1))
     classes = [first, *rng.integers(0, 20, others)]
     for k, c in enumerate(classes):
         shares = (0.08, 0.9) if k == 0 else (0.04, 0.35)
         shape = _draw(image, glyphs(VOC_CLASSES[c], split), shares, rng)
-        inner = np.asarray(Image.fromarray(shape).filter(ImageFilter.MinFilter(3)))
+        eroded = Image.fromarray(shape).filter(ImageFilter.MinFilter(3))
         mask[shape] = VOID
-        mask[inner] = c + 1
-    for c in set(classes):  # what later objects hid almost completely is not an object
-        if 0 < (mask == c + 1).sum() < max(12, 0.004 * size**2):
-            mask[mask == c + 1] = VOID
+        mask[np.asarray(eroded)] = c + 1
+    least = max(12, 0.004 * size**2)  # what later objects hid almost completely is not an object
+    for c in set(classes):
+        visible = mask == c + 1
+        if visible.sum() < least:
+            mask[visible] = VOID
     return image, mask
 
 
@@ -117,7 +129,9 @@ def glyphs(name: str, split: str) -> list[str]:
     every = GLYPHS[name].split()
     held_out = len(every) // 3
     seen = every[: len(every) - held_out]
-    return every[len(seen) :] * 2 + seen if split == "val" else seen
+    if split == "train":
+        return seen
+    return every[len(seen) :] * 2 + seen
 
 
 def background(size: int, rng: Rng) -> Image.Image:
@@ -135,7 +149,8 @@ def background(size: int, rng: Rng) -> Image.Image:
     stripes = np.sin((y + x) * 2 * math.pi / period)
     layers += stripes[..., None] * rng.uniform(0, 30)
     grainy = layers + rng.normal(0, 8, layers.shape)
-    image = Image.fromarray(grainy.clip(0, 255).astype(np.uint8))
+    pixels = grainy.clip(0, 255).astype(np.uint8)
+    image = Image.fromarray(pixels)
     draw = ImageDraw.Draw(image)
     for _ in range(rng.integers(0, 6)):
         x, y = rng.integers(0, size, 2)

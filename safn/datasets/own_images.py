@@ -79,7 +79,7 @@ def find_images(folder: Path, besides: Path | None = None) -> tuple[dict[str, Pa
 
 
 def unreadable(path: Path) -> str:
-    """Say why an image cannot be read, after decoding all of it. An empty text: it can."""
+    """Say why an image cannot be read, after decoding all of it, or return an empty text."""
     try:
         load_image(path)
     except DataError as error:

@@ -29,7 +29,8 @@ def prepare(root: Path | str, download: bool = False) -> None:
     root = Path(root)
     if download:
         fetch(root)
-    base, masks = root / "VOCdevkit" / "VOC2012", root / "sbd" / "cls"
+    base = root / "VOCdevkit" / "VOC2012"
+    masks = root / "sbd" / "cls"
     lists = official_lists(root)
     problems = wrong_counts(lists)
     problems += [f"{path} is missing" for path in missing_files(base, masks, lists)]

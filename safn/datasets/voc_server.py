@@ -23,7 +23,8 @@ def archive_test_set(predictions: Path | str, root: Path | str, out: Path | str)
     test = base / "ImageSets" / "Segmentation" / "test.txt"
     if not test.is_file():
         raise DataError(f"{test} is missing: it comes with VOC's test data, from the evaluation server")
-    ids, sizes = read_text(test).split(), {}
+    ids = read_text(test).split()
+    sizes = {}
     for image_id in ids:
         photo = base / "JPEGImages" / f"{image_id}.jpg"
         if photo.is_file():
@@ -54,7 +55,8 @@ def write_archive(predictions: Path, ids: list[str], out: Path, sizes: dict[str,
             tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as archive,
         ):
             for image_id in sorted(ids):
-                path, entry = predictions / f"{image_id}.png", tarfile.TarInfo(f"{FOLDER}/{image_id}.png")
+                path = predictions / f"{image_id}.png"
+                entry = tarfile.TarInfo(f"{FOLDER}/{image_id}.png")
                 entry.size = path.stat().st_size  # owner, time and mode stay those of TarInfo, not of this machine
                 with path.open("rb") as png:
                     archive.addfile(entry, png)
@@ -72,15 +74,18 @@ def wrong_predictions(predictions: Path, ids: list[str], sizes: dict[str, tuple[
     problems += [f"{name[:-4]}: no prediction" for name in sorted(wanted - there)]
     problems += [f"{name}: not one of the {len(ids)} ids" for name in sorted(there - wanted)]
     for name in sorted(wanted & there):
-        problems += [f"{name[:-4]}: {problem}" for problem in _wrong(predictions / name, sizes.get(name[:-4]))]
+        image_id = name[:-4]
+        for problem in _wrong(predictions / name, sizes.get(image_id)):
+            problems.append(f"{image_id}: {problem}")
     return problems
 
 
 def _wrong(path: Path, size: tuple[int, int] | None) -> list[str]:
     try:
         with Image.open(path) as image:
-            kind, mode, found, mask = image.format, image.mode, image.size, np.array(image)
+            kind, mode, found = image.format, image.mode, image.size
             colours = image.getpalette() if mode == "P" else None
+            ids = np.unique(np.array(image)).tolist()
     except (OSError, SyntaxError) as error:
         return [f"cannot be read: {error}"]
     if kind != "PNG":
@@ -90,8 +95,9 @@ def _wrong(path: Path, size: tuple[int, int] | None) -> list[str]:
         problems.append(f"{found[0]}x{found[1]} pixels, the photo has {size[0]}x{size[1]}")
     if colours is None:
         return [*problems, f"mode {mode} instead of P (indexed)"]
-    if colours[: 3 * (CLASSES + 1)] != palette()[: 3 * (CLASSES + 1)]:
+    used = 3 * (CLASSES + 1)  # red, green and blue of each id
+    if colours[:used] != palette()[:used]:
         problems.append("another palette than VOC's")
-    if wrong := sorted(set(np.unique(mask).tolist()) - set(range(CLASSES + 1))):
+    if wrong := [i for i in ids if i > CLASSES]:
         problems.append(f"ids {wrong}; valid are 0-{CLASSES}")
     return problems
