@@ -190,7 +190,8 @@ def _paste(image: Image.Image, glyph: Image.Image, rng: Rng) -> np.ndarray:
     left = _offset(image.width, glyph.width, rng)
     top = _offset(image.height, glyph.height, rng)
     opacity = glyph.getchannel("A")
-    image.paste(glyph.convert("RGB"), (left, top), opacity)
+    colour = glyph.convert("RGB")
+    image.paste(colour, (left, top), opacity)
     alpha = Image.new("L", image.size)
     alpha.paste(opacity, (left, top))
     return np.asarray(alpha) > 127
