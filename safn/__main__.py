@@ -6,18 +6,12 @@ import argparse
 import json
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
 
+from safn.arguments import require_scales
 from safn.data import DataError, VOCFolder, read_text
 
-ELSEWHERE = {
-    "export": "safn_book export",
-    "restore": "safn_book restore",
-    "rescore": "benchmarks.rescore",
-    "smoke": "benchmarks.paper_networks",
-}  # what is a command of the repository
 TEST_SCALES = "[0.5,0.75,1,1.25,1.5]"  # Sec. IV-A
 
 
@@ -31,40 +25,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        for name, module in ELSEWHERE.items():
-            if f"invalid choice: '{name}'" in message:
-                message = f"{name} is a command of the repository: python -m {module}"
-        super().error(message)
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="safn", description="Scale-Aware Feature Networks")
+    parser = argparse.ArgumentParser(prog="safn", description="Scale-Aware Feature Networks")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def add(name: str, call, text: str) -> argparse.ArgumentParser:
+    def add(name: str, call: Callable, text: str, **positional: str) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text)
         command.set_defaults(call=call)
+        for argument, meaning in positional.items():
+            command.add_argument(argument, help=meaning)
         return command
 
-    command = add("verify", _verify, "print every problem of a data folder in the VOC layout")
-    command.add_argument("folder", help="holds VOCdevkit/VOC2012 and image_labels.csv")
+    layout = "holds VOCdevkit/VOC2012 and image_labels.csv"
+    add("verify", _verify, "print every problem of a data folder in the VOC layout", folder=layout)
 
-    command = add("voc", _voc, "complete a download of VOC 2012 and SBD to the layout")
-    command.add_argument("folder", help="what torchvision calls root; SBD in its folder sbd")
+    root = "what torchvision calls root"
+    text = "complete a download of VOC 2012 and SBD to the layout"
+    command = add("voc", _voc, text, folder=f"{root}; SBD in its folder sbd")
     command.add_argument("--download", action="store_true", help="fetch both archives first")
 
-    command = add("photos", _photos, "lay your own images and their labels out as a data folder")
-    command.add_argument("images", help="folder of images")
-    command.add_argument("labels", help="CSV: id,<class>,..., a row of 0 and 1 for each image")
-    command.add_argument("out", help="the data folder to make")
+    text = "lay your own images and their labels out as a data folder"
+    table = "CSV: id,<class>,..., a row of 0 and 1 for each image"
+    command = add("photos", _photos, text, images="folder of images", labels=table, out="the data folder to make")
     command.add_argument("--val-share", type=float, default=0.1, help="share kept for validation (default: 0.1)")
 
-    command = add("predict", _predict, "masks of a folder of images by a trained segmentation network")
-    command.add_argument("network", help="its folder, such as runs/<profile>/06_train_segmentation/<run>")
-    command.add_argument("images", help="folder of images")
-    command.add_argument("out", help="for masks: multi/<id>.png, crf/<id>.png")
+    text = "masks of a folder of images by a trained segmentation network"
+    network = "its folder, such as runs/<profile>/06_train_segmentation/<run>"
+    out = "for masks: multi/<id>.png, crf/<id>.png"
+    command = add("predict", _predict, text, network=network, images="folder of images", out=out)
     command.add_argument("--ids", help="a file of ids, to predict these images only")
     command.add_argument("--crf", action="store_true", help="refine the masks with the dense CRF as well")
     text = (
@@ -72,36 +60,25 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--largest", type=_size, help=text)
     text = f'of the multi-scale test (default: "{TEST_SCALES}")'
-    command.add_argument("--scales", default=TEST_SCALES, type=parse_scales, help=text)
+    command.add_argument("--scales", default=TEST_SCALES, type=_scales, help=text)
 
-    command = add("archive", _archive, "pack test predictions for the VOC evaluation server")
-    command.add_argument("predictions", help="folder of <id>.png")
-    command.add_argument("data", help="what torchvision calls root")
-    command.add_argument("out", help="such as safn.tar.gz")
+    text = "pack test predictions for the VOC evaluation server"
+    add("archive", _archive, text, predictions="folder of <id>.png", data=root, out="such as safn.tar.gz")
     return parser
 
 
-def parse_scales(text: str) -> tuple[float, ...]:
-    """Read image scales such as ``"[1, 0.75]"`` or ``"1"``.
-
-    Raises:
-        argparse.ArgumentTypeError: it is not a list of distinct numbers in (0, 2].
-
-    Example:
-        >>> parse_scales("[1, 0.5]")
-        (1.0, 0.5)
-    """
-    valid = 'valid: a list of distinct numbers in (0, 2], such as "[1, 0.75, 0.5]"'
+def _scales(text: str) -> tuple[float, ...]:
+    """Read image scales such as ``"[1, 0.75]"`` or ``"1"``."""
     try:
         value = json.loads(text)
-        scales = tuple(float(v) for v in (value if isinstance(value, list) else [value]))
-    except (ValueError, TypeError):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers; {valid}") from None
-    if not scales or len(set(scales)) < len(scales):
-        raise argparse.ArgumentTypeError(f"{text} is empty or holds a scale twice; {valid}")
-    if wrong := [f"{s:g}" for s in scales if not 0 < s <= 2]:
-        raise argparse.ArgumentTypeError(f"[{', '.join(wrong)}] outside (0, 2]; {valid}")
-    return scales
+    except ValueError:
+        value = None
+    scales = value if isinstance(value, list) else [value]
+    try:
+        require_scales("scales", scales)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text}: {error}") from None
+    return tuple(float(scale) for scale in scales)
 
 
 def _size(text: str) -> int:
@@ -111,7 +88,6 @@ def _size(text: str) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    """Print every problem of a data folder, one a line, or its counts; 1 where there is a problem."""
     folder = VOCFolder(options.folder)
     if problems := folder.verify():
         print(*problems, sep="\n")
@@ -140,10 +116,10 @@ def _photos(options: argparse.Namespace) -> None:
 
 
 def _predict(options: argparse.Namespace) -> None:
-    from safn.predicting import predict_folder
+    from safn.inference import predict_folder
 
-    only = read_text(Path(options.ids)).split() if options.ids else None
     o = options
+    only = read_text(Path(o.ids)).split() if o.ids else None
     made = predict_folder(o.network, o.images, o.out, o.scales, o.crf, only, largest=o.largest)
     print(f"{made}: {len(list(made.glob('*.png')))} masks")
 

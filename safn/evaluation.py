@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from safn.arguments import require_number, require_shape
 from safn.data import VOCFolder, load_mask
 from safn.files import write_file
 from safn.map_files import load_maps, load_saliency
@@ -35,10 +36,9 @@ class Sweep:
 
 
 class SweepCounter:
-    """Counts the pixels of maps, image by image, for every background threshold at once.
+    """Counts the pixels of maps, image by image, for every background threshold of ``maps.maps_prediction`` at once.
 
-    At each pixel the class with the largest value wins where this reaches the threshold (``maps.maps_prediction``). A
-    histogram over (true class, winner, 8-bit value) holds the confusion matrices of all thresholds.
+    A histogram over (true class, class of the largest value, 8-bit value) holds the matrices of all thresholds.
 
     Example:
         >>> counter = SweepCounter(num_classes=1)
@@ -54,8 +54,7 @@ class SweepCounter:
 
     def update(self, maps: np.ndarray, target: np.ndarray) -> None:
         """Add an image: maps ``(N, H, W)`` in 0..1, zero for absent classes, and its ground-truth mask ``(H, W)``."""
-        if maps.shape != (self.n - 1, *target.shape):
-            raise ValueError(f"maps are of shape {maps.shape}; valid: {(self.n - 1, *target.shape)}, as the mask")
+        require_shape("maps", maps.shape, (self.n - 1, *target.shape))
         best = maps.argmax(0)
         level = np.floor(maps.max(0) * (LEVELS - 1) + 1e-4).astype(np.int64)
         valid = target != VOID
@@ -67,23 +66,19 @@ class SweepCounter:
 
     def result(self) -> Sweep:
         """Return mIoU at every threshold, and the counts of each image at the best."""
-        n = self.n
+        n, counts = self.n, []
         reached = self.histogram[:, :, ::-1].cumsum(2)[:, :, ::-1]  # (target, winner, value >= threshold)
         matrices = np.zeros((LEVELS, n, n + 1), np.int64)
         matrices[:, :, 1:n] = reached.transpose(2, 0, 1)
         matrices[:, :, 0] = (self.histogram.sum((1, 2))[:, None] - reached.sum(1)).T
         miou = mean_iou(matrices)
         best = int(miou.argmax())
-        counts = [self._counts_at(best, *image) for image in self.images]
+        for cells, pixels in self.images:
+            pairs, level = np.divmod(cells, LEVELS)
+            true, winner = np.divmod(pairs, n - 1)
+            place = true * (n + 1) + np.where(level >= best, winner + 1, 0)
+            counts.append(np.bincount(place, pixels, n * (n + 1)).astype(np.int64).reshape(n, n + 1))
         return Sweep(miou, _stack(counts, n))
-
-    def _counts_at(self, threshold: int, cells: np.ndarray, pixels: np.ndarray) -> np.ndarray:
-        n = self.n
-        pairs, level = np.divmod(cells, LEVELS)
-        target, winner = np.divmod(pairs, n - 1)
-        predicted = np.where(level >= threshold, winner + 1, 0)
-        counts = np.bincount(target * (n + 1) + predicted, weights=pixels, minlength=n * (n + 1))
-        return counts.astype(np.int64).reshape(n, n + 1)
 
 
 def sweep_maps(folder: VOCFolder, ids: list[str], maps: Path) -> Sweep:
@@ -97,8 +92,7 @@ def sweep_maps(folder: VOCFolder, ids: list[str], maps: Path) -> Sweep:
 
 def score_maps_at(folder: VOCFolder, ids: list[str], maps: Path, threshold: float) -> ConfusionMatrix:
     """Score ``maps/<id>.npz`` at one background threshold in 0..1."""
-    if not 0 <= threshold <= 1:
-        raise ValueError(f"threshold is {threshold}; valid: 0 to 1")
+    require_number("threshold", threshold, 0, 1)
     matrix = ConfusionMatrix(len(folder.classes) + 1)
     for image_id in folder.with_mask(ids):
         target = folder.mask(image_id)
@@ -108,10 +102,7 @@ def score_maps_at(folder: VOCFolder, ids: list[str], maps: Path, threshold: floa
 
 
 def score_masks(folder: VOCFolder, ids: list[str], predictions: Path) -> tuple[ConfusionMatrix, np.ndarray]:
-    """Score ``predictions/<id>.png``.
-
-    Returns:
-        The confusion matrix, and the counts of each image, int64 ``(images, n, n + 1)``.
+    """Score ``predictions/<id>.png``; returns the matrix, and the counts of each image, int64 ``(images, n, n + 1)``.
 
     Raises:
         ValueError: a prediction has another size than its mask, or ids that are no class; with the id.

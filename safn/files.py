@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import os
 import pickle
+from collections.abc import Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,25 +16,8 @@ import numpy as np
 import torch
 
 
-def _plain(value: Any) -> Any:
-    """``value`` with NumPy and torch scalars, arrays, tuples and paths turned into what JSON knows."""
-    if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    if hasattr(value, "tolist"):
-        return _plain(value.tolist())
-    if isinstance(value, float) and not np.isfinite(value):
-        return None  # JSON has no NaN
-    return str(value) if isinstance(value, Path) else value
-
-
 def write_file(path: Path, content: bytes) -> None:
-    """Write a file that appears under its name only when it is complete, so that a kill leaves no half of it there.
-
-    Raises:
-        OSError: with the name of the file; a full disk says it of the write, not of the file.
-    """
+    """Write a file that appears under its name only when it is complete. An ``OSError`` names it."""
     partial = path.with_name(path.name + ".partial")
     try:
         partial.write_bytes(content)
@@ -43,8 +28,27 @@ def write_file(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write ``value`` as JSON with ``write_file``."""
+    """Write ``value`` as JSON with ``write_file``. Arrays become lists, and NaN and infinity ``null``."""
     write_file(path, (json.dumps(_plain(value), indent=1) + "\n").encode())
+
+
+def write_csv(path: Path, rows: Iterable[Sequence]) -> None:
+    """Write rows as CSV in UTF-8 with ``write_file``."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    write_file(path, text.getvalue().encode())
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if hasattr(value, "tolist"):  # of NumPy and torch
+        return _plain(value.tolist())
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value
 
 
 def save_tensors(value: Any, path: Path) -> None:
@@ -55,11 +59,7 @@ def save_tensors(value: Any, path: Path) -> None:
 
 
 def load_tensors(path: Path) -> Any:
-    """``torch.load`` of tensors, numbers and texts alone.
-
-    Raises:
-        ValueError: the file holds something else, which could run code.
-    """
+    """``torch.load`` of tensors, numbers and texts. Whatever else a file holds could run code: a ``ValueError``."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:  # whose own message says how to load it all the same
@@ -69,8 +69,7 @@ def load_tensors(path: Path) -> Any:
 def package_file(package: str, endings: tuple[str, ...], otherwise: str) -> Path:
     """Find the first file of an installed package whose name ends with one of ``endings``.
 
-    Raises:
-        FileNotFoundError: there is none; says how to install the package, and what to do ``otherwise``.
+    A ``FileNotFoundError`` says how to install the package, and what to do ``otherwise``.
     """
     try:
         found = [file for file in metadata.files(package) or () if file.name.endswith(endings)]

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import csv
-import io
 import logging
 import math
 import signal
 import sys
 import time
 import warnings
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lightning
+import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from safn import trained
-from safn.files import load_tensors, save_tensors, write_file
+from safn.files import load_tensors, save_tensors, write_csv
 
 if TYPE_CHECKING:
     from safn.training import TrainingModule
@@ -54,10 +56,6 @@ def fit(
 
     ``last.ckpt`` is written after each epoch, with ``log.csv``. At the end the network is saved (``safn.save``) and
     ``last.ckpt`` is gone. A folder with a saved network is not trained again. ``training.log`` tells how far it is.
-
-    Args:
-        module: a network with its options.
-        classes: names of the classes, which are saved with the network.
 
     Returns:
         A row for each epoch: ``epoch``, ``step``, ``loss``, ``learning_rate`` (the highest), and what else is logged.
@@ -138,12 +136,39 @@ def quiet_lightning() -> Iterator[None]:
                 logger.setLevel(level)
 
 
-class WholeCheckpoints(TorchCheckpointIO):
-    """Checkpoints that appear only when complete.
+class FiniteLoss:
+    """Stops a training whose loss is not finite. Each loss is read once a GPU has copied it, so that no step waits."""
 
-    Lightning writes its own to the system's temporary folder and moves them, which is a copy where that is another file
-    system: a kill or a full disk would truncate the last good one.
-    """
+    def __init__(self) -> None:
+        self.unchecked: deque[tuple[Tensor, torch.cuda.Event | None, str]] = deque()  # the oldest first
+
+    def keep(self, loss: Tensor, place: str) -> None:
+        """Keep a loss for a later check."""
+        value, copied = loss.detach(), None
+        if loss.is_cuda:
+            value, copied = value.to("cpu", non_blocking=True), torch.cuda.Event()
+            copied.record()
+        self.unchecked.append((value, copied, place))
+
+    def check(self, wait: bool = False) -> None:
+        """Raise ``FloatingPointError`` for the first loss that is not finite, or ``wait`` for those under way as well."""
+        while self.unchecked and (wait or has_arrived(self.unchecked[0][1])):
+            value, copied, place = self.unchecked.popleft()
+            if copied:
+                copied.synchronize()
+            if not math.isfinite(value):
+                self.unchecked.clear()
+                text = f"the loss is {value.item()} in {place}; the last good checkpoint is kept. Lower learning_rate."
+                raise FloatingPointError(text)
+
+
+def has_arrived(copied: torch.cuda.Event | None) -> bool:
+    """Whether a loss can be read without waiting."""
+    return copied is None or copied.query()
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Checkpoints that appear only when complete. Lightning's own may be truncated by a kill or a full disk."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         save_tensors(checkpoint, Path(path))
@@ -170,11 +195,8 @@ class History(lightning.Callback):
         row |= {name: float(value) for name, value in trainer.callback_metrics.items()}
         row["learning_rate"] = max(group["lr"] for group in trainer.optimizers[0].param_groups)
         self.rows.append(row)
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(row)
-        writer.writerows([["" if math.isnan(value) else value for value in line.values()] for line in self.rows])
-        write_file(self.path, text.getvalue().encode())
+        values = [["" if math.isnan(value) else value for value in line.values()] for line in self.rows]
+        write_csv(self.path, [list(row), *values])
 
 
 def read_log(path: Path) -> Log:

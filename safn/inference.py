@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -15,10 +17,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from safn import trained
 from safn.backbones import ANY_SIZE, Grid, Normalisation, rescale
 from safn.baseline import PlainClassifier, grad_cam
 from safn.crf_workers import CRFWorkers, resize_mask
-from safn.data import load_image, save_mask
+from safn.data import DataError, load_image, save_mask
+from safn.datasets.own_images import find_images, unreadable
+from safn.files import write_json
 from safn.loading import PlainSet, plain_loader, shrink_to
 from safn.map_files import save_maps
 from safn.maps import localization_maps
@@ -27,6 +32,7 @@ from safn.segmentation import DeepLab
 
 TEST_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5)  # Sec. IV-A
 GRAD_CAM_STRIDE = 8  # its maps are smooth, so they are stored at an eighth of the image
+MADE_OF = "predictions.json"  # what the masks of a folder were made of
 
 
 @torch.inference_mode()
@@ -42,7 +48,6 @@ def multi_scale_maximum(
     Args:
         network: ``(B, 3, H, W)`` -> logits ``(B, K, h, w)``.
         image: normalised, ``(1, 3, H, W)``.
-        scales: of the inputs.
         flip: also see the mirrored image, which the paper does not.
         grid: which heights and widths an input may have. ``None``: that of a ``DeepLab``, and any of another network.
 
@@ -69,7 +74,7 @@ def multi_scale_maximum(
 
 
 def best_device() -> str:
-    """Return what lightning takes for ``auto``: ``cuda``, ``mps`` or another, and ``cpu`` where there is none."""
+    """Return the accelerator that lightning takes for ``auto``: ``cuda``, ``mps``, ... or ``cpu``."""
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     return accelerator.type if accelerator else "cpu"
 
@@ -103,15 +108,10 @@ def write_maps(
     workers: int = 0,
     batch_size: int = 4,
 ) -> int:
-    """Write the localization maps of each sample (Eq. 4) to ``out/<id>.npz``.
+    """Write the localization maps of each sample (Eq. 4) to ``out/<id>.npz``; returns how many maps are empty.
 
-    Args:
-        predicted: take the classes with a score above 0.5 instead of the image labels.
-        flip: average with the maps of the mirrored image.
-        batch_size: so many images of one shape go together.
-
-    Returns:
-        How many maps of present classes are empty.
+    They are those of the image labels, or of the classes with a ``predicted`` probability above 0.5. With ``flip`` they
+    are averaged with those of the mirrored image. Up to ``batch_size`` images of one shape go together.
     """
     out.mkdir(parents=True, exist_ok=True)
     device, empty = next(network.parameters()).device, 0
@@ -127,11 +127,7 @@ def write_maps(
 
 
 def write_grad_cam(network: PlainClassifier, samples: PlainSet, out: Path, predicted: bool = False) -> None:
-    """Write Grad-CAM maps of the last backbone layer to ``out/<id>.npz`` (Fig. 6 (b)).
-
-    Args:
-        predicted: take the classes with a score above 0.5 instead of the image labels.
-    """
+    """Write Grad-CAM maps of the last backbone layer to ``out/<id>.npz`` (Fig. 6 (b)). ``predicted``: as above."""
     out.mkdir(parents=True, exist_ok=True)
     last = list(network.backbone.children())[-1]
     for sample in _progress(plain_loader(samples, 0), f"Grad-CAM {out.name}"):
@@ -158,7 +154,8 @@ def predict(
 ) -> tuple[float, float]:
     """Write masks ``folder/<id>.png``, indexed, as large as the photograph, and after the CRF ``refined/<id>.png``.
 
-    Masks that are there are kept, so a killed call goes on.
+    Masks that are there are kept, so a killed call goes on. Returns the seconds of the network alone, and of everything.
+    An image that cannot be read, or whose CRF failed, is a ``DataError``.
 
     Args:
         images: id -> file.
@@ -167,14 +164,8 @@ def predict(
         processes: of the CRF (0: one for each core).
         pool: of as many processes, which are running already.
         largest: long side in pixels to which larger photographs are shrunk for the network (0: never).
-
-    Returns:
-        Seconds of the network alone, and seconds of everything.
-
-    Raises:
-        DataError: an image cannot be read, or its CRF failed.
     """
-    folders = [folder] if refined is None else [folder, refined]
+    folders = [path for path in (folder, refined) if path]
     for path in folders:
         path.mkdir(parents=True, exist_ok=True)
     todo = {i: path for i, path in images.items() if not all((f / f"{i}.png").exists() for f in folders)}
@@ -192,6 +183,73 @@ def predict(
             if crf:
                 crf.submit(image_id, path, probabilities)
     return busy, time.time() - started
+
+
+def predict_folder(
+    network: Path | str,
+    images: Path | str,
+    out: Path | str,
+    scales: tuple[float, ...] = TEST_SCALES,
+    crf: bool = False,
+    only: list[str] | None = None,
+    accelerator: str = "auto",
+    largest: int | None = None,
+) -> Path:
+    """Write a mask for each image of a folder: ``out/multi/<id>.png``, and after the CRF ``out/crf/<id>.png``.
+
+    Everything is checked before anything is written. Masks that are there are kept. Returns the folder of the final masks.
+
+    Args:
+        network: folder of a trained ``DeepLab``, such as ``runs/paper/06_train_segmentation/<run>``.
+        only: ids of the images that count, ``None``: all.
+        largest: see ``predict``. ``None``: the longest side of the images that it was trained on.
+
+    Raises:
+        DataError: listing what is missing or unreadable, and why masks cannot be written to ``out``.
+    """
+    folder, images, out = trained.find(network), Path(images), Path(out)
+    description = trained.read_description(folder)
+    if description["kind"] != "DeepLab":
+        raise DataError(f"{network} holds a {description['kind']}, which makes no masks: give a folder of stage 06")
+    chosen, problems = find_images(images)
+    if only is not None:
+        problems = [f"{i}: no such image" for i in only if i not in chosen] if only else ["the list of ids is empty"]
+        chosen = {i: chosen[i] for i in only if i in chosen}
+    problems += [f"{i}: {why}" for i, path in chosen.items() if (why := unreadable(path))]
+    inside = out.resolve().is_relative_to(images.resolve())
+    if inside or images.resolve() in (out.resolve() / "multi", out.resolve() / "crf"):
+        problems.append(f"{out} lies among the images: give another folder for the masks")
+    largest = description["longest_side"] if largest is None else largest
+    settings = {"network": trained.fingerprint(folder), "scales": list(scales), "largest": largest}
+    contents = {} if problems else {i: hashlib.sha256(path.read_bytes()).hexdigest() for i, path in chosen.items()}
+    known, others = _earlier_masks(out, settings, contents)
+    if problems := problems + others:
+        raise DataError.from_problems(f"{images}: {len(problems)} problems, nothing was predicted:", problems)
+    deeplab = on_device(trained.load(folder), accelerator)
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / MADE_OF, {"settings": settings, "images": {**known, **contents}})
+    refined = out / "crf" if crf else None
+    predict(deeplab, deeplab.normalisation, chosen, out / "multi", scales, refined=refined, largest=largest)
+    return refined or out / "multi"
+
+
+def _earlier_masks(out: Path, settings: dict[str, Any], contents: dict[str, str]) -> tuple[dict[str, str], list[str]]:
+    """Return the contents of the images whose masks ``out`` holds, and why new masks cannot lie beside them."""
+    path = out / MADE_OF
+    if not path.exists():
+        masks = [*out.glob("multi/*.png"), *out.glob("crf/*.png")]
+        return {}, [f"{out} holds masks of unknown origin: give another folder"] if masks else []
+    try:
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+        before, known = earlier["settings"], earlier["images"]
+    except (ValueError, KeyError, TypeError) as error:
+        return {}, [f"{path} is damaged ({error!r}): give another folder"]
+    problems = []
+    if before != settings:
+        problems.append(f"{out} holds masks of {before}, these would be of {settings}: give another folder")
+    if others := [i for i, content in contents.items() if known.get(i, content) != content]:
+        problems.append(f"{out} holds masks of other images with these ids: {', '.join(others)}: give another folder")
+    return known, problems
 
 
 def _progress(items: Iterable, text: str) -> Iterable:

@@ -17,9 +17,8 @@ from safn.backbones import Normalisation
 from safn.data import VOCFolder, load_mask
 from safn.metrics import VOID
 
-Sample = dict[
-    str, Any
-]  # ``id``, ``image`` float32 (3, H, W), ``label`` float32 (N,), ``mask`` int64 (H, W) where given
+# ``id``, ``image`` float32 (3, H, W), ``label`` float32 (N,), ``mask`` int64 (H, W) where given
+Sample = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -76,25 +75,19 @@ class Augmentation:
         return image
 
 
+@dataclass(eq=False)
 class TrainingSet(Dataset):
-    """Augmented samples.
+    """Augmented samples, each drawn from (seed, epoch, index) alone.
 
-    All randomness of a sample comes from (seed, epoch, index). Neither the number of workers, nor an interruption, nor
-    another network changes what is drawn.
+    Neither the number of workers, nor an interruption, nor another network changes what is drawn.
     """
 
-    def __init__(
-        self,
-        folder: VOCFolder,
-        ids: list[str],
-        augmentation: Augmentation,
-        normalisation: Normalisation,
-        seed: int,
-        masks: dict[str, Path] | None = None,
-    ) -> None:
-        """``masks``: the training mask of each id (segmentation), or ``None`` (classification)."""
-        self.folder, self.ids, self.masks = folder, ids, masks
-        self.augmentation, self.normalisation, self.seed = augmentation, normalisation, seed
+    folder: VOCFolder
+    ids: list[str]
+    augmentation: Augmentation
+    normalisation: Normalisation
+    seed: int
+    masks: dict[str, Path] | None = None  #: the training mask of each id (segmentation), or ``None`` (classification)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -127,11 +120,14 @@ class EpochSampler(Sampler):
         return iter([(self.epoch, int(i)) for i in order])
 
 
+@dataclass(eq=False)
 class PlainSet(Dataset):
-    """Whole images without augmentation, long side ``size`` pixels (0: as they are)."""
+    """Whole images without augmentation."""
 
-    def __init__(self, folder: VOCFolder, ids: list[str], normalisation: Normalisation, size: int = 0) -> None:
-        self.folder, self.ids, self.normalisation, self.size = folder, ids, normalisation, size
+    folder: VOCFolder
+    ids: list[str]
+    normalisation: Normalisation
+    size: int = 0  #: long side in pixels (0: as they are)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -184,15 +180,8 @@ def plain_loader(dataset: PlainSet, workers: int, batch_size: int = 1) -> DataLo
     options: dict[str, Any] = {"num_workers": workers, "pin_memory": torch.cuda.is_available()}
     if batch_size == 1:
         return DataLoader(dataset, 1, **options)
-    return DataLoader(dataset, batch_sampler=group_by_shape(dataset, batch_size), **options)
-
-
-def group_by_shape(dataset: PlainSet, batch_size: int) -> list[list[int]]:
-    """Group the indices of images of one shape, up to ``batch_size`` together."""
     shapes: dict[tuple[int, int], list[int]] = {}
     for index, image_id in enumerate(dataset.ids):
         shapes.setdefault(dataset.folder.size(image_id), []).append(index)
-    groups = []
-    for same in shapes.values():
-        groups += [same[k : k + batch_size] for k in range(0, len(same), batch_size)]
-    return groups
+    batches = [same[k : k + batch_size] for same in shapes.values() for k in range(0, len(same), batch_size)]
+    return DataLoader(dataset, batch_sampler=batches, **options)

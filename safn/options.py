@@ -13,9 +13,8 @@ CHOICES = {
     "precision": ("32-true", "bf16-mixed", "16-mixed"),
     "accelerator": ("auto", "cpu", "gpu", "mps"),
 }
-FROM_1 = ("epochs", "batch_size", "accumulate", "crop")
-FROM_0 = ("iterations", "size", "workers", "seed", "momentum", "weight_decay", "power")
-ABOVE_0 = ("learning_rate", "new_layer_factor", "attention_factor")
+WHOLE = {"epochs": 1, "batch_size": 1, "accumulate": 1, "crop": 1, "iterations": 0, "size": 0, "workers": 0, "seed": 0}
+FROM_0 = ("momentum", "weight_decay", "power")
 
 
 @dataclass(frozen=True)
@@ -67,15 +66,15 @@ class TrainingOptions:
 
 def _problem(name: str, value: Any) -> str:
     """What is wrong with an option, or an empty text."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and value < math.inf
     if name in CHOICES:
-        return "" if value in CHOICES[name] else f"{name} is {value!r}; valid: {', '.join(CHOICES[name])}"
-    if name == "resize":
-        low, high = value if len(value) == 2 else (0, 0)
-        return "" if 1 <= low <= high else f"resize is {value!r}; valid: two whole numbers, 1 <= low <= high"
-    if name == "attention_factor" and value is None:
-        return ""
-    whole = isinstance(getattr(TrainingOptions, name), int) and name not in ABOVE_0
-    valid = "above 0" if name in ABOVE_0 else f"from {int(name in FROM_1)}"
-    right = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool) and value < math.inf
-    right = right and (value > 0 if name in ABOVE_0 else value >= int(name in FROM_1))
-    return "" if right else f"{name} is {value!r}; valid: {'whole ' if whole else ''}numbers {valid}"
+        right, valid = value in CHOICES[name], ", ".join(CHOICES[name])
+    elif name == "resize":
+        right, valid = len(value) == 2 and 1 <= value[0] <= value[1], "two whole numbers, 1 <= low <= high"
+    elif name in WHOLE:
+        right, valid = number and isinstance(value, int) and value >= WHOLE[name], f"whole numbers from {WHOLE[name]}"
+    elif name in FROM_0:
+        right, valid = number and value >= 0, "numbers from 0"
+    else:
+        right, valid = (name == "attention_factor" and value is None) or (number and value > 0), "numbers above 0"
+    return "" if right else f"{name} is {value!r}; valid: {valid}"

@@ -2,8 +2,7 @@
 
 ``network.json`` holds ``format``, ``kind`` and ``arguments`` of its constructor, ``classes`` (in the order of the outputs,
 without the background), ``normalisation`` (``mean`` and ``std`` of each colour), ``initial_weights``, ``longest_side`` of the
-training images in pixels, and ``weights``: ``file``, and ``bits`` of a value. A file of 8 bits will hold int8 tensors, each
-beside ``<name>.scale`` with one float32 for each output channel.
+training images in pixels, and ``weights``: ``file``, and ``bits`` of a value.
 """
 
 from __future__ import annotations
@@ -82,6 +81,14 @@ def load(folder: Path | str) -> Any:
 
     Raises:
         DataError: a file is missing or damaged, its format is newer, the kind is unknown, or tensors do not fit.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save(DeepLab("efficientnet_lite0", "aspp", 2, weights="none"), folder, ["cat"], longest_side=256)
+        ...     network = load(folder)
+        >>> type(network).__name__, network.classes, network.description["longest_side"]
+        ('DeepLab', ['cat'], 256)
     """
     folder = find(folder)
     description = read_description(folder)
@@ -108,11 +115,7 @@ def is_complete(folder: Path) -> bool:
 
 
 def read_description(folder: Path) -> dict[str, Any]:
-    """Read and check ``network.json``.
-
-    Raises:
-        DataError: it is missing, damaged, of a newer format or of an unknown kind.
-    """
+    """Read and check ``network.json``; a ``DataError`` says what is wrong with it."""
     if not is_complete(folder):
         raise DataError(f"{folder} is not the folder of a trained network: {DESCRIPTION} is missing")
     try:
@@ -126,7 +129,7 @@ def read_description(folder: Path) -> dict[str, Any]:
 
 
 def _problem(description: dict[str, Any]) -> str:
-    """What is wrong with a description, or an empty text. Raises ``KeyError`` where an entry is missing."""
+    """What is wrong with a description, or an empty text."""
     if description["format"] > FORMAT:
         return f"format {description['format']} is newer than {FORMAT}: update safn"
     if description["kind"] not in KINDS:
@@ -142,8 +145,7 @@ def load_weights(network: nn.Module, folder: Path) -> None:
     """Load the tensors of a folder into a network that they fit exactly.
 
     Raises:
-        DataError: the file is missing or damaged, or names each tensor that is missing, unexpected or of another
-            shape, with both shapes.
+        DataError: the file is missing or damaged. Or it names each tensor of another shape, missing or too many.
     """
     path, own = folder / WEIGHTS, network.state_dict()
     try:

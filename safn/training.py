@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics.functional.classification import binary_average_precision
 
+from safn.arguments import require_one_of, require_shape
 from safn.baseline import PlainClassifier
 from safn.data import DataError, VOCFolder
-from safn.fitting import Log, fit
+from safn.fitting import FiniteLoss, Log, fit
 from safn.loading import Augmentation, PlainSet, TrainingSet, plain_loader, training_loader
 from safn.metrics import VOID
 from safn.network import SAFN, classification_loss
@@ -41,11 +40,8 @@ def learning_rate(step: int, steps: int, schedule: str, power: float = 0.9) -> f
         >>> learning_rate(2000, 6000, "step")
         0.1
     """
-    if schedule == "poly":
-        return max(0.0, 1 - step / steps) ** power
-    if schedule == "step":
-        return 0.1 ** (3 * step // steps)
-    raise ValueError(f"schedule is {schedule!r}; valid: {', '.join(CHOICES['schedule'])}")
+    require_one_of("schedule", schedule, CHOICES["schedule"])
+    return max(0.0, 1 - step / steps) ** power if schedule == "poly" else 0.1 ** (3 * step // steps)
 
 
 def parameter_groups(
@@ -67,52 +63,6 @@ def parameter_groups(
             lr = rate * factor * bias_factor
             groups.append({"name": f"{name} bias", "params": biases, "lr": lr, "weight_decay": 0.0})
     return groups
-
-
-class LateLoss:
-    """A loss on its way from a GPU: copied beside the queued work, and read without waiting once it is there."""
-
-    def __init__(self, loss: Tensor, place: str) -> None:
-        self.place = place
-        self.value = loss.detach().to("cpu", non_blocking=True) if loss.is_cuda else loss.detach()
-        self.copied = torch.cuda.Event() if loss.is_cuda else None
-        if self.copied:
-            self.copied.record()
-
-    def arrived(self) -> bool:
-        """Say whether ``read`` would return at once."""
-        return self.copied is None or self.copied.query()
-
-    def read(self) -> float:
-        """Return the loss, after a wait where it has not arrived."""
-        if self.copied:
-            self.copied.synchronize()
-        return self.value.item()
-
-
-class FiniteLoss:
-    """Stops a training whose loss is not finite. A loss is read a step late or more, so that no step waits for a GPU."""
-
-    def __init__(self) -> None:
-        self.unchecked: deque[LateLoss] = deque()  # the oldest first
-
-    def check(self, wait: bool = False) -> None:
-        """Raise ``FloatingPointError`` for the first loss that is not finite, with its place and images.
-
-        Args:
-            wait: for the losses that have not arrived yet. Otherwise a later call checks them.
-        """
-        while self.unchecked and (wait or self.unchecked[0].arrived()):
-            oldest = self.unchecked.popleft()
-            if not math.isfinite(value := oldest.read()):
-                self.unchecked.clear()
-                raise FloatingPointError(
-                    f"the loss is {value} in {oldest.place}; the last good checkpoint is kept. Lower learning_rate."
-                )
-
-    def keep(self, loss: Tensor, place: str) -> None:
-        """Keep a loss for a later check."""
-        self.unchecked.append(LateLoss(loss, place))
 
 
 class TrainingModule(lightning.LightningModule):
@@ -220,10 +170,8 @@ def mean_average_precision(scores: Tensor, labels: Tensor) -> float:
         >>> mean_average_precision(torch.tensor([[0.9], [0.1]]), torch.tensor([[1], [0]]))
         1.0
     """
-    if scores.shape != labels.shape or scores.ndim != 2:
-        raise ValueError(
-            f"scores are of shape {tuple(scores.shape)}, labels of {tuple(labels.shape)}; valid: one (images, N)"
-        )
+    require_shape("scores", scores.shape, ("images", "N"))
+    require_shape("labels", labels.shape, scores.shape)
     occurring = labels.sum(0) > 0
     if not occurring.any():
         return float("nan")
@@ -248,14 +196,7 @@ def train_classifier(
     val: list[str],
     out: Path,
 ) -> Log:
-    """Train a classifier on image labels and save it in ``out``, or go on where an earlier call was interrupted.
-
-    Args:
-        train, val: ids of the training and of the validation images.
-
-    Returns:
-        The log, one row for each epoch: see ``safn.fitting.fit``.
-    """
+    """Train a classifier on the image labels of the ids in ``train`` and save it in ``out``: see ``fit``."""
     augmentation = Augmentation(options.crop, options.resize)
     samples = TrainingSet(folder, train, augmentation, network.normalisation, options.seed)
     batches = training_loader(samples, options.batch_size, options.workers)
@@ -264,21 +205,12 @@ def train_classifier(
 
 
 def train_segmenter(
-    network: DeepLab,
-    options: TrainingOptions,
-    folder: VOCFolder,
-    train: list[str],
-    masks: Path | None,
-    out: Path,
+    network: DeepLab, options: TrainingOptions, folder: VOCFolder, train: list[str], masks: Path | None, out: Path
 ) -> Log:
-    """Train DeepLab on masks and save it in ``out``, or go on where an earlier call was interrupted.
+    """Train DeepLab on the masks of the ids in ``train`` and save it in ``out``: see ``fit``.
 
     Args:
-        train: ids of the training images.
         masks: folder of ``<id>.png``. ``None``: the ground-truth masks of the data folder.
-
-    Returns:
-        The log, one row for each epoch: see ``safn.fitting.fit``.
 
     Raises:
         DataError: images have no such mask. Some are named.

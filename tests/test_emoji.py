@@ -113,7 +113,7 @@ def test_a_glyph_the_font_lacks_is_an_error():
 
 
 def test_a_font_that_is_not_installed_is_told_with_the_remedy(monkeypatch):
-    monkeypatch.setattr(emoji, "files", lambda name: None)
+    monkeypatch.setattr("safn.files.metadata.files", lambda name: None)
     emoji._font.cache_clear()
     with pytest.raises(FileNotFoundError, match="requirements-weights.txt"):
         emoji._font()

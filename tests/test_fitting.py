@@ -18,7 +18,7 @@ import pytest
 import tiny
 import torch
 
-from safn import backbones, fitting, trained, training
+from safn import backbones, fitting, trained
 from safn.fitting import Log, TrainingInterrupted, read_log
 
 
@@ -312,7 +312,7 @@ def test_a_cluster_changes_nothing(tmp_path, task):
 
 
 def test_a_loss_that_arrives_late_stops_before_the_checkpoint_and_names_the_first_bad_step(tmp_path, monkeypatch):
-    monkeypatch.setattr(training.LateLoss, "arrived", lambda loss: False)
+    monkeypatch.setattr(fitting, "has_arrived", lambda copied: False)
     with pytest.raises(FloatingPointError, match=r"loss is nan in epoch 1, step \d, images .*\bimage_5\b"):
         tiny.train(tmp_path, samples=tiny.Samples(spoilt=(1, 5)))
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 4

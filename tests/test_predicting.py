@@ -13,9 +13,8 @@ from PIL import Image
 import safn
 from safn import backbones
 from safn.data import DataError, load_mask
-from safn.inference import multi_scale_maximum
+from safn.inference import multi_scale_maximum, predict_folder
 from safn.network import SAFN
-from safn.predicting import predict_folder
 from safn.segmentation import DeepLab
 
 

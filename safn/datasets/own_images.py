@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import os
 import shutil
@@ -13,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from safn.data import DataError, load_image, pillow_errors, read_labels
+from safn.files import write_csv
 from safn.metrics import VOID
 
 JPEG = ("JPEG", "MPO")  # MPO: the multi-picture JPEG that phones write
@@ -22,15 +22,14 @@ Labels = dict[str, np.ndarray]  # id -> 0/1 labels (N,)
 def prepare(images: Path | str, table: Path | str, out: Path | str, val_share: float = 0.1) -> dict[str, list[str]]:
     """Lay ``images`` out in ``out``: photographs, ``train_aug.txt``, ``val.txt``, ``image_labels.csv``.
 
-    Everything is checked first. ``out`` appears only when complete. JPEGs are copied as they are, other formats are
-    converted, upright. An id is the name of the file without suffix, blanks replaced by ``_``. No masks are needed.
+    Everything is checked first. An id is the name of the file without suffix, blanks replaced by ``_``.
 
     Args:
         table: CSV, header ``id,<class>,...``, a row of 0 and 1 for each image, its name with or without suffix.
-        val_share: share of the images kept for validation, drawn from the ids alone.
+        val_share: share of the images kept for validation.
 
     Returns:
-        ``train_aug`` and ``val``: the ids of each.
+        The ids of ``train_aug`` and of ``val``.
 
     Raises:
         DataError: listing every problem, or ``out`` exists.
@@ -80,7 +79,7 @@ def find_images(folder: Path, besides: Path | None = None) -> tuple[dict[str, Pa
 
 
 def unreadable(path: Path) -> str:
-    """Say why an image cannot be read, after decoding all of it. An empty text: it can."""
+    """Say why an image cannot be read, after decoding all of it, or return an empty text."""
     try:
         load_image(path)
     except DataError as error:
@@ -131,17 +130,17 @@ def write(found: dict[str, Path], classes: list[str], labels: Labels, lists: dic
     """Write the data folder, which gets its name only when complete."""
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    base = partial / "VOCdevkit" / "VOC2012"
+    photos = partial / "VOCdevkit" / "VOC2012" / "JPEGImages"
+    listed = partial / "VOCdevkit" / "VOC2012" / "ImageSets" / "Segmentation"
     try:
-        (base / "JPEGImages").mkdir(parents=True)
-        (base / "ImageSets" / "Segmentation").mkdir(parents=True)
+        photos.mkdir(parents=True)
+        listed.mkdir(parents=True)
         for image_id, path in found.items():
-            copy(path, base / "JPEGImages" / f"{image_id}.jpg")
-        with (partial / "image_labels.csv").open("w", newline="", encoding="utf-8") as file:
-            rows = [[i, *labels[i].astype(int)] for i in sorted(labels)]
-            csv.writer(file).writerows([["id", *classes], *rows])
+            copy(path, photos / f"{image_id}.jpg")
+        rows = [[i, *labels[i].astype(int)] for i in sorted(labels)]
+        write_csv(partial / "image_labels.csv", [["id", *classes], *rows])
         for name, ids in lists.items():
-            (base / "ImageSets" / "Segmentation" / f"{name}.txt").write_text("\n".join(ids) + "\n", encoding="utf-8")
+            (listed / f"{name}.txt").write_text("\n".join(ids) + "\n", encoding="utf-8")
         os.replace(partial, out)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -11,7 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from safn.data import VOC_CLASSES, DataError, read_text, save_mask
-from safn.files import write_file
+from safn.files import write_csv, write_file
 
 COUNTS = {"train": 1464, "val": 1449, "train_aug": 10582}
 Lists = dict[str, list[str]]  # ids of train, val and train_aug
@@ -20,7 +18,7 @@ Lists = dict[str, list[str]]  # ids of train, val and train_aug
 def prepare(root: Path | str, download: bool = False) -> None:
     """Complete ``root`` (what torchvision calls root; SBD in ``root/sbd``) to the layout of ``data.VOCFolder``.
 
-    Writes ``image_labels.csv``, ``SegmentationClassAug`` and, last, ``train_aug.txt``: what a list names is there.
+    The labels come from the annotations: masks would leak pixel supervision. ``train_aug.txt`` is written last.
 
     Args:
         download: fetch both archives with torchvision, which checks their MD5.
@@ -31,13 +29,17 @@ def prepare(root: Path | str, download: bool = False) -> None:
     root = Path(root)
     if download:
         fetch(root)
-    base, masks = root / "VOCdevkit" / "VOC2012", root / "sbd" / "cls"
-    lists, extra = official_lists(root)
-    lists["train_aug"] = train_aug(lists["train"], lists["val"], extra)
-    problems = wrong_counts(lists) + [f"{path} is missing" for path in missing_files(base, masks, lists)]
+    base = root / "VOCdevkit" / "VOC2012"
+    masks = root / "sbd" / "cls"
+    lists = official_lists(root)
+    problems = wrong_counts(lists)
+    problems += [f"{path} is missing" for path in missing_files(base, masks, lists)]
     if problems:
         raise DataError.from_problems(f"{root}: the download is incomplete:", problems)
-    write_labels(root / "image_labels.csv", base / "Annotations", sorted({*lists["train_aug"], *lists["val"]}))
+    rows: list[list] = [["id", *VOC_CLASSES]]
+    for image_id in sorted({*lists["train_aug"], *lists["val"]}):
+        rows.append([image_id, *xml_labels(base / "Annotations" / f"{image_id}.xml")])
+    write_csv(root / "image_labels.csv", rows)
     write_masks(base, masks, lists)
     listed = "\n".join(lists["train_aug"]) + "\n"
     write_file(base / "ImageSets" / "Segmentation" / "train_aug.txt", listed.encode())
@@ -60,23 +62,16 @@ def fetch(root: Path) -> None:
     SBDataset(str(sbd), "train", "segmentation", download=True)
 
 
-def official_lists(root: Path) -> tuple[Lists, list[str]]:
-    """Return VOC's train and val, and the ids of SBD by its own lists.
-
-    Raises:
-        DataError: naming every list that is missing.
-    """
-    paths = {s: root / "VOCdevkit" / "VOC2012" / "ImageSets" / "Segmentation" / f"{s}.txt" for s in ("train", "val")}
-    sbd = [root / "sbd" / f"{s}.txt" for s in ("train", "val")]
-    if problems := [f"{path} is missing" for path in [*paths.values(), *sbd] if not path.is_file()]:
+def official_lists(root: Path) -> Lists:
+    """Return VOC's train and val, and train_aug by SBD's own lists; a ``DataError`` names every list that is missing."""
+    folder = root / "VOCdevkit" / "VOC2012" / "ImageSets" / "Segmentation"
+    sbd = root / "sbd"
+    paths = [folder / "train.txt", folder / "val.txt", sbd / "train.txt", sbd / "val.txt"]
+    if problems := [f"{path} is missing" for path in paths if not path.is_file()]:
         raise DataError.from_problems(f"{root}: the download is incomplete (download=True fetches it):", problems)
-    extra = [image_id for path in sbd for image_id in read_list(path)]
-    return {split: read_list(path) for split, path in paths.items()}, extra
-
-
-def read_list(path: Path) -> list[str]:
-    """Read the ids of a list file."""
-    return read_text(path).split()
+    train, val, *extra = [read_text(path).split() for path in paths]
+    aug = train_aug(train, val, extra[0] + extra[1])
+    return {"train": train, "val": val, "train_aug": aug}
 
 
 def train_aug(train: list[str], val: list[str], extra: list[str]) -> list[str]:
@@ -106,11 +101,15 @@ def wrong_counts(lists: Lists) -> list[str]:
 
 def missing_files(base: Path, masks: Path, lists: Lists) -> list[Path]:
     """Return photographs, annotations and masks that the lists name and that are not there."""
-    official = set(lists["train"]) | set(lists["val"])
+    official = {*lists["train"], *lists["val"]}
     paths = []
-    for i in sorted(official | set(lists["train_aug"])):
-        mask = base / "SegmentationClass" / f"{i}.png" if i in official else masks / f"{i}.mat"
-        paths += [base / "JPEGImages" / f"{i}.jpg", base / "Annotations" / f"{i}.xml", mask]
+    for i in sorted({*official, *lists["train_aug"]}):
+        paths.append(base / "JPEGImages" / f"{i}.jpg")
+        paths.append(base / "Annotations" / f"{i}.xml")
+        if i in official:
+            paths.append(base / "SegmentationClass" / f"{i}.png")
+        else:
+            paths.append(masks / f"{i}.mat")
     return [path for path in paths if not path.exists()]
 
 
@@ -127,26 +126,14 @@ def xml_labels(path: Path) -> list[int]:
     return [int(name in names) for name in VOC_CLASSES]
 
 
-def write_labels(table: Path, annotations: Path, ids: list[str]) -> None:
-    """Write ``image_labels.csv`` from the XML annotations. Masks would leak pixel supervision."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["id", *VOC_CLASSES])
-    writer.writerows([i, *xml_labels(annotations / f"{i}.xml")] for i in ids)
-    write_file(table, text.getvalue().encode())
-
-
-def sbd_mask(path: Path) -> np.ndarray:
-    """Read the class ids of one of SBD's ``.mat`` files, uint8 ``(H, W)``. They have no void border."""
+def write_masks(base: Path, masks: Path, lists: Lists) -> None:
+    """Write SBD's masks, which have no void border, to ``SegmentationClassAug``, except where VOC has its own."""
     from scipy.io import loadmat
 
-    return loadmat(path, mat_dtype=False)["GTcls"][0]["Segmentation"][0].astype(np.uint8)
-
-
-def write_masks(base: Path, masks: Path, lists: Lists) -> None:
-    """Write SBD's masks to ``SegmentationClassAug`` as indexed PNG. ``VOCFolder`` finds the official ones in their place."""
     out = base / "SegmentationClassAug"
     out.mkdir(exist_ok=True)
-    official = set(lists["train"]) | set(lists["val"])
+    official = {*lists["train"], *lists["val"]}
     for image_id in tqdm([i for i in lists["train_aug"] if i not in official], "masks"):
-        save_mask(out / f"{image_id}.png", sbd_mask(masks / f"{image_id}.mat"))
+        content = loadmat(masks / f"{image_id}.mat", mat_dtype=False)
+        mask = content["GTcls"][0]["Segmentation"][0]
+        save_mask(out / f"{image_id}.png", mask.astype(np.uint8))

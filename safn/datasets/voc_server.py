@@ -18,19 +18,13 @@ CLASSES = len(VOC_CLASSES)
 
 
 def archive_test_set(predictions: Path | str, root: Path | str, out: Path | str) -> int:
-    """Archive the predictions of the official test list of ``root``, which holds ``VOCdevkit``.
-
-    Returns:
-        The number of predictions.
-
-    Raises:
-        DataError: the list is missing, or see ``write_archive``.
-    """
+    """Archive the predictions of the official test list of ``root``, which holds ``VOCdevkit``; returns how many."""
     base = Path(root) / "VOCdevkit" / "VOC2012"
     test = base / "ImageSets" / "Segmentation" / "test.txt"
     if not test.is_file():
         raise DataError(f"{test} is missing: it comes with VOC's test data, from the evaluation server")
-    ids, sizes = read_text(test).split(), {}
+    ids = read_text(test).split()
+    sizes = {}
     for image_id in ids:
         photo = base / "JPEGImages" / f"{image_id}.jpg"
         if photo.is_file():
@@ -46,15 +40,13 @@ def write_archive(predictions: Path, ids: list[str], out: Path, sizes: dict[str,
     The same predictions give the same bytes. The archive gets its name only when complete.
 
     Args:
-        ids: the official test list, 1,456 ids for VOC 2012.
         sizes: id -> (width, height) of the photograph in pixels.
 
     Raises:
         DataError: listing every problem of every prediction.
     """
     if problems := wrong_predictions(predictions, ids, sizes):
-        head = f"{predictions}: {len(problems)} problems, no archive was written:"
-        raise DataError.from_problems(head, problems)
+        raise DataError.from_problems(f"{predictions}: {len(problems)} problems, no archive was written:", problems)
     partial = out.with_name(out.name + ".partial")
     try:
         with (
@@ -63,7 +55,8 @@ def write_archive(predictions: Path, ids: list[str], out: Path, sizes: dict[str,
             tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as archive,
         ):
             for image_id in sorted(ids):
-                path, entry = predictions / f"{image_id}.png", tarfile.TarInfo(f"{FOLDER}/{image_id}.png")
+                path = predictions / f"{image_id}.png"
+                entry = tarfile.TarInfo(f"{FOLDER}/{image_id}.png")
                 entry.size = path.stat().st_size  # owner, time and mode stay those of TarInfo, not of this machine
                 with path.open("rb") as png:
                     archive.addfile(entry, png)
@@ -73,7 +66,7 @@ def write_archive(predictions: Path, ids: list[str], out: Path, sizes: dict[str,
 
 
 def wrong_predictions(predictions: Path, ids: list[str], sizes: dict[str, tuple[int, int]]) -> list[str]:
-    """List every problem with its id and the value found. An empty list: the server will take the predictions."""
+    """List every problem that the server would have with the predictions, with its id and the value found."""
     there = {path.name for path in predictions.iterdir()} if predictions.is_dir() else set()
     wanted = {f"{i}.png" for i in ids}
     problems = [] if ids else ["the list of ids is empty"]
@@ -81,28 +74,30 @@ def wrong_predictions(predictions: Path, ids: list[str], sizes: dict[str, tuple[
     problems += [f"{name[:-4]}: no prediction" for name in sorted(wanted - there)]
     problems += [f"{name}: not one of the {len(ids)} ids" for name in sorted(there - wanted)]
     for name in sorted(wanted & there):
-        problems += [f"{name[:-4]}: {problem}" for problem in _wrong(predictions / name, sizes.get(name[:-4]))]
+        image_id = name[:-4]
+        for problem in _wrong(predictions / name, sizes.get(image_id)):
+            problems.append(f"{image_id}: {problem}")
     return problems
 
 
 def _wrong(path: Path, size: tuple[int, int] | None) -> list[str]:
     try:
         with Image.open(path) as image:
-            kind, mode, found, mask = image.format, image.mode, image.size, np.array(image)
+            kind, mode, found = image.format, image.mode, image.size
             colours = image.getpalette() if mode == "P" else None
+            ids = np.unique(np.array(image)).tolist()
     except (OSError, SyntaxError) as error:
         return [f"cannot be read: {error}"]
     if kind != "PNG":
         return [f"{kind} instead of PNG"]
-    problems = []
-    if size is None:
-        problems.append("no photo to compare its size with")
-    elif found != tuple(size):
+    problems = [] if size else ["no photo to compare its size with"]
+    if size and found != tuple(size):
         problems.append(f"{found[0]}x{found[1]} pixels, the photo has {size[0]}x{size[1]}")
     if colours is None:
         return [*problems, f"mode {mode} instead of P (indexed)"]
-    if colours[: 3 * (CLASSES + 1)] != palette()[: 3 * (CLASSES + 1)]:
+    used = 3 * (CLASSES + 1)  # red, green and blue of each id
+    if colours[:used] != palette()[:used]:
         problems.append("another palette than VOC's")
-    if wrong := sorted(set(np.unique(mask).tolist()) - set(range(CLASSES + 1))):
+    if wrong := [i for i in ids if i > CLASSES]:
         problems.append(f"ids {wrong}; valid are 0-{CLASSES}")
     return problems
