@@ -130,7 +130,7 @@ for metric, title in {"val_mAP": "mAP of the classifier", "map_miou": "mIoU of t
 main = "attention_1-0.75-0.5"
 pairs = {}
 for name, machine in {"evidence": "Intel Xeon", "evidence-amd": "AMD EPYC"}.items():
-    gaps = conclusions.against(results.differences_table(recorded[name]), main).set_index(["measure", "second"])
+    gaps = conclusions.against(conclusions.differences_table(recorded[name]), main).set_index(["measure", "second"])
     texts = [f"{number(r.points, 2, sign=True)} ({interval(r.all_from, r.all_to, 2)})" for r in gaps.itertuples()]
     pairs[machine] = pd.Series(texts, gaps.index)
 for measure, title in {"maps": "Maps", "pseudo_background": "Pseudo labels"}.items():

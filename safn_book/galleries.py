@@ -25,6 +25,7 @@ from safn.metrics import VOID, mean_iou
 from safn.network import SAFN
 from safn.trained import load
 from safn_book.records import Input
+from safn_book.scores import spaced
 
 WIDTH = 10.0  # inches of a gallery
 PICTURE = 2.4  # inches, the most that one picture takes of it
@@ -136,11 +137,6 @@ def _legend(figure: Figure, masks: Sequence[np.ndarray], classes: Sequence[str])
 
 
 # --- which images ----------------------------------------------------------------------------------------------------
-
-
-def spaced(ids: Sequence[str], count: int) -> list[str]:
-    """Take ``count`` ids, evenly spaced over the list, so that nobody has chosen them."""
-    return [ids[int(k)] for k in np.linspace(0, len(ids) - 1, min(count, len(ids)))]
 
 
 def examples(folder: VOCFolder, ids: Sequence[str], count: int) -> list[str]:
