@@ -30,27 +30,13 @@ class Workload:
 
     def network(self, aggregation: str) -> SAFN:
         """Build the network with random weights, which do not change the cost."""
-        return SAFN(
-            self.backbone,
-            self.num_classes,
-            self.scales,
-            aggregation,
-            weights="none",
-            attention_start="random",
-            freeze=self.freeze,
-        )
+        size = self.backbone, self.num_classes, self.scales
+        return SAFN(*size, aggregation, weights="none", attention_start="random", freeze=self.freeze)
 
 
 def measure(workload: Workload, steps: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Measure milliseconds an image of a training step and of map extraction, and the memory of a training step in MB.
-
-    Args:
-        steps: turns that count.
-
-    Returns:
-        one row an aggregation, columns ``COLUMNS``, medians of the turns; and their ratios to average pooling, medians
-        of the ratios within each turn.
-    """
+    """Measure the cost of each aggregation, with columns ``COLUMNS``, and its ratio to that of average pooling: medians of
+    ``steps`` turns, and of the ratios within each turn."""
     taken, memory = turns(workload, steps)
     measured, ratios = pd.DataFrame(index=list(AGGREGATIONS)), pd.DataFrame(index=list(AGGREGATIONS))
     for column in (TRAINING, MAPS):
@@ -61,14 +47,10 @@ def measure(workload: Workload, steps: int) -> tuple[pd.DataFrame, pd.DataFrame]
 
 
 def turns(workload: Workload, steps: int) -> tuple[pd.DataFrame, pd.Series]:
-    """Time a training step and map extraction, turn by turn.
+    """Time a training step and map extraction in seconds an image, one row a turn, columns (``TRAINING`` or ``MAPS``,
+    aggregation); and count the memory of each aggregation in MB.
 
-    The three networks take turns, so that whatever else the machine does affects all of them. The first turn, a
-    warm-up, does not count.
-
-    Returns:
-        seconds an image, one row a turn, columns (``TRAINING`` or ``MAPS``, aggregation); and the memory of each
-        aggregation in MB.
+    The networks take turns, so that whatever else the machine does affects all of them. A first turn warms up.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     generator = torch.Generator().manual_seed(0)  # images are noise, which does not change the cost either
@@ -111,14 +93,16 @@ def extract_maps(network: SAFN, images: Tensor, labels: Tensor) -> None:
 
 def seconds(call: Callable[..., object], *arguments: object) -> float:
     """Measure wall-clock seconds of a call, the work of a GPU included."""
-    gpu = torch.cuda.is_available()
-    if gpu:
-        torch.cuda.synchronize()
+    _wait_for_gpu()
     started = time.perf_counter()
     call(*arguments)
-    if gpu:
-        torch.cuda.synchronize()
+    _wait_for_gpu()
     return time.perf_counter() - started
+
+
+def _wait_for_gpu() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 def memory_megabytes(network: nn.Module, images: Tensor, labels: Tensor) -> float:
@@ -145,9 +129,8 @@ def ratios_beside_paper(ratios: pd.DataFrame) -> pd.DataFrame:
     """Put the ratios of ``measure`` beside those of Table 5, whose GPU is not named: one row an aggregation."""
     paper = published.table(5).set_index("aggregation").rename(columns={"GPU MB": MEMORY})[list(COLUMNS)]
     paper = (paper / paper.loc["avg"]).reindex(ratios.index)
-    titles = {TRAINING: "training", MAPS: "maps", MEMORY: "memory"}
     columns = {}
-    for column, title in titles.items():
+    for column, title in zip(COLUMNS, ("training", "maps", "memory")):
         columns[f"{title}, this run"] = ratios[column]
         columns[f"{title}, paper"] = paper[column]
     return pd.DataFrame(columns)

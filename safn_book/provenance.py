@@ -1,4 +1,4 @@
-"""Where numbers come from: the recorded experiments in ``results/``, and the runs of this copy of the book."""
+"""Where numbers come from: the recorded experiments in ``results/``, and the data of a run."""
 
 from __future__ import annotations
 
