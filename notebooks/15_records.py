@@ -272,7 +272,6 @@ costs = pd.DataFrame(
             "seconds": record.get("seconds"),
             "memory (MB)": record.get("peak_megabytes"),
             "result": record["fingerprint"][:8],
-            "data": (provenance.data_fingerprint((stage, run), own) or "–")[:8],
             "code": str(record.get("code") or "–")[:8],
             "commit": record.get("commit") or "–",
         }
@@ -285,7 +284,7 @@ if len(costs):
     display(
         show(
             costs,
-            "Each run with its cost, and the fingerprints of what it wrote, of its data and of its code.",
+            "Each run with its cost, and the fingerprints of what it wrote and of its code.",
             digits=0,
         )
     )

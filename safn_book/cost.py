@@ -59,17 +59,18 @@ def turns(workload: Workload, steps: int) -> tuple[pd.DataFrame, pd.Series]:
     images = images.to(device, memory_format=torch.channels_last)
     networks = {a: workload.network(a).to(device).to(memory_format=torch.channels_last) for a in AGGREGATIONS}
     optimizers = {aggregation: optimizer_of(network) for aggregation, network in networks.items()}
-    rows = []
+    taken = []
     for turn in range(steps + 1):
+        row = {}
         first = turn % len(AGGREGATIONS)
         for aggregation in AGGREGATIONS[first:] + AGGREGATIONS[:first]:
             network, optimizer = networks[aggregation], optimizers[aggregation]
-            trained = seconds(train_step, network, optimizer, images, labels) / len(images)
-            extracted = seconds(extract_maps, network, images[:1], labels[:1])
-            rows.append({"turn": turn, "aggregation": aggregation, TRAINING: trained, MAPS: extracted})
-    counted = pd.DataFrame(rows).query("turn > 0")
+            row[TRAINING, aggregation] = seconds(train_step, network, optimizer, images, labels) / len(images)
+            row[MAPS, aggregation] = seconds(extract_maps, network, images[:1], labels[:1])
+        taken.append(row)
     memory = {aggregation: memory_megabytes(network, images, labels) for aggregation, network in networks.items()}
-    return counted.pivot(index="turn", columns="aggregation", values=[TRAINING, MAPS]), pd.Series(memory)
+    columns = pd.MultiIndex.from_product([(TRAINING, MAPS), AGGREGATIONS])
+    return pd.DataFrame(taken[1:], columns=columns), pd.Series(memory)
 
 
 def optimizer_of(network: nn.Module) -> torch.optim.SGD:
