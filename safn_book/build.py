@@ -26,8 +26,8 @@ class BookError(RuntimeError):
 def build(runs: Path, chapters: dict[str, Path], out: Path, jobs: Iterable[tuple[str, str]] = ()) -> Path:
     """Build the book of ``runs/<profile>`` in the folder ``out``, and return its first page.
 
-    ``chapters``: stage -> executed notebook. The other chapters appear without outputs, and say so. ``jobs``: stage and run
-    of all that belongs to the book, which is searched for errors and listed with its cost.
+    ``chapters``: stage -> executed notebook. The other chapters appear without outputs, and say so. ``jobs``: stage and
+    run of all that belongs to the book, which is searched for errors and listed with its cost.
 
     Raises:
         BookError: notebooks with errors or warnings, or a warning of Jupyter Book.
@@ -124,8 +124,8 @@ def collect(chapters: dict[str, Path], pages: dict[str, Path], out: Path) -> Non
 
 
 def _copy_notebook(source: Path, target: Path, title: str = "") -> None:
-    """Copy a notebook without the cell of injected parameters, which names folders of this machine, with the last state of
-    each progress line, and where it appears on a second page with the ``title`` of that."""
+    """Copy a notebook without the cell of injected parameters, which names folders of this machine, with the last state
+    of each progress line, and where it appears on a second page with the ``title`` of that."""
     notebook = json.loads(source.read_text())
     first = notebook["cells"][0]
     if title:

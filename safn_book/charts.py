@@ -71,23 +71,21 @@ def bars(
 
 
 def sweep(name: str, miou: np.ndarray) -> Figure:
-    """Draw mIoU (0..1, at evenly spaced thresholds from 0 to 1) against the background threshold. A dot marks the best."""
+    """Draw mIoU (0..1, at evenly spaced thresholds in 0..1) against the background threshold, with a dot at the best."""
     figure, ((axis,),) = _panels(1, 1, (6, 3.2))
-    thresholds = np.linspace(0, 1, len(miou))
-    axis.plot(thresholds, 100 * miou, label=name)
+    thresholds, percent = np.linspace(0, 1, len(miou)), 100 * miou
     best = int(miou.argmax())
-    place = thresholds[best], 100 * miou[best]
-    axis.plot(*place, "o", color=SERIES[0])
-    text = f"{place[1]:.1f} at {place[0]:.2f}"
-    axis.annotate(text, place, xytext=(6, 4), textcoords="offset points", fontsize=8)
+    axis.plot(thresholds, percent, label=name, marker="o", markevery=[best])
+    text = f"{percent[best]:.1f} at {thresholds[best]:.2f}"
+    axis.annotate(text, (thresholds[best], percent[best]), xytext=(6, 4), textcoords="offset points", fontsize=8)
     axis.set(xlabel="background threshold", ylabel="mIoU (%)")
     axis.legend()
     return figure
 
 
 def sensitivity(table: pd.DataFrame, settings: dict[str, Any]) -> Figure:
-    """Draw mIoU in percent against each threshold of ``scores.threshold_sweep``, one line a convention for ignored pixels,
-    and below it their share. A dashed line marks the value in ``settings``."""
+    """Draw mIoU in percent against each threshold of ``scores.threshold_sweep``, one line a convention for ignored
+    pixels, and below it their share. A dashed line marks the value in ``settings``."""
     names = list(table["threshold"].unique())
     size = (3.4 * len(names), 4.4)
     figure, axes = _panels(2, len(names), size, sharex="col", sharey="row", height_ratios=(2, 1))
@@ -106,8 +104,8 @@ def sensitivity(table: pd.DataFrame, settings: dict[str, Any]) -> Figure:
 
 
 def weights_by_size(rows: pd.DataFrame) -> Figure:
-    """Draw ``studies.weights_by_size`` against the share of the image that a class covers: for each run and scale a line of
-    medians and a band of its quartiles."""
+    """Draw ``studies.weights_by_size`` against the share of the image that a class covers: for each run and scale a
+    line of medians and a band of its quartiles."""
     figure, ((axis,),) = _panels(1, 1, (6, 3.2))
     colours = dict(zip(rows["scale"].unique(), SERIES))
     for (_, scale), group in rows.groupby(["run", "scale"], sort=False):
@@ -128,10 +126,10 @@ def seeds(runs: pd.DataFrame, panels: dict[str, str]) -> Figure:
 
     One panel a metric, with its title; one row a configuration. The axes do not begin at 0.
     """
-    configurations = list(runs["configuration"].unique())
+    configurations = list(runs["configuration"].unique())[::-1]  # the first at the top
     figure, axes = _panels(1, len(panels), (10, 1 + 0.32 * len(configurations)), sharey=True)
     for axis, (metric, title) in zip(axes[0], panels.items()):
-        for place, name in enumerate(reversed(configurations)):
+        for place, name in enumerate(configurations):
             values = 100 * runs.loc[runs["configuration"] == name, metric].dropna()
             axis.plot(values, [place] * len(values), "o", color=SERIES[0], markersize=5, alpha=0.6)
             if len(values):
@@ -139,14 +137,14 @@ def seeds(runs: pd.DataFrame, panels: dict[str, str]) -> Figure:
         axis.set_title(title, fontsize=9)
         axis.set_xlabel("%")
         axis.locator_params(axis="x", nbins=4)  # more labels would touch those of the next panel
-    axes[0, 0].set_yticks(range(len(configurations)), [short_name(name) for name in reversed(configurations)])
+    axes[0, 0].set_yticks(range(len(configurations)), [short_name(name) for name in configurations])
     return figure
 
 
 def differences(rows: pd.DataFrame) -> Figure:
-    """Draw one panel a measure of ``conclusions.differences`` and one row a pair of configurations: a dot for the points of
-    mIoU, a thick line for the interval over images, a thin one for that over images and seeds. Where a run has no counts
-    of its images, the thin line is of the seeds alone and has another colour."""
+    """Draw one panel a measure of ``conclusions.differences`` and one row a pair of configurations: a dot for the
+    points of mIoU, a thick line for the interval over images, a thin one for that over images and seeds. Where a run
+    has no counts of its images, the thin line is of the seeds alone and has another colour."""
     pairs = list(dict.fromkeys(zip(rows["first"], rows["second"])))[::-1]  # the first at the top
     measures = list(rows["measure"].unique())
     figure, axes = _panels(1, len(measures), (10, 1.4 + 0.3 * len(pairs)), sharex=True, sharey=True)

@@ -172,8 +172,8 @@ def conclusion(rows: pd.DataFrame, noun: str) -> str:
 
 
 def comparison(runs: pd.DataFrame, rows: pd.DataFrame, measure: str) -> pd.DataFrame:
-    """Set a configuration beside each alternative, as texts: the mean over the seeds that all have, and by how many points
-    the first is ahead, with the interval over images and seeds (over images where one seed was trained).
+    """Set a configuration beside each alternative, as texts: the mean over the seeds that all have, and by how many
+    points the first is ahead, with the interval over images and seeds (over images where one seed was trained).
 
     ``runs`` is a ``results.runs_table``, ``rows`` are of ``against``, and ``measure`` is a key of ``results.MEASURES``.
     """
@@ -196,8 +196,8 @@ def _signed(values: Iterable[float], digits: int = 2) -> str:
 
 
 def replaced_table(replaced: pd.DataFrame) -> pd.DataFrame:
-    """Summarise the rows of ``studies.replacement_scores``, one row a kind of weights: the mean change in points of mIoU,
-    that in each network, and in how many networks it is significant."""
+    """Summarise the rows of ``studies.replacement_scores``, one row a kind of weights: the mean change in points of
+    mIoU, that in each network, and in how many networks it is significant."""
     rows = replaced[replaced["weights"] != "learned"]
     rows = rows.assign(worse=np.signbit(rows["to"]), better=rows["from"] > 0)  # with two decimals, -0.0 is below 0
     groups = rows.groupby("weights", sort=False)
@@ -225,7 +225,7 @@ def size_statement(sizes: pd.DataFrame) -> str:
 
 
 def correlation_statement(correlations: pd.DataFrame) -> str:
-    """Say of ``studies.weight_size_correlation`` whether the weight of the largest scale falls with the object's size."""
+    """Say of ``studies.weight_size_correlation`` whether the largest scale's weight falls with the object's size."""
     if correlations.empty:
         return "No network with attention was studied."
     scale = max(correlations["scale"], key=float)

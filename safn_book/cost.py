@@ -35,8 +35,8 @@ class Workload:
 
 
 def measure(workload: Workload, steps: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Measure the cost of each aggregation, with columns ``COLUMNS``, and its ratio to that of average pooling: medians of
-    ``steps`` turns, and of the ratios within each turn."""
+    """Measure the cost of each aggregation, with columns ``COLUMNS``, and its ratio to that of average pooling: medians
+    of ``steps`` turns, and of the ratios within each turn."""
     taken, memory = turns(workload, steps)
     measured, ratios = pd.DataFrame(index=list(AGGREGATIONS)), pd.DataFrame(index=list(AGGREGATIONS))
     for column in (TRAINING, MAPS):
@@ -107,8 +107,8 @@ def _wait_for_gpu() -> None:
 
 
 def memory_megabytes(network: nn.Module, images: Tensor, labels: Tensor) -> float:
-    """Count what a training step has to hold at once, in MB: weights, their gradients and momentum, the images, and every
-    tensor that the forward pass keeps for the backward pass."""
+    """Count what a training step has to hold at once, in MB: weights, their gradients and momentum, the images, and
+    every tensor that the forward pass keeps for the backward pass."""
     weights = {tensor.untyped_storage().data_ptr() for tensor in (*network.parameters(), *network.buffers())}
     held: dict[int, int] = {}
 

@@ -50,11 +50,10 @@ Row = dict[str, Image.Image | Heat | Mask]
 
 
 def gallery(rows: Sequence[Row], classes: Sequence[str], names: Sequence[str] = (), letters: bool = False) -> Figure:
-    """Draw one row an image and one column a title, with a colour bar from 0 to 1 and a legend of the classes that occur.
+    """Draw one row an image and one column a title, with a colour bar from 0 to 1 and a legend of the classes.
 
-    All ``rows`` have the same titles, and a picture among them. ``names`` stand beside the rows. ``letters`` sets (a), (b),
-    ... before the titles, as in the figures of the paper.
-    """
+    All ``rows`` have the same titles, and a picture among them. ``names`` stand beside the rows. ``letters`` sets (a),
+    (b), ... before the titles, as in the figures of the paper."""
     if not rows:
         return _empty()
     titles = list(rows[0])
@@ -150,8 +149,8 @@ def largest_class(folder: VOCFolder, image_id: str) -> int:
 
 
 def by_object_size(folder: VOCFolder, ids: Sequence[str], count: int) -> list[str]:
-    """Take ``count`` images of one class, from small objects to large ones (5th to 95th percentile of their share of the
-    image). Without masks the sizes are unknown, and the images are evenly spaced."""
+    """Take ``count`` images of one class, from small objects to large ones (5th to 95th percentile of their share of
+    the image). Without masks the sizes are unknown, and the images are evenly spaced."""
     single = [i for i in ids if folder.label(i).sum() == 1]
     masked = folder.with_mask(single)[:400]
     if not masked:
@@ -177,8 +176,8 @@ def image_gallery(
     names: Sequence[str] = (),
     letters: bool = False,
 ) -> Figure:
-    """Draw one row an image: the image, ``maps`` of its largest class by title, its map in the folder ``saliency``, ``masks``
-    of folders by title, and the ground truth where there is one. Beside the row stands the class, or that of ``names``."""
+    """Draw one row an image: the image, ``maps`` of its largest class by title, its map in the folder ``saliency``,
+    ``masks`` of folders by title, and the ground truth where there is one. The class or ``names`` stand beside it."""
     rows, labels = [], []
     for image_id in ids:
         picture = folder.image(image_id)
@@ -202,8 +201,8 @@ def _maps(maps: Maps, image_id: str, folder: VOCFolder) -> np.ndarray:
 
 
 def best_and_worst(folder: VOCFolder, ids: Sequence[str], counts: np.ndarray, predictions: Path, rows: int) -> Figure:
-    """Draw predictions of the tenth of the images with the highest mIoU and of that with the lowest, half of the ``rows``
-    each and evenly spaced, beside their mIoU. ``counts`` are of those ``ids`` that have a ground-truth mask."""
+    """Draw predictions of the best and of the worst tenth of the images, half of the ``rows`` each and evenly spaced,
+    beside their mIoU. ``counts`` are of those ``ids`` that have a ground-truth mask."""
     masked = folder.with_mask(list(ids))
     miou = dict(zip(masked, mean_iou(counts), strict=True))
     ordered = sorted(masked, key=lambda i: miou[i], reverse=True)

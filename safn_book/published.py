@@ -22,8 +22,8 @@ NETWORKS = {"VGG16": "vgg16-largefov", "ResNet": "resnet101-aspp"}
 
 
 def table(number: int) -> pd.DataFrame:
-    """Read Table ``number`` (1-6) of the paper as printed; ``.attrs`` has its ``caption`` and ``source``. Table 3 is indexed
-    by class (background, the 20 VOC classes, mean), with a column a network and split."""
+    """Read Table ``number`` (1-6) of the paper as printed; ``.attrs`` has its ``caption`` and ``source``. Table 3 is
+    indexed by class (background, the 20 VOC classes, mean), with a column a network and split."""
     if number not in CAPTIONS:
         raise ValueError(f"the paper has no Table {number!r}; valid: {', '.join(map(str, CAPTIONS))}")
     frame = pd.read_csv(FOLDER / f"table{number}.csv", dtype={"scales": str}, keep_default_na=False)

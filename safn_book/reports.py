@@ -25,7 +25,8 @@ REPORTS: dict[str, tuple[str, dict[str, Any]]] = {
 
 def execute(runs: Path, jobs: Iterable[tuple[str, str]] = ()) -> dict[str, Path]:
     """Execute each report where it, or what it reads, has changed: page of the book -> executed notebook, below
-    ``runs/<profile>/executed``. One that failed holds its error. ``jobs`` are stage and run of all that the book shows."""
+    ``runs/<profile>/executed``. One that failed holds its error. ``jobs`` are stage and run of all that the book
+    shows."""
     own = {"runs": str(runs.resolve()), "stages": [f"{stage}/{run}" for stage, run in jobs]}
     with ThreadPoolExecutor() as pool:
         tasks = {}

@@ -97,8 +97,8 @@ def load_runs(folder: Path | str, experiments: list[str], missing_segmentation: 
 
 
 def runs_table(records: Records, runs: Iterable[str] | None = None) -> pd.DataFrame:
-    """Make a table with one row a run: what its name says, ``configuration`` (the name without the seed), ``network`` (of
-    the segmentation, ``<backbone>-<head>``), and the metrics of its stages: shares in 0..1, NaN where not measured.
+    """Make a table with one row a run: what its name says, ``configuration`` (the name without the seed), ``network``
+    (of the segmentation, ``<backbone>-<head>``), and the metrics of its stages: shares in 0..1, NaN where not measured.
 
     Without ``runs`` all that were trained: the main experiment first, controls and the fully supervised run last.
     """
@@ -152,8 +152,8 @@ def _mean_and_deviation(values: pd.Series) -> str:
 
 
 def overview(table: pd.DataFrame) -> pd.DataFrame:
-    """Give ``over_seeds`` of the measures of Tables 4 and 6 and of what they follow from. Each column uses only the seeds
-    that all its configurations have, so that its rows are comparable."""
+    """Give ``over_seeds`` of the measures of Tables 4 and 6 and of what they follow from. Each column uses only the
+    seeds that all its configurations have, so that its rows are comparable."""
     columns = {}
     for column, title in OVERVIEW.items():
         measured = table[table[column].notna()]

@@ -1,4 +1,4 @@
-"""The metrics that stages 04, 05 and 07 record, by their names (shares in 0..1), and what holds the pseudo labels back."""
+"""The metrics that stages 04, 05 and 07 record by name (shares in 0..1), and what holds the pseudo labels back."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def counts_of_list(folder: VOCFolder, ids: list[str], counts: np.ndarray, name: 
 
 
 def map_scores(folder: VOCFolder, ids: list[str], sweep: Sweep) -> dict[str, float]:
-    """Name the metrics of localization maps: the best mIoU with its threshold, on the official list at the same threshold,
-    and foreground IoU by object size."""
+    """Name the metrics of localization maps: the best mIoU with its threshold, on the official list at the same
+    threshold, and foreground IoU by object size."""
     scores = {
         "map_miou": float(sweep.miou.max()),
         "map_miou_train_list": float(mean_iou(counts_of_list(folder, ids, sweep.counts).sum(0))),
@@ -53,8 +53,8 @@ def map_scores(folder: VOCFolder, ids: list[str], sweep: Sweep) -> dict[str, flo
 
 
 def pseudo_label_scores(folder: VOCFolder, ids: list[str], counts: np.ndarray) -> dict[str, float]:
-    """Name the metrics of pseudo labels: mIoU for each treatment of ignored pixels and their share, on all images and on the
-    official list; foreground IoU by object size, where ignored pixels count as errors."""
+    """Name the metrics of pseudo labels: mIoU for each treatment of ignored pixels and their share, on all images and
+    on the official list; foreground IoU by object size, where ignored pixels count as errors."""
     scores = {}
     for suffix, matrix in {"": counts.sum(0), "_train_list": counts_of_list(folder, ids, counts).sum(0)}.items():
         for ignored in CONVENTIONS:
@@ -64,7 +64,7 @@ def pseudo_label_scores(folder: VOCFolder, ids: list[str], counts: np.ndarray) -
 
 
 def pseudo_label_class_scores(folder: VOCFolder, ids: list[str], counts: np.ndarray) -> dict[str, dict[str, float]]:
-    """Give IoU (ignored pixels excluded), precision and recall of each class, on all images and on the official list."""
+    """Give IoU (ignored pixels excluded), precision and recall of each class, on all images and the official list."""
     scores, classes = {}, ["background", *folder.classes]
     for suffix, matrix in {"": counts.sum(0), ", train list": counts_of_list(folder, ids, counts).sum(0)}.items():
         precision, recall = precision_recall(matrix)
@@ -89,7 +89,7 @@ def spaced(ids: Sequence[str], count: int) -> list[str]:
 
 @dataclass(frozen=True)
 class Sources:
-    """What pseudo labels are made of: a data folder, some of its images, and folders of their maps and saliency maps."""
+    """What pseudo labels are made of: images of a data folder, and folders of their maps and saliency maps."""
 
     folder: VOCFolder
     ids: Sequence[str]
@@ -107,8 +107,8 @@ class Sources:
 
 
 def threshold_sweep(sources: Sources, rules: dict[str, Any]) -> pd.DataFrame:
-    """Score pseudo labels while one threshold of ``rules`` at a time takes the values of ``THRESHOLDS``: one row a value,
-    with the mIoU of each convention for ignored pixels and their share, in percent."""
+    """Score pseudo labels while one threshold of ``rules`` at a time takes the values of ``THRESHOLDS``: one row a
+    value, with the mIoU of each convention for ignored pixels and their share, in percent."""
     grid = [(name, value) for name, values in THRESHOLDS.items() for value in sorted({*values, rules[name]})]
     matrices = [ConfusionMatrix(len(sources.folder.classes) + 1) for _ in grid]
     for target, maps, saliency, labels in sources.masked():
@@ -125,7 +125,8 @@ def oracle_pseudo_labels(
     sources: Sources, saliency_threshold: float, gamma: float, combine: str = "harmonic"
 ) -> dict[str, float]:
     """Find what holds the pseudo labels back: the mIoU in 0..1 of ``pseudo labels`` without ignored pixels, with
-    ``ground-truth foreground`` (classes of the maps) and with ``ground-truth classes`` (foreground of the saliency map)."""
+    ``ground-truth foreground`` (classes of the maps) and with ``ground-truth classes`` (foreground of the saliency
+    map)."""
     names = ("pseudo labels", "ground-truth foreground", "ground-truth classes")
     matrices = {name: ConfusionMatrix(len(sources.folder.classes) + 1) for name in names}
     for target, maps, saliency, labels in sources.masked():

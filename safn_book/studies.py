@@ -33,8 +33,8 @@ LEARNED = "learned"
 class Study:
     """What ``study_attention`` finds in one network."""
 
-    #: one row an image and class: ``image``, ``class``, ``share`` of the image that the class covers (0..1), and for each
-    #: scale ``weight <scale>``, the mean over the pixels of the class
+    #: one row an image and class: ``image``, ``class``, ``share`` of the image that the class covers (0..1), and for
+    #: each scale ``weight <scale>``, the mean over the pixels of the class
     objects: pd.DataFrame
     sweeps: dict[str, Sweep]  #: scores of the maps with each of ``replacement_weights``
 
@@ -44,9 +44,8 @@ def replacement_weights(
 ) -> dict[str, Tensor]:
     """Make weights that can replace the learned ones ``(1, S, h, w)`` of an image in Eq. 2, each of their shape.
 
-    The ``mean`` of each scale over the data set removes all that depends on image and place. Shuffling, in an order that
-    ``seed`` draws, removes the place alone.
-    """
+    The ``mean`` of each scale over the data set removes all that depends on image and place. Shuffling, in an order
+    that ``seed`` draws, removes the place alone."""
 
     def everywhere(values: Tensor) -> Tensor:
         return values.to(weights).view(1, -1, 1, 1).expand_as(weights)
@@ -157,8 +156,8 @@ def weights_by_size(studies: dict[str, Study], groups: int = 8) -> pd.DataFrame:
 
 
 def weight_size_correlation(studies: dict[str, Study], draws: int = 1000) -> pd.DataFrame:
-    """Give Spearman's rank correlation of each scale's weight with the share of the image that the class covers, with a 95 %
-    interval ``from`` ``to`` over resampled images, whose objects stay together: one row a run and scale."""
+    """Give Spearman's rank correlation of each scale's weight with the share of the image that the class covers, with a
+    95 % interval ``from`` ``to`` over resampled images, whose objects stay together: one row a run and scale."""
     rows: list[dict[str, Any]] = []
     for run, objects, columns in _objects(studies):
         images = list(objects.groupby("image").indices.values())
@@ -201,8 +200,8 @@ def replacement_scores(studies: dict[str, Study]) -> pd.DataFrame:
 
 @torch.inference_mode()
 def attention_statistics(network: SAFN, samples: PlainSet) -> pd.DataFrame:
-    """Measure the weights of a network, one row a scale: their mean, and their standard deviation between the pixels of an
-    image (mean over images) and between images. Empty for a network without attention."""
+    """Measure the weights of a network, one row a scale: their mean, and their standard deviation between the pixels of
+    an image (mean over images) and between images. Empty for a network without attention."""
     if network.attention is None:
         return pd.DataFrame()
     means, spreads = [], []

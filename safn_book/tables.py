@@ -77,8 +77,8 @@ def interval(low: Any, high: Any, digits: int = 1) -> str:
 
 
 def show(table: pd.DataFrame, caption: str = "", digits: int = 1, best: Iterable[str] = ()) -> Styler:
-    """Style a table for a page, with so many ``digits`` after the point, and the largest value of the ``best`` columns in
-    bold. Integers and texts stay as they are, and an index of consecutive numbers is hidden."""
+    """Style a table for a page, with so many ``digits`` after the point, and the largest value of the ``best`` columns
+    in bold. Integers and texts stay as they are, and an index of consecutive numbers is hidden."""
     fractions = table.select_dtypes("float").columns
     others = table.columns.difference(fractions)
     styled = table.style.format(partial(number, digits=digits), subset=fractions).format(na_rep=MISSING, subset=others)
