@@ -71,7 +71,7 @@ def bars(
 
 
 def sweep(name: str, miou: np.ndarray) -> Figure:
-    """Draw mIoU (0..1, at evenly spaced thresholds in 0..1) against the background threshold, with a dot at the best."""
+    """Draw mIoU (0..1, at evenly spaced thresholds in 0..1) against the background threshold; a dot marks the best."""
     figure, ((axis,),) = _panels(1, 1, (6, 3.2))
     thresholds, percent = np.linspace(0, 1, len(miou)), 100 * miou
     best = int(miou.argmax())
