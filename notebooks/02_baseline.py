@@ -88,7 +88,7 @@ for split, ids in {"train": train, "val": val}.items():
     inference.write_grad_cam(plain, samples, stage.folder / split, predicted=split == "val")
 sweep = evaluation.sweep_maps(folder, train, stage.folder / "train")
 alone = evaluation.score_maps_at(folder, val, stage.folder / "val", sweep.threshold)
-display(charts.sweep({"Grad-CAM, training images": sweep.miou}))
+display(charts.sweep("Grad-CAM, training images", sweep.miou))
 percent(
     {
         "training images, best threshold": sweep.miou.max(),

@@ -81,7 +81,7 @@ print(f"maps without a positive value, set to 0: {empty['train']} of the trainin
 sweep = evaluation.sweep_maps(folder, train, stage.folder / "train")
 scores = map_scores(folder, train, sweep)
 alone = evaluation.score_maps_at(folder, val, stage.folder / "val", sweep.threshold)
-display(charts.sweep({"training images": sweep.miou}))
+display(charts.sweep("training images", sweep.miou))
 percent(
     {
         "training images, best threshold": scores["map_miou"],

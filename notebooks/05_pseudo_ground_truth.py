@@ -37,9 +37,15 @@ import pandas as pd
 from IPython.display import display
 
 from safn import evaluation, map_files
-from safn_book import charts, checks, galleries, settings, stages, studies
+from safn_book import charts, checks, galleries, settings, stages
 from safn_book.run_names import RunName, Stage
-from safn_book.scores import pseudo_label_class_scores, pseudo_label_scores
+from safn_book.scores import (
+    Sources,
+    oracle_pseudo_labels,
+    pseudo_label_class_scores,
+    pseudo_label_scores,
+    threshold_sweep,
+)
 from safn_book.tables import percent
 
 charts.use_style()
@@ -103,8 +109,8 @@ per_class.mul(100).round(1).transpose()
 # beside the result.
 
 # %%
-sources = studies.Sources(folder, salient, maps.folder / "train", saliency.folder)
-moved = studies.threshold_sweep(sources, rules)
+sources = Sources(folder, salient, maps.folder / "train", saliency.folder)
+moved = threshold_sweep(sources, rules)
 moved.to_csv(stage.folder / "thresholds.csv", index=False)
 charts.sensitivity(moved, rules) if len(salient) else print("nothing to score")
 
@@ -117,7 +123,7 @@ charts.sensitivity(moved, rules) if len(salient) else print("nothing to score")
 # %%
 threshold, limits = saliency.record["metrics"]["saliency_threshold"], {}
 if salient and threshold is not None:
-    limits = studies.oracle_pseudo_labels(sources, threshold, p.gamma, p.combine)
+    limits = oracle_pseudo_labels(sources, threshold, p.gamma, p.combine)
     display(percent(limits))
 
 # %%

@@ -75,7 +75,7 @@ show(published.table(4).drop(columns="protocol"), published.CAPTIONS[4])
 # the second interval does not contain 0. One of twenty such comparisons is a false alarm.
 
 # %%
-differences = results.differences(compared, "aggregation", p.bootstrap)
+differences = conclusions.differences(compared, "aggregation", p.bootstrap)
 main = compared.table["configuration"][0]
 ahead = conclusions.against(differences, main)
 for measure, rows in ahead.groupby("measure", sort=False):

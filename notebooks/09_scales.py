@@ -69,7 +69,7 @@ show(published.table(6).drop(columns="protocol"), published.CAPTIONS[6])
 # The chapter before explains the intervals.
 
 # %%
-differences = results.differences(compared, "scales", p.bootstrap)
+differences = conclusions.differences(compared, "scales", p.bootstrap)
 main = compared.table["configuration"][0]
 ahead = conclusions.against(differences, main)
 for measure, rows in ahead.groupby("measure", sort=False):

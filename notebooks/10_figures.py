@@ -30,7 +30,8 @@
 # | **Time** | half a minute |
 
 # %%
-from safn import evaluation
+import safn
+from safn import evaluation, loading
 from safn_book import charts, checks, galleries, settings, stages
 from safn_book.run_names import RunName, Stage
 from safn_book.tables import METHODS
@@ -81,9 +82,12 @@ galleries.best_and_worst(folder, val, counts, predictions[0], p.examples)
 # the network that was trained with it, and the ground truth. Small objects come first.
 
 # %%
+network = safn.load(stages.require(p.runs, Stage.TRAIN_SAFN, main).folder)
+shown = galleries.by_object_size(folder, train, p.examples)
+size = maps[main].record["parameters"]["size"]
+alone = galleries.scale_maps(network, loading.PlainSet(folder, shown, network.normalisation, size))
 pooled = {METHODS[RunName.parse(run).aggregation]: maps[run].folder / "train" for run in p.experiments}
-model = stages.require(p.runs, Stage.TRAIN_SAFN, main)
-galleries.figure5(folder, train, model, maps[main], pooled, p.examples)
+galleries.image_gallery(folder, shown, maps=alone | pooled, letters=True)
 
 # %% [markdown]
 # ## Figure 6: from the plain classifier to SAFN

@@ -33,6 +33,7 @@
 import pandas as pd
 from IPython.display import Markdown, display
 
+from safn.data import VOC_CLASSES
 from safn_book import charts, checks, published, results, settings, stages
 from safn_book.run_names import Stage
 from safn_book.tables import show, with_short_names
@@ -94,7 +95,7 @@ Markdown(f"The segmentation network changes the mIoU of the maps by **{100 * gai
 # %%
 ours = results.main_runs(compared.table)
 protocol = list(compared.ends[0].record["per_class"])[-1]
-comparable = published.is_voc(source.record["parameters"], folder.classes)
+comparable = bool(source.record["parameters"]["data_folder"]) and folder.classes == VOC_CLASSES  # not emoji scenes
 means = ours.groupby("network")[f"val_miou_{protocol}"].mean()
 for number, network in enumerate(published.NETWORKS.values(), 1):
     table = published.table(number)

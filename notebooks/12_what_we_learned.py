@@ -35,19 +35,21 @@ records = "../results/evidence.json"  # recorded runs: five configurations, thre
 images = "photographs of VOC 2012"  # what they were trained on
 
 # %% tags=["hide-input"]
+from pathlib import Path
+
 import pandas as pd
 from IPython.display import display
 from myst_nb import glue
 
-from safn_book import charts, conclusions, results
+from safn_book import archive, charts, conclusions, results
 from safn_book.tables import number, show, with_short_names
 
 charts.use_style()
 
-recorded = results.load(records)
+recorded = archive.read(Path(records))
 runs = results.runs_table(recorded)
 main = runs["configuration"].iloc[0]
-gaps = conclusions.against(results.differences_table(recorded), main)
+gaps = conclusions.against(conclusions.differences_table(recorded), main)
 
 nouns = {"maps": "maps", "pseudo_background": "pseudo labels", "segmentation_crf": "segmentations"}
 better = gaps[gaps["verdict"] == "better"]["measure"].value_counts()
@@ -212,7 +214,7 @@ glue("comparisons", len(gaps), display=False)
 # The figure and the tables below hold every measure of every configuration.
 
 # %% mystnb={"figure": {"caption": "Differences in points of mIoU with their 95 % intervals: thick over images, thin over images and seeds."}, "image": {"alt": "Differences between pairs of configurations, one panel for each measure. Most intervals contain 0."}} tags=["hide-input"]
-charts.differences(results.differences_table(recorded))
+charts.differences(conclusions.differences_table(recorded))
 
 # %% mystnb={"figure": {"caption": "Each run (dots) and the mean over the seeds (lines). The axes do not begin at 0."}, "image": {"alt": "Scores of each configuration for maps, pseudo labels and segmentation. The runs of different seeds overlap."}} tags=["hide-input"]
 panels = {
@@ -238,10 +240,8 @@ show(with_short_names(same).T, "The same on the training images of the official 
 
 # %% tags=["hide-input", "hide-output"]
 for measure, sizes in results.by_size(alone).items():
-    title = results.MEASURES[measure].title
-    display(
-        show(with_short_names(sizes.T), f"{title[0].upper()}{title[1:]}: foreground IoU in percent by object size.")
-    )
+    heading = results.MEASURES[measure].heading
+    display(show(with_short_names(sizes.T), f"{heading}: foreground IoU in percent by object size."))
 
 # %% tags=["hide-input", "hide-output"]
 for stage, measure, caption in [

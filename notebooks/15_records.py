@@ -130,7 +130,7 @@ for metric, title in {"val_mAP": "mAP of the classifier", "map_miou": "mIoU of t
 main = "attention_1-0.75-0.5"
 pairs = {}
 for name, machine in {"evidence": "Intel Xeon", "evidence-amd": "AMD EPYC"}.items():
-    gaps = conclusions.against(results.differences_table(recorded[name]), main).set_index(["measure", "second"])
+    gaps = conclusions.against(conclusions.differences_table(recorded[name]), main).set_index(["measure", "second"])
     texts = [f"{number(r.points, 2, sign=True)} ({interval(r.all_from, r.all_to, 2)})" for r in gaps.itertuples()]
     pairs[machine] = pd.Series(texts, gaps.index)
 for measure, title in {"maps": "Maps", "pseudo_background": "Pseudo labels"}.items():
@@ -272,7 +272,6 @@ costs = pd.DataFrame(
             "seconds": record.get("seconds"),
             "memory (MB)": record.get("peak_megabytes"),
             "result": record["fingerprint"][:8],
-            "data": (provenance.data_fingerprint((stage, run), own) or "–")[:8],
             "code": str(record.get("code") or "–")[:8],
             "commit": record.get("commit") or "–",
         }
@@ -285,7 +284,7 @@ if len(costs):
     display(
         show(
             costs,
-            "Each run with its cost, and the fingerprints of what it wrote, of its data and of its code.",
+            "Each run with its cost, and the fingerprints of what it wrote and of its code.",
             digits=0,
         )
     )

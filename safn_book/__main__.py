@@ -9,7 +9,7 @@ from json import JSONDecodeError
 from pathlib import Path
 
 from safn.data import DataError
-from safn_book import archive, charts, results
+from safn_book import archive, charts, conclusions
 from safn_book.settings import SettingsError
 from safn_book.stages import StageError
 
@@ -51,7 +51,7 @@ def _export(given: argparse.Namespace) -> int:
     if left_out:
         print("left out: made from other files than those beside them, or without some of the runs that they compare:")
         print(*left_out, sep="\n")
-    differences = results.differences_table(results.load(given.file))
+    differences = conclusions.differences_table(archive.read(given.file))
     if len(differences):
         charts.save(charts.differences(differences), given.file.with_suffix(".svg"))
     return 0

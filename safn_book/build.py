@@ -22,29 +22,18 @@ ROOT = Path(__file__).resolve().parent.parent
 class BookError(RuntimeError):
     """The book cannot be built; the message lists every reason."""
 
-    @classmethod
-    def of(cls, head: str, problems: Iterable[str]) -> BookError:
-        return cls("\n  - ".join([head, *problems]))
-
 
 def build(runs: Path, chapters: dict[str, Path], out: Path, jobs: Iterable[tuple[str, str]] = ()) -> Path:
-    """Build the book of a profile.
+    """Build the book of ``runs/<profile>`` in the folder ``out``, and return its first page.
 
-    Args:
-        runs: ``runs/<profile>``, with ``<stage>/<run>/record.json`` and ``executed/<stage>/<run>.ipynb``.
-        chapters: stage -> executed notebook that is its chapter. The others appear without outputs, and say so.
-        out: the build folder; an earlier build in it is replaced.
-        jobs: stage and run of everything that belongs to the book: searched for errors, and listed with its cost.
-
-    Returns:
-        the first page, ``out/_build/html/index.html``.
+    ``chapters``: stage -> executed notebook. The other chapters appear without outputs, and say so. ``jobs``: stage and
+    run of all that belongs to the book, which is searched for errors and listed with its cost.
 
     Raises:
         BookError: notebooks with errors or warnings, or a warning of Jupyter Book.
     """
     jobs = list(jobs)
-    notebooks = {*chapters.values(), *(runs / "executed" / stage / f"{run}.ipynb" for stage, run in jobs)}
-    _refuse_faulty(notebooks)
+    _refuse_faulty({*chapters.values(), *(runs / "executed" / stage / f"{run}.ipynb" for stage, run in jobs)})
     pages = reports.execute(runs, jobs)
     _refuse_faulty(pages.values())
     collect(chapters, pages, out)
@@ -56,8 +45,12 @@ def build(runs: Path, chapters: dict[str, Path], out: Path, jobs: Iterable[tuple
     (out / "build.log").write_text(log)
     if done.returncode:
         lines = [line for line in log.splitlines() if "WARNING" in line or "ERROR" in line]
-        raise BookError.of(f"jupyter-book fails ({out / 'build.log'}):", lines or log.strip().splitlines()[-5:])
+        _refuse(f"jupyter-book fails ({out / 'build.log'}):", lines or log.strip().splitlines()[-5:])
     return out / "_build" / "html" / "index.html"
+
+
+def _refuse(head: str, problems: list[str]) -> None:
+    raise BookError("\n  - ".join([head, *problems]))
 
 
 # --- executed notebooks ----------------------------------------------------------------------------------------------
@@ -66,7 +59,7 @@ def build(runs: Path, chapters: dict[str, Path], out: Path, jobs: Iterable[tuple
 def _refuse_faulty(notebooks: Iterable[Path]) -> None:
     problems = [line for path in sorted(notebooks) for line in notebook_problems(path)]
     if problems:
-        raise BookError.of("the book is not built, its notebooks have faults:", problems)
+        _refuse("the book is not built, its notebooks have faults:", problems)
 
 
 def notebook_problems(path: Path) -> list[str]:
@@ -106,7 +99,7 @@ def _output_problems(output: dict[str, Any]) -> Iterator[str]:
 
 
 def collect(chapters: dict[str, Path], pages: dict[str, Path], out: Path) -> None:
-    """Fill the build folder with the prose, the chapters and the report pages."""
+    """Fill the build folder with the prose, the chapters and the report pages; an earlier build in it is replaced."""
     if out.exists() and any(out.iterdir()) and not (out / "_toc.yml").exists():
         raise BookError(f"{out} holds other files: name a folder that is empty or an earlier build")
     old = out.with_name(out.name + ".old")
@@ -124,17 +117,19 @@ def collect(chapters: dict[str, Path], pages: dict[str, Path], out: Path) -> Non
     for source in sorted((ROOT / "notebooks").glob("[0-9]*.ipynb")):
         _copy_notebook(chapters.get(source.stem, source), out / "notebooks" / source.name)
     for page, executed in pages.items():
-        _copy_notebook(executed, out / f"{page}.ipynb")
         placeholder = out / f"{page}.md"
-        if placeholder.exists():
-            _set_title(out / f"{page}.ipynb", placeholder.read_text().partition("\n")[0])
-            placeholder.unlink()
+        title = placeholder.read_text().partition("\n")[0] if placeholder.exists() else ""
+        placeholder.unlink(missing_ok=True)
+        _copy_notebook(executed, out / f"{page}.ipynb", title)
 
 
-def _copy_notebook(source: Path, target: Path) -> None:
-    """Copy a notebook. The cell of injected parameters, which names folders of this machine, is not shown, and of a
-    progress line that redrew itself the last state remains."""
+def _copy_notebook(source: Path, target: Path, title: str = "") -> None:
+    """Copy a notebook without the cell of injected parameters, which names folders of this machine, with the last state
+    of each progress line, and where it appears on a second page with the ``title`` of that."""
     notebook = json.loads(source.read_text())
+    first = notebook["cells"][0]
+    if title:
+        first["source"] = "\n".join([title, *"".join(first["source"]).split("\n")[1:]])
     for cell in notebook["cells"]:
         tags = cell["metadata"].get("tags", [])
         if "injected-parameters" in tags:
@@ -142,14 +137,6 @@ def _copy_notebook(source: Path, target: Path) -> None:
         if "outputs" in cell:
             cell["outputs"] = list(_merged(cell["outputs"]))
     target.write_text(json.dumps(notebook, indent=1))
-
-
-def _set_title(path: Path, title: str) -> None:
-    """Replace the first line of a notebook that appears on two pages."""
-    notebook = json.loads(path.read_text())
-    first = notebook["cells"][0]
-    first["source"] = "\n".join([title, *"".join(first["source"]).split("\n")[1:]])
-    path.write_text(json.dumps(notebook, indent=1))
 
 
 def _merged(outputs: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -28,6 +28,7 @@ STYLE: dict[str, Any] = {
     "savefig.facecolor": "white",
     "legend.frameon": False,
 }
+IGNORED = {"drop": "ignored pixels excluded", "background": "counted as background", "wrong": "counted as errors"}
 
 
 def use_style() -> None:
@@ -42,15 +43,15 @@ def _panels(rows: int, columns: int, size: tuple[float, float], **options: Any) 
     return figure, axes
 
 
-def curves(log: pd.DataFrame, panels: dict[str, list[str]], x: str = "epoch") -> Figure:
-    """Draw one panel a key, its vertical label, and in it one line a column of ``log``; missing columns are left out."""
+def curves(log: pd.DataFrame, panels: dict[str, list[str]]) -> Figure:
+    """Draw columns of a training log, one panel a key, which is its vertical label; missing columns are left out."""
     figure, axes = _panels(1, len(panels), (4 * len(panels), 3))
     for axis, (label, columns) in zip(axes[0], panels.items()):
         for column in columns:
             if column in log:
                 rows = log[log[column].notna()]
-                axis.plot(rows[x], rows[column], marker="o", markersize=4, label=column.replace("_", " "))
-        axis.set(xlabel=x, ylabel=label)
+                axis.plot(rows["epoch"], rows[column], marker="o", markersize=4, label=column.replace("_", " "))
+        axis.set(xlabel="epoch", ylabel=label)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         if len(axis.lines) > 1:
             axis.legend()
@@ -61,8 +62,7 @@ def bars(
     table: pd.DataFrame, ylabel: str, errors: pd.DataFrame | None = None, width: float = 8, rotate: float = 0
 ) -> Figure:
     """Draw grouped bars: one group a row of ``table``, one colour a column, ``errors`` of the same form as whiskers."""
-    figure, axes = _panels(1, 1, (width, 3.2))
-    axis = axes[0, 0]
+    figure, ((axis,),) = _panels(1, 1, (width, 3.2))
     table.plot.bar(ax=axis, yerr=errors, capsize=3, rot=rotate, width=0.8)
     axis.grid(axis="x", visible=False)
     axis.set(xlabel="", ylabel=ylabel)
@@ -70,36 +70,21 @@ def bars(
     return figure
 
 
-def sweep(curves: dict[str, np.ndarray]) -> Figure:
-    """Draw mIoU in percent against the background threshold, one line a method. A dot marks the best threshold.
-
-    Args:
-        curves: method -> mIoU in 0..1 at evenly spaced thresholds from 0 to 1.
-    """
-    figure, axes = _panels(1, 1, (6, 3.2))
-    axis = axes[0, 0]
-    for name, values in curves.items():
-        thresholds = np.linspace(0, 1, len(values))
-        (line,) = axis.plot(thresholds, 100 * values, label=name)
-        best = int(values.argmax())
-        place = thresholds[best], 100 * values[best]
-        axis.plot(*place, "o", color=line.get_color())
-        text = f"{place[1]:.1f} at {place[0]:.2f}"
-        axis.annotate(text, place, xytext=(6, 4), textcoords="offset points", fontsize=8)
+def sweep(name: str, miou: np.ndarray) -> Figure:
+    """Draw mIoU (0..1, at evenly spaced thresholds in 0..1) against the background threshold; a dot marks the best."""
+    figure, ((axis,),) = _panels(1, 1, (6, 3.2))
+    thresholds, percent = np.linspace(0, 1, len(miou)), 100 * miou
+    best = int(miou.argmax())
+    axis.plot(thresholds, percent, label=name, marker="o", markevery=[best])
+    text = f"{percent[best]:.1f} at {thresholds[best]:.2f}"
+    axis.annotate(text, (thresholds[best], percent[best]), xytext=(6, 4), textcoords="offset points", fontsize=8)
     axis.set(xlabel="background threshold", ylabel="mIoU (%)")
     axis.legend()
     return figure
 
 
-IGNORED = {
-    "drop": "ignored pixels excluded",
-    "background": "counted as background",
-    "wrong": "counted as errors",
-}
-
-
 def sensitivity(table: pd.DataFrame, settings: dict[str, Any]) -> Figure:
-    """Draw mIoU in percent against each threshold of ``studies.threshold_sweep``, one line a convention for ignored
+    """Draw mIoU in percent against each threshold of ``scores.threshold_sweep``, one line a convention for ignored
     pixels, and below it their share. A dashed line marks the value in ``settings``."""
     names = list(table["threshold"].unique())
     size = (3.4 * len(names), 4.4)
@@ -119,13 +104,9 @@ def sensitivity(table: pd.DataFrame, settings: dict[str, Any]) -> Figure:
 
 
 def weights_by_size(rows: pd.DataFrame) -> Figure:
-    """Draw the weight of each scale against the share of the image that a class covers.
-
-    Args:
-        rows: of ``studies.weights_by_size``. Each run and scale has a line of medians and a band of its quartiles.
-    """
-    figure, axes = _panels(1, 1, (6, 3.2))
-    axis = axes[0, 0]
+    """Draw ``studies.weights_by_size`` against the share of the image that a class covers: for each run and scale a
+    line of medians and a band of its quartiles."""
+    figure, ((axis,),) = _panels(1, 1, (6, 3.2))
     colours = dict(zip(rows["scale"].unique(), SERIES))
     for (_, scale), group in rows.groupby(["run", "scale"], sort=False):
         x = 100 * group["share"]
@@ -136,22 +117,19 @@ def weights_by_size(rows: pd.DataFrame) -> Figure:
     axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.xaxis.set_major_formatter("{x:g}")
     axis.minorticks_off()
-    first_lines = [next(line for line in axis.lines if line.get_color() == colour) for colour in colours.values()]
-    axis.legend(first_lines, list(colours), title="scale")
+    axis.legend(axis.lines[: len(colours)], list(colours), title="scale")  # the lines of the first run
     return figure
 
 
 def seeds(runs: pd.DataFrame, panels: dict[str, str]) -> Figure:
-    """Draw every run as a dot and the mean over its seeds as a line, in percent; the axes do not begin at 0.
+    """Draw every run of ``results.runs_table`` as a dot and the mean over its seeds as a line, in percent.
 
-    Args:
-        runs: of ``results.runs_table``.
-        panels: metric -> title, one panel each; one row a configuration.
+    One panel a metric, with its title; one row a configuration. The axes do not begin at 0.
     """
-    configurations = list(runs["configuration"].unique())
+    configurations = list(runs["configuration"].unique())[::-1]  # the first at the top
     figure, axes = _panels(1, len(panels), (10, 1 + 0.32 * len(configurations)), sharey=True)
     for axis, (metric, title) in zip(axes[0], panels.items()):
-        for place, name in enumerate(reversed(configurations)):
+        for place, name in enumerate(configurations):
             values = 100 * runs.loc[runs["configuration"] == name, metric].dropna()
             axis.plot(values, [place] * len(values), "o", color=SERIES[0], markersize=5, alpha=0.6)
             if len(values):
@@ -159,14 +137,14 @@ def seeds(runs: pd.DataFrame, panels: dict[str, str]) -> Figure:
         axis.set_title(title, fontsize=9)
         axis.set_xlabel("%")
         axis.locator_params(axis="x", nbins=4)  # more labels would touch those of the next panel
-    axes[0, 0].set_yticks(range(len(configurations)), [short_name(name) for name in reversed(configurations)])
+    axes[0, 0].set_yticks(range(len(configurations)), [short_name(name) for name in configurations])
     return figure
 
 
 def differences(rows: pd.DataFrame) -> Figure:
-    """Draw one panel a measure of ``results.differences`` and one row a pair of configurations: a dot for the points of
-    mIoU, a thick line for the interval over images, a thin one for that over images and seeds. Where a run has no counts
-    of its images, the thin line is of the seeds alone and has another colour."""
+    """Draw one panel a measure of ``conclusions.differences`` and one row a pair of configurations: a dot for the
+    points of mIoU, a thick line for the interval over images, a thin one for that over images and seeds. Where a run
+    has no counts of its images, the thin line is of the seeds alone and has another colour."""
     pairs = list(dict.fromkeys(zip(rows["first"], rows["second"])))[::-1]  # the first at the top
     measures = list(rows["measure"].unique())
     figure, axes = _panels(1, len(measures), (10, 1.4 + 0.3 * len(pairs)), sharex=True, sharey=True)

@@ -30,27 +30,13 @@ class Workload:
 
     def network(self, aggregation: str) -> SAFN:
         """Build the network with random weights, which do not change the cost."""
-        return SAFN(
-            self.backbone,
-            self.num_classes,
-            self.scales,
-            aggregation,
-            weights="none",
-            attention_start="random",
-            freeze=self.freeze,
-        )
+        size = self.backbone, self.num_classes, self.scales
+        return SAFN(*size, aggregation, weights="none", attention_start="random", freeze=self.freeze)
 
 
 def measure(workload: Workload, steps: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Measure milliseconds an image of a training step and of map extraction, and the memory of a training step in MB.
-
-    Args:
-        steps: turns that count.
-
-    Returns:
-        one row an aggregation, columns ``COLUMNS``, medians of the turns; and their ratios to average pooling, medians
-        of the ratios within each turn.
-    """
+    """Measure the cost of each aggregation, with columns ``COLUMNS``, and its ratio to that of average pooling: medians
+    of ``steps`` turns, and of the ratios within each turn."""
     taken, memory = turns(workload, steps)
     measured, ratios = pd.DataFrame(index=list(AGGREGATIONS)), pd.DataFrame(index=list(AGGREGATIONS))
     for column in (TRAINING, MAPS):
@@ -61,14 +47,10 @@ def measure(workload: Workload, steps: int) -> tuple[pd.DataFrame, pd.DataFrame]
 
 
 def turns(workload: Workload, steps: int) -> tuple[pd.DataFrame, pd.Series]:
-    """Time a training step and map extraction, turn by turn.
+    """Time a training step and map extraction in seconds an image, one row a turn, columns (``TRAINING`` or ``MAPS``,
+    aggregation); and count the memory of each aggregation in MB.
 
-    The three networks take turns, so that whatever else the machine does affects all of them. The first turn, a
-    warm-up, does not count.
-
-    Returns:
-        seconds an image, one row a turn, columns (``TRAINING`` or ``MAPS``, aggregation); and the memory of each
-        aggregation in MB.
+    The networks take turns, so that whatever else the machine does affects all of them. A first turn warms up.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     generator = torch.Generator().manual_seed(0)  # images are noise, which does not change the cost either
@@ -77,17 +59,18 @@ def turns(workload: Workload, steps: int) -> tuple[pd.DataFrame, pd.Series]:
     images = images.to(device, memory_format=torch.channels_last)
     networks = {a: workload.network(a).to(device).to(memory_format=torch.channels_last) for a in AGGREGATIONS}
     optimizers = {aggregation: optimizer_of(network) for aggregation, network in networks.items()}
-    rows = []
+    taken = []
     for turn in range(steps + 1):
+        row = {}
         first = turn % len(AGGREGATIONS)
         for aggregation in AGGREGATIONS[first:] + AGGREGATIONS[:first]:
             network, optimizer = networks[aggregation], optimizers[aggregation]
-            trained = seconds(train_step, network, optimizer, images, labels) / len(images)
-            extracted = seconds(extract_maps, network, images[:1], labels[:1])
-            rows.append({"turn": turn, "aggregation": aggregation, TRAINING: trained, MAPS: extracted})
-    counted = pd.DataFrame(rows).query("turn > 0")
+            row[TRAINING, aggregation] = seconds(train_step, network, optimizer, images, labels) / len(images)
+            row[MAPS, aggregation] = seconds(extract_maps, network, images[:1], labels[:1])
+        taken.append(row)
     memory = {aggregation: memory_megabytes(network, images, labels) for aggregation, network in networks.items()}
-    return counted.pivot(index="turn", columns="aggregation", values=[TRAINING, MAPS]), pd.Series(memory)
+    columns = pd.MultiIndex.from_product([(TRAINING, MAPS), AGGREGATIONS])
+    return pd.DataFrame(taken[1:], columns=columns), pd.Series(memory)
 
 
 def optimizer_of(network: nn.Module) -> torch.optim.SGD:
@@ -111,19 +94,21 @@ def extract_maps(network: SAFN, images: Tensor, labels: Tensor) -> None:
 
 def seconds(call: Callable[..., object], *arguments: object) -> float:
     """Measure wall-clock seconds of a call, the work of a GPU included."""
-    gpu = torch.cuda.is_available()
-    if gpu:
-        torch.cuda.synchronize()
+    _wait_for_gpu()
     started = time.perf_counter()
     call(*arguments)
-    if gpu:
-        torch.cuda.synchronize()
+    _wait_for_gpu()
     return time.perf_counter() - started
 
 
+def _wait_for_gpu() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
 def memory_megabytes(network: nn.Module, images: Tensor, labels: Tensor) -> float:
-    """Count what a training step has to hold at once, in MB: weights, their gradients and momentum, the images, and every
-    tensor that the forward pass keeps for the backward pass."""
+    """Count what a training step has to hold at once, in MB: weights, their gradients and momentum, the images, and
+    every tensor that the forward pass keeps for the backward pass."""
     weights = {tensor.untyped_storage().data_ptr() for tensor in (*network.parameters(), *network.buffers())}
     held: dict[int, int] = {}
 
@@ -145,9 +130,8 @@ def ratios_beside_paper(ratios: pd.DataFrame) -> pd.DataFrame:
     """Put the ratios of ``measure`` beside those of Table 5, whose GPU is not named: one row an aggregation."""
     paper = published.table(5).set_index("aggregation").rename(columns={"GPU MB": MEMORY})[list(COLUMNS)]
     paper = (paper / paper.loc["avg"]).reindex(ratios.index)
-    titles = {TRAINING: "training", MAPS: "maps", MEMORY: "memory"}
     columns = {}
-    for column, title in titles.items():
+    for column, title in zip(COLUMNS, ("training", "maps", "memory")):
         columns[f"{title}, this run"] = ratios[column]
         columns[f"{title}, paper"] = paper[column]
     return pd.DataFrame(columns)

@@ -1,12 +1,11 @@
-"""Galleries of the notebooks: pictures, maps and masks of the same images side by side. Examples are never chosen."""
+"""Galleries: pictures, maps and masks of the same images side by side. Examples are never chosen."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -18,13 +17,12 @@ from matplotlib.patches import Patch
 from PIL import Image
 
 from safn.data import VOCFolder, load_mask, palette
-from safn.loading import PlainSet, resize_long
+from safn.loading import PlainSet, plain_loader
 from safn.map_files import load_maps
 from safn.maps import localization_maps
 from safn.metrics import VOID, mean_iou
 from safn.network import SAFN
-from safn.trained import load
-from safn_book.records import Input
+from safn_book.scores import spaced
 
 WIDTH = 10.0  # inches of a gallery
 PICTURE = 2.4  # inches, the most that one picture takes of it
@@ -52,23 +50,12 @@ Row = dict[str, Image.Image | Heat | Mask]
 
 
 def gallery(rows: Sequence[Row], classes: Sequence[str], names: Sequence[str] = (), letters: bool = False) -> Figure:
-    """Draw one row an image and one column a title.
+    """Draw one row an image and one column a title, with a colour bar from 0 to 1 and a legend of the classes.
 
-    Args:
-        rows: title -> picture, map or mask. All have the same titles, and a picture among them.
-        classes: names of the foreground classes, for the legend of the masks.
-        names: what stands beside the rows.
-        letters: (a), (b), ... before the titles, as in the figures of the paper.
-
-    Returns:
-        a closed figure with a colour bar from 0 to 1 where it has maps, and a legend of the classes that occur. Without
-        rows it says so.
-    """
+    All ``rows`` have the same titles, and a picture among them. ``names`` stand beside the rows. ``letters`` sets (a),
+    (b), ... before the titles, as in the figures of the paper."""
     if not rows:
-        figure = plt.figure(figsize=(WIDTH, 0.5))
-        figure.text(0.5, 0.5, "no image has a label: nothing to show", ha="center", va="center")
-        plt.close(figure)
-        return figure
+        return _empty()
     titles = list(rows[0])
     side = min(PICTURE, WIDTH / len(titles))
     ratios = [_aspect(row) for row in rows]
@@ -79,9 +66,8 @@ def gallery(rows: Sequence[Row], classes: Sequence[str], names: Sequence[str] = 
         len(rows), len(titles), figsize=size, squeeze=False, height_ratios=ratios, layout="constrained"
     )
     plt.close(figure)
-    for row, line in zip(rows, axes):
-        for item, axis in zip(row.values(), line):
-            _draw(axis, item)
+    for item, axis in zip(items, axes.flat):
+        _draw(axis, item)
     for letter, title, axis in zip("abcdefghijkl", titles, axes[0]):
         text = f"({letter}) {title}" if letters else title
         axis.set_title(textwrap.fill(text, int(12 * side)), fontsize=9)
@@ -91,6 +77,13 @@ def gallery(rows: Sequence[Row], classes: Sequence[str], names: Sequence[str] = 
         colours = figure.colorbar(ScalarMappable(cmap=HEAT), ax=axes, shrink=min(1, 2 / sum(ratios)), aspect=25)
         colours.ax.tick_params(labelsize=8)
     _legend(figure, [item.ids for item in items if isinstance(item, Mask)], classes)
+    return figure
+
+
+def _empty() -> Figure:
+    figure = plt.figure(figsize=(WIDTH, 0.5))
+    figure.text(0.5, 0.5, "no image has a label: nothing to show", ha="center", va="center")
+    plt.close(figure)
     return figure
 
 
@@ -116,15 +109,17 @@ def heat(picture: Image.Image, values: np.ndarray) -> np.ndarray:
     """Lay a map ``(h, w)`` in 0..1 over a picture in grey; returns uint8 ``(H, W, 3)``."""
     map_image = Image.fromarray(values.astype(np.float32)).resize(picture.size, Image.Resampling.BILINEAR)
     tint = plt.get_cmap(HEAT)(np.asarray(map_image).clip(0, 1))[..., :3] * 255
-    grey = np.asarray(picture.convert("L"), np.float32)[..., None]
-    return (0.35 * grey + 0.65 * tint).astype(np.uint8)
+    return (0.35 * _grey(picture) + 0.65 * tint).astype(np.uint8)
 
 
 def overlay(picture: Image.Image, ids: np.ndarray) -> np.ndarray:
     """Lay class ids ``(H, W)`` over a picture in VOC's colours; returns uint8 ``(H, W, 3)``."""
-    grey = np.repeat(np.asarray(picture.convert("L"), np.float32)[..., None], 3, 2)
-    tinted = 0.3 * grey + 0.7 * COLOURS[ids]
-    return np.where((ids > 0)[..., None], tinted, grey).astype(np.uint8)
+    grey = _grey(picture)
+    return np.where((ids > 0)[..., None], 0.3 * grey + 0.7 * COLOURS[ids], grey).astype(np.uint8)
+
+
+def _grey(picture: Image.Image) -> np.ndarray:
+    return np.asarray(picture.convert("L"), np.float32)[..., None]
 
 
 def _legend(figure: Figure, masks: Sequence[np.ndarray], classes: Sequence[str]) -> None:
@@ -138,15 +133,10 @@ def _legend(figure: Figure, masks: Sequence[np.ndarray], classes: Sequence[str])
 # --- which images ----------------------------------------------------------------------------------------------------
 
 
-def spaced(ids: Sequence[str], count: int) -> list[str]:
-    """Take ``count`` ids, evenly spaced over the list, so that nobody has chosen them."""
-    return [ids[int(k)] for k in np.linspace(0, len(ids) - 1, min(count, len(ids)))]
-
-
 def examples(folder: VOCFolder, ids: Sequence[str], count: int) -> list[str]:
     """Take ``count`` evenly spaced images that have a label, and a ground-truth mask if any has one."""
     labelled = [i for i in ids if folder.label(i).any()]
-    return spaced([i for i in labelled if folder.mask_path(i)] or labelled, count)
+    return spaced(folder.with_mask(labelled) or labelled, count)
 
 
 def largest_class(folder: VOCFolder, image_id: str) -> int:
@@ -158,40 +148,36 @@ def largest_class(folder: VOCFolder, image_id: str) -> int:
     return int(np.where(labels, pixels, -1).argmax())
 
 
-def by_object_size(folder: VOCFolder, ids: Sequence[str], count: int) -> list[tuple[str, int]]:
-    """Take ``count`` images with one label, with that label, from small objects to large ones (5th to 95th percentile of
-    their share of the image). Without masks the sizes are unknown, and the images are evenly spaced."""
-    single = {i: int(folder.label(i).argmax()) for i in ids if folder.label(i).sum() == 1}
-    masked = [i for i in single if folder.mask_path(i)][:400]
+def by_object_size(folder: VOCFolder, ids: Sequence[str], count: int) -> list[str]:
+    """Take ``count`` images of one class, from small objects to large ones (5th to 95th percentile of their share of
+    the image). Without masks the sizes are unknown, and the images are evenly spaced."""
+    single = [i for i in ids if folder.label(i).sum() == 1]
+    masked = folder.with_mask(single)[:400]
     if not masked:
-        return [(i, single[i]) for i in spaced(list(single), count)]
-    shares = {i: float((folder.mask(i) == single[i] + 1).mean()) for i in masked}
+        return spaced(single, count)
+    shares = {i: (folder.mask(i) == folder.label(i).argmax() + 1).mean() for i in masked}
     ordered = sorted(masked, key=lambda i: shares[i])
     places = np.linspace(0.05, 0.95, min(count, len(ordered))) * (len(ordered) - 1)
-    return [(ordered[round(k)], single[ordered[round(k)]]) for k in places]
+    return [ordered[round(k)] for k in places]
 
 
 # --- the galleries of the stages -------------------------------------------------------------------------------------
+
+Maps = Path | Mapping[str, np.ndarray]  # a folder of <id>.npz, or id -> maps (N, h, w)
 
 
 def image_gallery(
     folder: VOCFolder,
     ids: Sequence[str],
     *,
-    maps: dict[str, Path] | None = None,
+    maps: Mapping[str, Maps] | None = None,
     saliency: Path | None = None,
-    masks: dict[str, Path] | None = None,
+    masks: Mapping[str, Path] | None = None,
     names: Sequence[str] = (),
     letters: bool = False,
 ) -> Figure:
-    """Draw one row an image: the image, maps of its largest class, saliency map, masks, ground truth where there is one.
-
-    Args:
-        maps: title -> folder of ``<id>.npz``. The class is named beside the row, unless there are ``names``.
-        saliency: folder of ``<id>.png``.
-        masks: title -> folder of ``<id>.png``.
-        names, letters: of ``gallery``.
-    """
+    """Draw one row an image: the image, ``maps`` of its largest class by title, its map in the folder ``saliency``,
+    ``masks`` of folders by title, and the ground truth where there is one. The class or ``names`` stand beside it."""
     rows, labels = [], []
     for image_id in ids:
         picture = folder.image(image_id)
@@ -199,31 +185,25 @@ def image_gallery(
         if maps:
             label = largest_class(folder, image_id)
             labels.append(folder.classes[label])
-            row |= {title: _map(path, image_id, folder, label, picture) for title, path in maps.items()}
+            row |= {title: Heat(_maps(found, image_id, folder)[label], picture) for title, found in maps.items()}
         if saliency:
             row["saliency map"] = Heat(load_mask(saliency / f"{image_id}.png") / 255)
         for title, path in (masks or {}).items():
             row[title] = Mask(load_mask(path / f"{image_id}.png"), picture)
-        rows.append(row | _ground_truth(folder, image_id, picture))
+        if folder.mask_path(image_id):
+            row["ground truth"] = Mask(folder.mask(image_id), picture)
+        rows.append(row)
     return gallery(rows, folder.classes, names or labels, letters)
 
 
-def _map(path: Path, image_id: str, folder: VOCFolder, label: int, picture: Image.Image) -> Heat:
-    return Heat(load_maps(path / f"{image_id}.npz", len(folder.classes))[label], picture)
-
-
-def _ground_truth(folder: VOCFolder, image_id: str, picture: Image.Image) -> Row:
-    return {"ground truth": Mask(folder.mask(image_id), picture)} if folder.mask_path(image_id) else {}
+def _maps(maps: Maps, image_id: str, folder: VOCFolder) -> np.ndarray:
+    return load_maps(maps / f"{image_id}.npz", len(folder.classes)) if isinstance(maps, Path) else maps[image_id]
 
 
 def best_and_worst(folder: VOCFolder, ids: Sequence[str], counts: np.ndarray, predictions: Path, rows: int) -> Figure:
-    """Draw predictions of the tenth of the images with the highest mIoU and of that with the lowest, half of the ``rows``
-    each and evenly spaced. The mIoU of the image stands beside the row.
-
-    Args:
-        counts: ``(images, n, n + 1)`` of those ``ids`` that have a ground-truth mask, in their order.
-    """
-    masked = [i for i in ids if folder.mask_path(i)]
+    """Draw predictions of the best and of the worst tenth of the images, half of the ``rows`` each and evenly spaced,
+    beside their mIoU. ``counts`` are of those ``ids`` that have a ground-truth mask."""
+    masked = folder.with_mask(list(ids))
     miou = dict(zip(masked, mean_iou(counts), strict=True))
     ordered = sorted(masked, key=lambda i: miou[i], reverse=True)
     tenth = max(1, len(ordered) // 10)
@@ -236,12 +216,11 @@ def best_and_worst(folder: VOCFolder, ids: Sequence[str], counts: np.ndarray, pr
 def attention_gallery(network: SAFN, samples: PlainSet, rows: int) -> Figure:
     """Draw image, localization map of its first label (named beside the row), and the weight of each scale."""
     folder, lines, names = samples.folder, [], []
-    for image_id in examples(folder, samples.ids, rows):
-        picture = resize_long(folder.image(image_id), samples.size)
-        labels = torch.from_numpy(folder.label(image_id))[None]
-        images = samples.normalisation(picture)[None].to(next(network.parameters()).device)
-        label = int(labels[0].argmax())
-        maps = network.maps(images, labels.to(images.device))[0].cpu().numpy()
+    shown = PlainSet(folder, examples(folder, samples.ids, rows), samples.normalisation, samples.size)
+    for sample in plain_loader(shown, 0):
+        picture, label = folder.image(sample["id"][0]), int(sample["label"].argmax())
+        device = next(network.parameters()).device
+        maps = network.maps(sample["image"].to(device), sample["label"].to(device))[0].cpu().numpy()
         line: Row = {"image": picture, "localization map": Heat(maps[label], picture)}
         if network.scale_weights is not None:
             for scale, weight in zip(network.scales, network.scale_weights[0].cpu().numpy()):
@@ -252,26 +231,10 @@ def attention_gallery(network: SAFN, samples: PlainSet, rows: int) -> Figure:
 
 
 @torch.inference_mode()
-def figure5(
-    folder: VOCFolder, ids: Sequence[str], model: Input, maps: Input, pooled: dict[str, Path], rows: int
-) -> Figure:
-    """Draw image, the map at each scale alone, the maps of each aggregation, ground truth; small objects first (Fig. 5).
-
-    Args:
-        model: stage 03 of the network whose scales are shown alone.
-        maps: stage 04 of it, which has the image size.
-        pooled: title -> folder of maps.
-    """
-    network = cast(SAFN, load(model.folder))
-    lines = []
-    for image_id, label in by_object_size(folder, ids, rows):
-        picture = folder.image(image_id)
-        images = network.normalisation(resize_long(picture, maps.record["parameters"]["size"]))[None]
-        labels = torch.from_numpy(folder.label(image_id))[None]
-        line: Row = {"image": picture}
-        for scale, features in zip(network.scales, network.scale_features(images)[0], strict=True):
-            values = localization_maps(features[None], labels)[0, label].numpy()
-            line[f"scale {scale:g}"] = Heat(values, picture)
-        line |= {title: _map(path, image_id, folder, label, picture) for title, path in pooled.items()}
-        lines.append(line | _ground_truth(folder, image_id, picture))
-    return gallery(lines, folder.classes, letters=True)
+def scale_maps(network: SAFN, samples: PlainSet) -> dict[str, dict[str, np.ndarray]]:
+    """Make the maps ``(N, h, w)`` of each scale alone (Fig. 5), by title and image."""
+    found: dict[str, dict[str, np.ndarray]] = {f"scale {scale:g}": {} for scale in network.scales}
+    for sample in plain_loader(samples, 0):
+        for maps, features in zip(found.values(), network.scale_features(sample["image"])[0], strict=True):
+            maps[sample["id"][0]] = localization_maps(features[None], sample["label"])[0].numpy()
+    return found

@@ -1,4 +1,4 @@
-"""Where numbers come from: the recorded experiments in ``results/``, and the runs of this copy of the book."""
+"""Where numbers come from: the recorded experiments in ``results/``."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from typing import Any
 from safn.data import DataError
 from safn_book import archive
 from safn_book.archive import Records
-from safn_book.run_names import Stage
 
 
 def experiments(folder: Path | str) -> dict[str, Records]:
-    """Load every file of records in a folder, by its name without suffix. Files that hold something else are left out."""
+    """Load every file of records in a folder, by its name without suffix, and leave other files out."""
     found = {}
     for path in sorted(Path(folder).glob("*.json")):
         try:
@@ -29,17 +28,3 @@ def values(records: Iterable[dict[str, Any]], name: str) -> str:
     """Join the values that records, or their parameters, have of one name."""
     found = (record.get(name, record.get("parameters", {}).get(name)) for record in records)
     return ", ".join(sorted({str(value) for value in found if value not in (None, "")})) or "–"
-
-
-def data_fingerprint(key: tuple[str, str], records: Records) -> str | None:
-    """Follow the inputs of a run to the fingerprint of its data; ``None`` where the way is not recorded."""
-    if key not in records:
-        return None
-    if key[0] == Stage.DATA:
-        return records[key]["fingerprint"]
-    for source, fingerprint in records[key].get("inputs", {}).items():
-        stage, _, run = source.partition("/")
-        found = fingerprint if stage == Stage.DATA else data_fingerprint((stage, run), records)
-        if found:
-            return found
-    return None

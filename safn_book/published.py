@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
-
-from safn.data import VOC_CLASSES
 
 FOLDER = Path(__file__).resolve().parent.parent / "book" / "published"
 PAPER = "Xu et al., Scale-Aware Feature Network for Weakly Supervised Semantic Segmentation"
@@ -25,25 +22,11 @@ NETWORKS = {"VGG16": "vgg16-largefov", "ResNet": "resnet101-aspp"}
 
 
 def table(number: int) -> pd.DataFrame:
-    """Table ``number`` (1-6) of the paper as printed; ``.attrs`` has its ``caption`` and ``source``.
-
-    Table 3 is indexed by class (background, the 20 VOC classes, mean), with a column a network and split.
-
-    Raises:
-        ValueError: the paper has no such table.
-    """
+    """Read Table ``number`` (1-6) of the paper as printed; ``.attrs`` has its ``caption`` and ``source``. Table 3 is
+    indexed by class (background, the 20 VOC classes, mean), with a column a network and split."""
     if number not in CAPTIONS:
         raise ValueError(f"the paper has no Table {number!r}; valid: {', '.join(map(str, CAPTIONS))}")
     frame = pd.read_csv(FOLDER / f"table{number}.csv", dtype={"scales": str}, keep_default_na=False)
     frame = frame.set_index("class") if number == 3 else frame
     frame.attrs = {"caption": CAPTIONS[number], "source": f"{PAPER}, Table {number}"}
     return frame
-
-
-def is_voc(parameters: dict[str, Any], classes: list[str]) -> bool:
-    """Whether numbers of a data set can stand beside those of the paper: photographs with VOC's classes.
-
-    Args:
-        parameters: of stage 00. Its emoji scenes have no ``data_folder``.
-    """
-    return bool(parameters["data_folder"]) and classes == VOC_CLASSES

@@ -12,13 +12,11 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
+EMOJI = {"records": "../results/evidence-emoji.json", "images": "synthetic scenes of emoji glyphs"}
 # page of the book -> notebook and parameters
 REPORTS: dict[str, tuple[str, dict[str, Any]]] = {
     "notebooks/12_what_we_learned": ("12_what_we_learned", {"records": "../results/evidence.json"}),
-    "book/emoji_results": (
-        "12_what_we_learned",
-        {"records": "../results/evidence-emoji.json", "images": "synthetic scenes of emoji glyphs"},
-    ),
+    "book/emoji_results": ("12_what_we_learned", EMOJI),
     "notebooks/13_attention": ("13_attention", {}),
     "notebooks/14_speed": ("14_speed", {}),
     "notebooks/15_records": ("15_records", {}),
@@ -26,15 +24,9 @@ REPORTS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def execute(runs: Path, jobs: Iterable[tuple[str, str]] = ()) -> dict[str, Path]:
-    """Execute each report where it, or what it reads, has changed.
-
-    Args:
-        runs: ``runs/<profile>``. The executed notebooks are in ``executed/reports``.
-        jobs: stage and run of everything that belongs to the book.
-
-    Returns:
-        page of the book -> executed notebook. One that failed holds its error.
-    """
+    """Execute each report where it, or what it reads, has changed: page of the book -> executed notebook, below
+    ``runs/<profile>/executed``. One that failed holds its error. ``jobs`` are stage and run of all that the book
+    shows."""
     own = {"runs": str(runs.resolve()), "stages": [f"{stage}/{run}" for stage, run in jobs]}
     with ThreadPoolExecutor() as pool:
         tasks = {}
@@ -52,10 +44,9 @@ def _execute(source: Path, parameters: dict[str, Any], executed: Path) -> Path:
     executed.parent.mkdir(parents=True, exist_ok=True)
     for old in (stamp, executed):
         old.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "papermill", "--no-progress-bar", "--cwd", str(source.parent)]
     paths = [str(path).replace("{", "{{").replace("}", "}}") for path in (source, executed)]  # no placeholders
-    command += [*paths, "-y", json.dumps(parameters)]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    command = [sys.executable, "-m", "papermill", "--no-progress-bar", "--cwd", str(source.parent)]
+    done = subprocess.run([*command, *paths, "-y", json.dumps(parameters)], check=False, capture_output=True)
     if done.returncode == 0:
         stamp.write_text(state)
     return executed

@@ -18,10 +18,7 @@ CONTROLS = {"maps": "labels from maps only", "saliency": "foreground from salien
 
 
 def short_name(configuration: str) -> str:
-    """Name a configuration in words: ``SAFN, 3 scales``, ``baseline, 1 scale``, ``fully supervised``.
-
-    Args:
-        configuration: a run name without its seed, or an aggregation. Another text is returned as it is.
+    """Name a configuration (a run name without its seed) or an aggregation in words. Another text stays as it is.
 
     Example:
         >>> short_name("max_1-0.75-0.5"), short_name("attention_1+maps")
@@ -53,8 +50,7 @@ def phrase(configuration: str) -> str:
 
 
 def with_short_names(table: pd.DataFrame) -> pd.DataFrame:
-    """Replace configurations by short names in the index and in the column names of a table. Where two would be alike,
-    such as two sets of three scales, the configurations stay."""
+    """Replace configurations by short names in the index and the columns, unless two would be alike."""
     renamed = table.rename(index=short_name, columns=short_name).rename_axis(None)
     return renamed if renamed.index.is_unique and renamed.columns.is_unique else table
 
@@ -81,17 +77,8 @@ def interval(low: Any, high: Any, digits: int = 1) -> str:
 
 
 def show(table: pd.DataFrame, caption: str = "", digits: int = 1, best: Iterable[str] = ()) -> Styler:
-    """Style a table for a page.
-
-    Args:
-        table: numbers in the unit in which they are shown. Texts stay as they are.
-        caption: a sentence with the unit of the numbers.
-        digits: decimals of each number that is not an integer.
-        best: columns whose largest value is set in bold.
-
-    Returns:
-        the styled table. An index of consecutive numbers is hidden.
-    """
+    """Style a table for a page, with so many ``digits`` after the point, and the largest value of the ``best`` columns
+    in bold. Integers and texts stay as they are, and an index of consecutive numbers is hidden."""
     fractions = table.select_dtypes("float").columns
     others = table.columns.difference(fractions)
     styled = table.style.format(partial(number, digits=digits), subset=fractions).format(na_rep=MISSING, subset=others)

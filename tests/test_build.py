@@ -92,7 +92,7 @@ def test_every_chapter_is_built_from_its_executed_notebook(html):
         page = text_of(html, f"notebooks/{stage}")
         assert ("finished" in page) == (stage is not Stage.AGGREGATION)
     page = re.sub("<[^>]+>", "", text_of(html, "notebooks/08_aggregation"))
-    assert "papermill 08_aggregation.ipynb" in page and "results.differences" in page
+    assert "papermill 08_aggregation.ipynb" in page and "conclusions.differences" in page
 
 
 class Resources(HTMLParser):

@@ -142,9 +142,7 @@ def test_images_with_one_class_come_from_small_to_large(made):
         mask = np.zeros((32, 40), np.uint8)
         mask[:side, :side] = k + 1
         save_mask(folder.base / "SegmentationClass" / f"a{k}.png", mask)
-    assert galleries.by_object_size(folder, ["a0", "a1", "a2", "a3"], 3)[0] == ("a1", 1)
-    order = [i for i, _ in galleries.by_object_size(folder, ["a0", "a1", "a2", "a3"], 9)]
-    assert order == ["a1", "a2", "a0"]  # a3 has two classes
+    assert galleries.by_object_size(folder, ["a0", "a1", "a2", "a3"], 9) == ["a1", "a2", "a0"]  # a3 has two classes
 
 
 def test_without_labels_there_is_nothing_to_show(made):
@@ -165,6 +163,24 @@ def test_weights_are_drawn_as_they_are(made, monkeypatch):
     assert titles(figure) == ["image", "localization map", "weight of scale 1", "weight of scale 0.5"]
     for _, _, first, second in pictures(figure):
         np.testing.assert_allclose(first + second, 1, atol=1e-6)
+
+
+def test_the_maps_of_each_scale_alone_have_a_column_each(made, monkeypatch):
+    monkeypatch.setitem(backbones.BACKBONES, "tiny", tiny.backbone(stride=4))
+    network = SAFN("tiny", 3, (1, 0.5), "max", weights="none").eval()
+    folder, ids, paths = made
+    alone = galleries.scale_maps(network, PlainSet(folder, ids[:1], IMAGENET))
+    figure = galleries.image_gallery(folder, ids[:1], maps={**alone, "max": paths["maps"]}, letters=True)
+    assert titles(figure) == ["(a) image", "(b) scale 1", "(c) scale 0.5", "(d) max", "(e) ground truth"]
+    for scale in (1, 0.5):  # a network of one scale at the image of that scale
+        single = SAFN("tiny", 3, (scale,), weights="none").eval()
+        single.load_state_dict(network.state_dict())
+        sample = PlainSet(folder, ids[:1], IMAGENET)[0]
+        with torch.inference_mode():
+            expected = single.maps(sample["image"][None], sample["label"][None])[0].numpy()
+        found = torch.from_numpy(alone[f"scale {scale:g}"][ids[0]])[None]
+        size = expected.shape[-2:]
+        np.testing.assert_allclose(torch.nn.functional.interpolate(found, size, mode="bilinear")[0], expected, atol=0.2)
 
 
 def test_the_best_and_the_worst_images_stand_beside_their_miou(made):

@@ -56,9 +56,3 @@ def test_peers_are_on_train_and_refined_labels_beat_their_maps():
     assert set(peers["split"]) == {"VOC 2012 train"}
     both = peers.dropna()
     assert (both["pseudo labels"] > both["localization maps"]).all()
-
-
-def test_only_photographs_of_vocs_classes_are_comparable():
-    assert published.is_voc({"data_folder": "voc"}, VOC_CLASSES)
-    assert not published.is_voc({"data_folder": ""}, VOC_CLASSES)  # emoji scenes
-    assert not published.is_voc({"data_folder": "photos"}, ["cat", "dog"])
