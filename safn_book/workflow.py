@@ -43,7 +43,7 @@ def _unique(values: list[Any]) -> list[Any]:
 
 
 def _experiment(text: str) -> str:
-    if not (run := RunName.parse_configuration(text)).aggregation or run != run.base:
+    if not (run := RunName.parse(text, seedless=True)).aggregation or run != run.base:
         raise ValueError("it is not an experiment, such as max_1-0.5")
     return text
 
@@ -182,7 +182,7 @@ def jobs(profile: Profile) -> list[Job]:
     for run, given in _second_networks(profile):
         plan += _segmentation(run, given)
     if profile.upper_bound:
-        plan += _segmentation(RunName.masks(main.seed), {"label_source": "masks"})
+        plan += _segmentation(RunName(seed=main.seed, supervised=True), {"label_source": "masks"})
     plan += _chapters(profile, plan)
     return [
         Job(job.stage, job.run, {**(profile.stages.get(job.stage) or {}), **job.parameters}, job.after) for job in plan
@@ -192,7 +192,7 @@ def jobs(profile: Profile) -> list[Job]:
 def runs_of(profile: Profile) -> list[RunName]:
     """The run of each experiment with every seed, the main one first."""
     return [
-        replace(RunName.parse_configuration(experiment), seed=seed)
+        replace(RunName.parse(experiment, seedless=True), seed=seed)
         for seed in profile.seeds
         for experiment in profile.experiments
     ]

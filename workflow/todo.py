@@ -122,7 +122,7 @@ def profile_for(run: RunName | None) -> Profile:
         if not run.supervised:
             experiment = run.base.configuration
         if run.network:
-            backbone, head = run.backbone_and_head
+            backbone, _, head = run.network.partition("-")
             given["segmentations"] = {run.network: {"backbone": backbone, "head": head}}
     profile = Profile(experiments=[experiment], **given)
     if run and str(run) not in {job.run for job in jobs(profile)}:
