@@ -11,6 +11,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from safn.inference import best_device
+
 PACKAGES = ("torch", "torchvision", "timm", "lightning", "numpy", "pillow", "onnxruntime", "pydensecrf2")
 
 
@@ -20,15 +24,14 @@ def environment() -> dict[str, Any]:
         "commit": commit(),
         "python": platform.python_version(),
         "versions": {package: _version(package) for package in PACKAGES},
-        "device": _device(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else best_device(),
         "machine": f"{_processor()}, {os.cpu_count()} cores",
     }
 
 
 def commit() -> str | None:
     """The commit of this checkout, ``-dirty`` where it was changed. ``None`` without git or its history."""
-    folder = Path(__file__).resolve().parent
-    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"]
+    command = ["git", "-C", str(Path(__file__).resolve().parent), "describe", "--always", "--dirty", "--abbrev=12"]
     try:
         return subprocess.run(command, capture_output=True, text=True).stdout.strip() or None
     except OSError:
@@ -40,14 +43,6 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
-def _device() -> str:
-    import torch
-
-    from safn.inference import best_device
-
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else best_device()
 
 
 def _processor() -> str:

@@ -42,8 +42,8 @@ def read(runs: Path | str, stage: Stage | str, run: RunName | str = DEFAULT) -> 
 def read_all(runs: Path | str) -> list[Input]:
     """All finished stages of a folder of runs, stage by stage."""
     folders = [path for stage in Stage for path in sorted((Path(runs) / stage).glob("*")) if path.suffix != ".partial"]
-    found = [read(runs, folder.parent.name, folder.name) for folder in folders]
-    return [stage for stage in found if stage]
+    found = (read(runs, folder.parent.name, folder.name) for folder in folders)
+    return list(filter(None, found))
 
 
 def fingerprint(folder: Path) -> str:
@@ -90,12 +90,10 @@ def changes(made: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
     The folder of the runs does not count, so that it can be copied and moved. What only one of the two knows, as records of
     older versions and restored ones do, does not count either.
     """
-    found = [
-        f"{name} {made['parameters'][name]!r}, now {value!r}"
-        for name, value in asked["parameters"].items()
-        if name != "runs" and made["parameters"].get(name, value) != value
-    ]
+    parameters, content = made["parameters"], made.get("content", {})
+    found = []
+    for name, now in asked["parameters"].items():
+        if name != "runs" and parameters.get(name, now) != now:
+            found.append(f"{name} {parameters[name]!r}, now {now!r}")
     found += [f"another {name}" for name, now in asked["inputs"].items() if made["inputs"].get(name) != now]
-    content = made.get("content", {})
-    found += [f"other files in {name}" for name, now in asked["content"].items() if content.get(name, now) != now]
-    return found
+    return found + [f"other files in {name}" for name, now in asked["content"].items() if content.get(name, now) != now]

@@ -8,15 +8,7 @@ from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    create_model,
-)
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 
 from safn_book.run_names import AGGREGATIONS, CONTROLS, RunName
 
@@ -35,45 +27,28 @@ class SettingsError(ValueError):
 class Parameters(BaseModel):
     """The checked parameters of one notebook, as attributes."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, coerce_numbers_to_str=True)  # papermill takes a folder 2012 for a number
 
 
-# --- what papermill sends --------------------------------------------------------------------------------------------
-
-
-def from_text(value: Any) -> Any:
+def _from_text(value: Any) -> Any:
     """What a text means: papermill's ``-p`` sends ``"[1,0.75]"``, and YAML takes ``1e-4`` for a text."""
-    if not isinstance(value, str):
-        return value
     try:
-        value = yaml.safe_load(value)
-    except yaml.YAMLError:
-        return value
-    try:
+        value = yaml.safe_load(value) if isinstance(value, str) else value
         return float(value) if isinstance(value, str) else value
-    except ValueError:
+    except (yaml.YAMLError, ValueError):
         return value
 
 
 def _number(value: Any) -> Any:
-    value = from_text(value)
+    value = _from_text(value)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ValueError("it is not a number")
     return value
 
 
-def _text(value: Any) -> Any:
-    """Papermill turns a folder that is called 2012 into a number."""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return str(value) if number else value
-
-
 def _numbers(value: Any) -> Any:
-    value = from_text(value)
-    values = value if isinstance(value, (list, tuple)) else [value]
-    if any(isinstance(v, bool) or not isinstance(v, (int, float)) for v in values):
-        raise ValueError("it is not a list of numbers")
-    return values
+    value = _from_text(value)
+    return value if isinstance(value, (list, tuple)) else [value]
 
 
 def _distinct(values: tuple[float, ...]) -> tuple[float, ...]:
@@ -97,38 +72,27 @@ def _run_or_nothing(text: str) -> str:
     return text and _run(text)
 
 
-# --- the types -------------------------------------------------------------------------------------------------------
-
-Text = Annotated[str, BeforeValidator(_text)]
-Run = Annotated[Text, AfterValidator(_run)]
-Flag = Annotated[bool, Field(strict=True), BeforeValidator(from_text)]
+Run = Annotated[str, AfterValidator(_run)]
+RunOrNothing = Annotated[str, AfterValidator(_run_or_nothing)]
+Flag = Annotated[bool, Field(strict=True), BeforeValidator(_from_text)]
 Whole = Annotated[int, BeforeValidator(_number)]
 Count = Annotated[Whole, Field(ge=1)]
 CountOr0 = Annotated[Whole, Field(ge=0)]
 Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
-Positive = Annotated[Number, Field(gt=0)]
 Share = Annotated[Number, Field(ge=0, le=1)]
-Scale = Annotated[float, Field(gt=0, le=2)]
+Scale = Annotated[float, Field(strict=True, gt=0, le=2)]
 Scales = Annotated[tuple[Scale, ...], BeforeValidator(_numbers), Field(min_length=1), AfterValidator(_distinct)]
-Pair = Annotated[tuple[Count, Count], BeforeValidator(from_text), AfterValidator(_ordered)]
-Experiments = Annotated[list[Run], BeforeValidator(from_text), Field(min_length=1)]
 
 TYPES: dict[str, Any] = {
-    "runs": Text,
+    **dict.fromkeys(("runs", "data_folder", "saliency_folder"), str),
     "run": Run,
-    "data_folder": Text,
-    "saliency_folder": Text,
-    "experiments": Experiments,
-    "baseline": Annotated[Text, AfterValidator(_run_or_nothing)],
-    "second": Annotated[Text, AfterValidator(_run_or_nothing)],
-    "scales": Scales,
-    "test_scales": Scales,
+    "experiments": Annotated[list[Run], BeforeValidator(_from_text), Field(min_length=1)],
+    **dict.fromkeys(("baseline", "second"), RunOrNothing),
+    **dict.fromkeys(("scales", "test_scales"), Scales),
     "aggregation": Literal[AGGREGATIONS],
     "backbone": Literal[BACKBONES],
     "weights": Literal["imagenet", "none"],
     "head": Literal["largefov", "aspp"],
-    "head_width": Count,
-    "head_dilation": Count,
     "label_source": Literal["pseudo", "masks"],
     "combine": Literal[("harmonic", *CONTROLS)],
     "views": Annotated[Literal[1, 2, 6], BeforeValidator(_number)],
@@ -139,50 +103,23 @@ TYPES: dict[str, Any] = {
     "precision": Literal["32-true", "bf16-mixed", "16-mixed"],
     "accelerator": Literal["auto", "cpu", "gpu", "mps"],
     "attention_start": Literal["zero", "random"],
-    "gamma": Share,
-    "ignore_saliency": Share,
-    "ignore_confidence": Share,
-    "learning_rate": Positive,
-    "new_layer_factor": Positive,
-    "attention_factor": Positive,
-    "power": Annotated[Number, Field(ge=0)],
+    **dict.fromkeys(("flip", "crf"), Flag),
+    **dict.fromkeys(("gamma", "ignore_saliency", "ignore_confidence"), Share),
+    **dict.fromkeys(("learning_rate", "new_layer_factor", "attention_factor"), Annotated[Number, Field(gt=0)]),
+    **dict.fromkeys(("power", "weight_decay"), Annotated[Number, Field(ge=0)]),
     "momentum": Annotated[Number, Field(ge=0, lt=1)],
-    "weight_decay": Annotated[Number, Field(ge=0)],
-    "epochs": Count,
-    "batch_size": Count,
-    "accumulate": Count,
-    "iterations": CountOr0,
-    "crop": Annotated[Whole, Field(ge=32)],
-    "resize": Pair,
-    "size": CountOr0,
-    "seed": CountOr0,
-    "workers": CountOr0,
-    "threads": CountOr0,
-    "limit": CountOr0,
-    "train_images": Annotated[Whole, Field(ge=20)],
-    "val_images": Annotated[Whole, Field(ge=20)],
-    "image_size": Annotated[Whole, Field(ge=32)],
-    "flip": Flag,
-    "crf": Flag,
-    "crf_processes": CountOr0,
-    "freeze": CountOr0,
-    "examples": Count,
-    "bootstrap": Count,
-    "study_images": CountOr0,
-    "largest": CountOr0,
-    "cost_steps": CountOr0,
+    **dict.fromkeys(("epochs", "batch_size", "accumulate", "head_width", "head_dilation"), Count),
+    **dict.fromkeys(("examples", "bootstrap"), Count),
+    **dict.fromkeys(("iterations", "size", "seed", "limit", "freeze", "largest"), CountOr0),
+    **dict.fromkeys(("workers", "threads", "crf_processes", "study_images", "cost_steps"), CountOr0),
+    **dict.fromkeys(("crop", "image_size"), Annotated[Whole, Field(ge=32)]),
+    "resize": Annotated[tuple[Count, Count], BeforeValidator(_from_text), AfterValidator(_ordered)],
+    **dict.fromkeys(("train_images", "val_images"), Annotated[Whole, Field(ge=20)]),
 }
 
 
-# --- checking --------------------------------------------------------------------------------------------------------
-
-
 def check(values: dict[str, Any], known: Iterable[str] = TYPES) -> Parameters:
-    """Parse and check parameters.
-
-    Args:
-        values: parameter name -> value, texts as papermill sends them included.
-        known: the names the notebook has. Any further name is an error.
+    """Parse and check parameters, texts as papermill sends them included. ``known``: the names that the notebook has.
 
     Raises:
         SettingsError: listing every wrong value and every unknown name.
@@ -191,12 +128,11 @@ def check(values: dict[str, Any], known: Iterable[str] = TYPES) -> Parameters:
         >>> check({"scales": "[1,0.5]", "epochs": "8", "learning_rate": "1e-4"})
         Parameters(scales=(1.0, 0.5), epochs=8, learning_rate=0.0001)
     """
-    problems = [unknown_name(name, known) for name in values if name not in set(known)]
-    values = {name: value for name, value in values.items() if name in set(known)}
+    problems = [_unknown(name, known) for name in values if name not in known]
+    values = {name: value for name, value in values.items() if name in known}
     fields: dict[str, Any] = {name: (TYPES[name], ...) for name in values}
-    model = create_model("Parameters", __base__=Parameters, **fields)
     try:
-        parameters = model(**values)
+        parameters = create_model("Parameters", __base__=Parameters, **fields)(**values)
     except ValidationError as error:
         problems = sentences(error) + problems
     if problems:
@@ -215,14 +151,10 @@ def sentences(error: ValidationError) -> list[str]:
     return list(lines.values())
 
 
-def unknown_name(name: str, known: Iterable[str]) -> str:
-    """A line for a name that nothing has, with the nearest one and all of them."""
+def _unknown(name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return f"{name}: unknown parameter; {hint}valid: {', '.join(sorted(known))}"
-
-
-# --- the cells of a notebook -----------------------------------------------------------------------------------------
 
 
 def assigned(source: str) -> dict[str, ast.expr]:
@@ -241,16 +173,16 @@ def read(namespace: dict[str, Any]) -> Parameters:
     Raises:
         SettingsError: listing every problem, or that the parameter cell has not run.
     """
+    known: dict[str, None] = {}
     own: dict[str, ast.expr] = {}
     injected: dict[str, ast.expr] = {}
     for cell in namespace.get("In", []):
         if cell.startswith("# parameters"):
-            earlier = {name: value for name, value in own.items() if name in TYPES}
-            own = earlier | assigned(cell)
+            own = assigned(cell)
+            known |= dict.fromkeys(name for name in own if name in TYPES)
         elif cell.startswith("# Parameters"):
             injected = assigned(cell)
     if not own:
         raise SettingsError("the parameter cell has not run: run the cell that begins with '# parameters' first")
-    known = [name for name in own if name in TYPES]
-    names = dict.fromkeys([*own, *injected])
+    names = dict.fromkeys([*known, *own, *injected])
     return check({name: namespace[name] for name in names if name in namespace}, known)

@@ -13,10 +13,7 @@ from safn_book.run_names import Stage
 
 ROOT = Path(__file__).resolve().parent.parent
 COMPUTING = ("scores", "studies", "results", "cost", "published")  # modules of safn_book whose code decides numbers
-READERS = (
-    "safn_book.stages.load_data",
-)  # their own code does not count, but the reader of the data that they call does
-Definition = tuple[str, str]  # module and name
+READER = "safn_book.stages.load_data"  # its own code does not count, but the reader of the data that it calls does
 
 
 def code_fingerprint(stage: Stage, root: Path = ROOT) -> str:
@@ -25,8 +22,7 @@ def code_fingerprint(stage: Stage, root: Path = ROOT) -> str:
     notebook = ast.parse(_notebook_code(root / "notebooks" / f"{stage}.ipynb"))
     imports = _imports(notebook)
     body = [node for node in notebook.body if not index.only_shows(node, imports)]
-    texts = {ast.unparse(ast.Module(body, []))}
-    texts |= {index.text(definition) for definition in index.reached(body, imports)}
+    texts = {ast.unparse(ast.Module(body, [])), *map(index.text, index.reached(body, imports))}
     return hashlib.sha256("\0".join(sorted(texts)).encode()).hexdigest()[:16]
 
 
@@ -43,43 +39,42 @@ def _index(root: Path) -> Index:
 
 
 class Index:
-    """The top-level definitions of both packages, and which of them a piece of code reaches."""
+    """The top-level definitions of both packages by dotted name, and which of them a piece of code reaches."""
 
     def __init__(self, root: Path) -> None:
+        self.imports: dict[str, dict[str, str]] = {}  # module -> local name -> dotted name
+        self.definitions: dict[str, list[ast.stmt]] = {}
+        self.texts: dict[str, str] = {}
+        self.used: dict[str, list[str]] = {}
         book = [root / "safn_book" / f"{name}.py" for name in (*COMPUTING, "stages")]
-        paths = sorted([*root.glob("safn/**/*.py"), *book])
-        names = [".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__") for path in paths]
-        self.trees = {name: ast.parse(path.read_text()) for name, path in zip(names, paths, strict=True)}
-        self.imports = {module: _imports(tree) for module, tree in self.trees.items()}
-        self.definitions = {module: _definitions(tree) for module, tree in self.trees.items()}
+        for path in [*root.glob("safn/**/*.py"), *book]:
+            module = ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
+            tree = ast.parse(path.read_text())
+            self.imports[module] = _imports(tree)
+            self.definitions |= {f"{module}.{name}": found for name, found in _definitions(tree).items()}
 
-        self.used: dict[Definition, list[Definition]] = {}
-        self.texts: dict[Definition, str] = {}
+    def counts(self, name: str) -> bool:
+        """Whether a definition decides numbers."""
+        package, module, *_ = name.split(".")
+        return package == "safn" or module in COMPUTING
 
-    def counts(self, module: str) -> bool:
-        """Whether a module decides numbers."""
-        package, _, name = module.partition(".")
-        return package == "safn" or name in COMPUTING
-
-    def reached(self, nodes: list[ast.stmt], imports: dict[str, str]) -> set[Definition]:
+    def reached(self, nodes: list[ast.stmt], imports: dict[str, str]) -> set[str]:
         """All definitions that count and that ``nodes`` of a notebook reach, directly or through others."""
-        found: set[Definition] = set()
+        found: set[str] = set()
         waiting = list(self._used(nodes, imports, ""))
         while waiting:
-            definition = waiting.pop()
-            if definition in found:
-                continue
-            found.add(definition)
-            waiting += self._used_by(definition)
-        return {(module, name) for module, name in found if self.counts(module)}
+            name = waiting.pop()
+            if name not in found:
+                found.add(name)
+                waiting += self._used_by(name)
+        return {name for name in found if self.counts(name)}
 
-    def text(self, definition: Definition) -> str:
+    def text(self, name: str) -> str:
         """The code of a definition without comments and docstrings."""
-        module, name = definition
-        if definition not in self.texts:
-            statements = [_without_docstrings(statement) for statement in self.definitions[module][name]]
-            self.texts[definition] = "\n".join([module, *statements])
-        return self.texts[definition]
+        if name not in self.texts:
+            statements = [_without_docstrings(statement) for statement in self.definitions[name]]
+            self.texts[name] = "\n".join([name.rpartition(".")[0], *statements])
+        return self.texts[name]
 
     def only_shows(self, node: ast.stmt, imports: dict[str, str]) -> bool:
         """Whether a statement of a notebook only shows something: its value is not kept, and nothing that counts is called."""
@@ -87,35 +82,33 @@ class Index:
             return True
         return isinstance(node, ast.Expr) and not self.reached([node], imports)
 
-    def _used_by(self, definition: Definition) -> list[Definition]:
-        module, name = definition
-        if definition not in self.used:
-            statements = self.definitions[module][name]
-            self.used[definition] = list(self._used(statements, self.imports[module], module))
-        return self.used[definition]
+    def _used_by(self, name: str) -> list[str]:
+        if name not in self.used:
+            module = name.rpartition(".")[0]
+            self.used[name] = list(self._used(self.definitions[name], self.imports[module], module))
+        return self.used[name]
 
-    def _used(self, nodes: list[ast.stmt], imports: dict[str, str], module: str) -> Iterator[Definition]:
+    def _used(self, nodes: list[ast.stmt], imports: dict[str, str], module: str) -> Iterator[str]:
         """The definitions that are named in ``nodes`` of a module, or of a notebook (an empty ``module``)."""
-        own = self.definitions.get(module, {})
         for node in (inner for outer in nodes for inner in ast.walk(outer)):
-            if isinstance(node, ast.Name) and node.id in own:
-                yield module, node.id
+            own = f"{module}.{node.id}" if isinstance(node, ast.Name) else ""
+            if own in self.definitions:
+                yield own
             elif isinstance(node, (ast.Name, ast.Attribute)):
                 yield from self._resolve(_dotted(node, imports))
 
-    def _resolve(self, name: str) -> Iterator[Definition]:
+    def _resolve(self, name: str) -> Iterator[str]:
         """The definition behind a dotted name such as ``safn.maps.load_maps``, followed through imports."""
         module, _, attribute = name.rpartition(".")
-        if module not in self.trees or name in self.trees:
+        if module not in self.imports or name in self.imports:
             return
-        if attribute in self.definitions[module]:
-            if self.counts(module) or name in READERS:
-                yield module, attribute
+        if name in self.definitions:
+            yield from [name] if self.counts(name) or name == READER else []
         elif attribute in self.imports[module]:
             yield from self._resolve(self.imports[module][attribute])
         else:  # exported when it is asked for
-            inside = [other for other in self.trees if other.startswith(f"{module}.")]
-            yield from ((other, attribute) for other in inside if attribute in self.definitions[other])
+            inside = (f"{other}.{attribute}" for other in self.imports if other.startswith(f"{module}."))
+            yield from (other for other in inside if other in self.definitions)
 
 
 def _imports(tree: ast.Module) -> dict[str, str]:
@@ -126,7 +119,7 @@ def _imports(tree: ast.Module) -> dict[str, str]:
             found |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Import):
             for alias in node.names:
-                top = alias.name.split(".")[0]
+                top = alias.name.partition(".")[0]
                 found[alias.asname or top] = alias.name if alias.asname else top
     return found
 
@@ -135,8 +128,6 @@ def _definitions(tree: ast.Module) -> dict[str, list[ast.stmt]]:
     """Name -> the top-level statements that bind it; of an ``if`` or ``try`` all names that it binds."""
     found: dict[str, list[ast.stmt]] = {}
     for statement in tree.body:
-        if isinstance(statement, (ast.Import, ast.ImportFrom)):
-            continue
         if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             names = {statement.name}
         else:

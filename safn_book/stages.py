@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from safn.data import VOCFolder
 from safn.files import write_json
@@ -26,23 +26,19 @@ class StageError(RuntimeError):
     """An input of a stage is missing, stale or damaged; the message says which stage to run."""
 
 
-# --- a stage at work -------------------------------------------------------------------------------------------------
-
-
 @dataclass
 class OpenStage:
     """A stage at work: write into ``folder``, then ``finish``."""
 
     final: Path
     parameters: dict[str, Any]
-    inputs: list[Input]
     started: float = field(default_factory=time.time)
     finished: bool = False
 
     @property
     def folder(self) -> Path:
         """Where to write, and after ``finish`` where it lies: cells of a notebook can be run again."""
-        return self.final if self.finished else partial_folder(self.final)
+        return self.final if self.finished else _partial(self.final)
 
     def finish(self, metrics: Mapping[str, Any] | None = None, **extra: Any) -> Input:
         """Write the record and give the folder its final name.
@@ -56,9 +52,7 @@ class OpenStage:
             "run": self.final.name,
             "parameters": self.parameters,
             "seed": self.parameters.get("seed"),
-            "inputs": begun["inputs"],
-            "content": begun["content"],
-            "code": begun["code"],
+            **{name: begun[name] for name in ("inputs", "content", "code")},
             "fingerprint": fingerprint(self.folder),
             "metrics": metrics or {},
             "seconds": round(time.time() - self.started, 2),
@@ -74,7 +68,8 @@ class OpenStage:
             _delete(self.final, first=RECORD)
             self.folder.rename(self.final)
             self.finished = True
-            _unlock(self.final)
+            if self.final in _LOCKS:
+                _LOCKS.pop(self.final).close()
         return Input(self.final, json.loads((self.final / RECORD).read_text()))
 
 
@@ -91,45 +86,39 @@ def open_stage(
         StageError: the same stage is at work in another process.
     """
     values = parameters if isinstance(parameters, Mapping) else vars(parameters)
-    inputs = list(inputs)
-    asked = records.request(values, inputs)
-    code = sources.code_fingerprint(Stage(stage))
+    asked = records.request(values, inputs) | {"code": sources.code_fingerprint(Stage(stage))}
     final = Path(values["runs"]).resolve() / stage / str(run)
+    partial = _partial(final)
     _lock(final)
-    _take_back(final, asked, code)
-    before = _begun(partial_folder(final))
-    if not _is_same(before, asked):
-        _delete(partial_folder(final), first=BEGUN)  # what is left of a folder half deleted must not be continued
-        before = {"attempts": 0, "commits": []}
-    partial_folder(final).mkdir(parents=True, exist_ok=True)
-    commits = [name for name in dict.fromkeys([*before["commits"], commit()]) if name]
-    begun = {**asked, "code": code, "attempts": before["attempts"] + 1, "commits": commits}
-    write_json(partial_folder(final) / BEGUN, begun)
-    return OpenStage(final, asked["parameters"], inputs)
+    _take_back(final, asked)
+    before = _begun(partial, asked)
+    if not before:
+        _delete(partial, first=BEGUN)  # what is left of a folder half deleted must not be continued
+    partial.mkdir(parents=True, exist_ok=True)
+    commits = [name for name in dict.fromkeys([*before.get("commits", ()), commit()]) if name]
+    write_json(partial / BEGUN, {**asked, "attempts": before.get("attempts", 0) + 1, "commits": commits})
+    return OpenStage(final, asked["parameters"])
 
 
-def partial_folder(final: Path) -> Path:
+def _partial(final: Path) -> Path:
     """Where a stage is at work until it is complete."""
     return final.with_name(final.name + ".partial")
 
 
-def _take_back(final: Path, asked: dict[str, Any], code: str | None) -> None:
+def _take_back(final: Path, asked: dict[str, Any]) -> None:
     """Continue a complete folder of the same code that has no record. `make book` takes the record away where the executed
     notebook is missing that the book shows: what is trained is then not trained again."""
-    begun = _begun(final)
-    other = (final / RECORD).exists() or partial_folder(final).exists()
-    if not other and begun.get("code") == code and _is_same(begun, asked):
-        final.rename(partial_folder(final))
+    other = (final / RECORD).exists() or _partial(final).exists()
+    if not other and _begun(final, asked).get("code") == asked["code"]:
+        final.rename(_partial(final))
 
 
-def _begun(folder: Path) -> dict[str, Any]:
+def _begun(folder: Path, asked: dict[str, Any]) -> dict[str, Any]:
+    """What a folder was begun with, empty where that is not what is asked for now."""
     path = folder / BEGUN
-    return json.loads(path.read_text()) if path.exists() else {}
-
-
-def _is_same(begun: dict[str, Any], asked: dict[str, Any]) -> bool:
-    """Whether a folder was begun with what is asked for now."""
-    return {"attempts", "content"} <= begun.keys() and not records.changes(begun, asked)
+    begun = json.loads(path.read_text()) if path.exists() else {}
+    same = {"attempts", "content"} <= begun.keys() and not records.changes(begun, asked)
+    return begun if same else {}
 
 
 def _delete(folder: Path, first: str) -> None:
@@ -139,7 +128,7 @@ def _delete(folder: Path, first: str) -> None:
         shutil.rmtree(folder)
 
 
-_LOCKS: dict[Path, int] = {}  # open files of the stages at work in this process
+_LOCKS: dict[Path, IO[str]] = {}  # open files of the stages at work in this process
 
 
 def _lock(final: Path) -> None:
@@ -148,28 +137,19 @@ def _lock(final: Path) -> None:
         return
     path = final.parents[1] / ".locks" / final.parent.name / final.name
     path.parent.mkdir(parents=True, exist_ok=True)
-    file = os.open(path, os.O_RDWR | os.O_CREAT)
+    file = path.open("a+")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        owner = os.read(file, 20).decode()
-        os.close(file)
-        words = f"{final} is at work in another notebook (process {owner}): wait for it, or end its kernel"
+    except OSError as error:
+        file.close()
+        if not isinstance(error, BlockingIOError):
+            return  # a file system without locks
+        words = f"{final} is at work in another notebook (process {path.read_text()}): wait for it, or end its kernel"
         raise StageError(words) from None
-    except OSError:  # a file system without locks
-        os.close(file)
-        return
-    os.truncate(file, 0)
-    os.write(file, str(os.getpid()).encode())
+    file.truncate(0)
+    file.write(str(os.getpid()))
+    file.flush()
     _LOCKS[final] = file
-
-
-def _unlock(final: Path) -> None:
-    if final in _LOCKS:
-        os.close(_LOCKS.pop(final))
-
-
-# --- the stages before it --------------------------------------------------------------------------------------------
 
 
 def require(runs: Path | str, stage: Stage | str, run: RunName | str = DEFAULT, restored: bool = False) -> Input:
@@ -212,8 +192,8 @@ def _check_fresh(runs: Path, stage: Input) -> None:
     """Whether a stage, and all that it was made from, is still what its inputs led to."""
     for name, used in stage.record["inputs"].items():
         earlier = records.read(runs, *stage_and_run(name))
-        now = earlier.record["fingerprint"] if earlier else "missing"
-        if not earlier or now != used:
+        if not earlier or earlier.record["fingerprint"] != used:
+            now = earlier.record["fingerprint"] if earlier else "missing"
             raise StageError(
                 f"{stage.folder} is stale: it was made from {name} with fingerprint {used}, which is now {now}. "
                 f"Run notebooks/{stage.folder.parent.name}.ipynb for it again."

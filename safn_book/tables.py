@@ -27,7 +27,7 @@ def short_name(configuration: str) -> str:
     if configuration in METHODS:
         return METHODS[configuration]
     try:
-        run = RunName.parse_configuration(configuration)
+        run = RunName.parse(configuration, seedless=True)
     except ValueError:
         return configuration
     if run.supervised:

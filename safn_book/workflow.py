@@ -13,17 +13,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictInt, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, StrictBool, StrictInt, ValidationError
 
 from safn_book import settings
-from safn_book.run_names import (
-    CHAPTERS,
-    COMPARING,
-    CONTROLS,
-    DEFAULT,
-    RunName,
-    Stage,
-)
+from safn_book.run_names import CHAPTERS, COMPARING, CONTROLS, DEFAULT, RunName, Stage
 from safn_book.settings import Parameters, SettingsError, sentences
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,9 +24,7 @@ NOTEBOOKS = ROOT / "notebooks"
 ON_GPU = (Stage.BASELINE, Stage.TRAIN_SAFN, Stage.MAPS, Stage.TRAIN_SEGMENTATION, Stage.EVALUATE)
 RUN = "SAFN_RUN"  # environment variable of everything that `make book` starts: its folder of runs
 Name = tuple[Stage, str]  # stage and run
-
-
-# --- profiles --------------------------------------------------------------------------------------------------------
+Table = dict[str, Any]
 
 
 def _unique(values: list[Any]) -> list[Any]:
@@ -43,7 +34,8 @@ def _unique(values: list[Any]) -> list[Any]:
 
 
 def _experiment(text: str) -> str:
-    if not (run := RunName.parse_configuration(text)).aggregation or run != run.base:
+    run = RunName.parse(text, seedless=True)
+    if not run.aggregation or run != run.base:
         raise ValueError("it is not an experiment, such as max_1-0.5")
     return text
 
@@ -55,28 +47,25 @@ def _control(text: str) -> str:
 
 
 Seeds = Annotated[list[Annotated[StrictInt, Field(ge=0)]], AfterValidator(_unique)]
-Table = dict[str, Any]
+Experiment = Annotated[str, AfterValidator(_experiment)]
+Control = Annotated[str, AfterValidator(_control)]
 
 
-class Resources(BaseModel):
+class Resources(BaseModel, extra="forbid"):
     """What a job of a stage needs, for a cluster: GPUs, memory in MB, minutes."""
 
-    model_config = ConfigDict(extra="forbid")
     gpu: int | None = Field(None, ge=0)
     mem_mb: int | None = Field(None, ge=1)
     runtime: int | None = Field(None, ge=1)
 
 
-class Profile(BaseModel):
+class Profile(BaseModel, extra="forbid"):
     """A file of ``profiles/``."""
 
-    model_config = ConfigDict(extra="forbid")
-    data_folder: str
+    data_folder: str | None
     seeds: Annotated[Seeds, Field(min_length=1)]
-    experiments: Annotated[
-        list[Annotated[str, AfterValidator(_experiment)]], Field(min_length=1), AfterValidator(_unique)
-    ]
-    controls: Annotated[list[Annotated[str, AfterValidator(_control)]], AfterValidator(_unique)]
+    experiments: Annotated[list[Experiment], Field(min_length=1), AfterValidator(_unique)]
+    controls: Annotated[list[Control], AfterValidator(_unique)]
     upper_bound: StrictBool
     threads: Annotated[StrictInt, Field(ge=1)]
     stages: dict[Stage, Table | None]
@@ -97,23 +86,18 @@ def load(path: Path | str, data_folder: str = "") -> Profile:
         known = ", ".join(sorted(p.stem for p in (ROOT / "profiles").glob("*.yaml")))
         raise SettingsError(f"{path} is missing; profiles: {known}")
     try:
-        given = yaml.safe_load(path.read_text())
+        given = yaml.safe_load(path.read_text()) or {}
+        if data_folder and isinstance(given, dict):
+            given["data_folder"] = data_folder
+        profile = Profile.model_validate(given)
     except yaml.YAMLError as error:
         raise SettingsError(f"{path} is not YAML: {error}") from error
-    if not isinstance(given, dict):
-        raise SettingsError(f"{path} holds no settings; needed: {', '.join(sorted(Profile.model_fields))}")
-    if data_folder:
-        given["data_folder"] = data_folder
-    if given.get("data_folder", "") is None:
-        given["data_folder"] = ""
-        problems = [f"data_folder: say where the photographs are, make book PROFILE={path.stem} DATA=/path/to/them"]
-    else:
-        problems = []
-    try:
-        profile = Profile(**given)
     except ValidationError as error:
-        raise SettingsError.listing(f"{path}:", problems + sentences(error)) from None
-    if problems := problems + _contradictions(profile):
+        raise SettingsError.listing(f"{path}:", sentences(error)) from None
+    problems = _contradictions(profile)
+    if profile.data_folder is None:
+        problems.append(f"data_folder: say where the photographs are, make book PROFILE={path.stem} DATA=/path/to/them")
+    if problems:
         raise SettingsError.listing(f"{path}:", problems)
     return profile
 
@@ -125,19 +109,15 @@ def _contradictions(profile: Profile) -> list[str]:
     if segmented and (seeds[0] != segmented[0] or not set(segmented) <= set(seeds)):
         problems.append(f"segmentation_seeds: {segmented} must be some of seeds, {seeds}, and begin with their first")
     for name, table in profile.segmentations.items():
-        if name != (network := f"{table.get('backbone')}-{table.get('head')}"):
+        network = f"{table.get('backbone')}-{table.get('head')}"
+        if name != network:
             problems.append(f"segmentations: {name} is the network {network}: give it that name")
-    if problems:
-        return problems
-    for job in jobs(profile):  # each notebook knows its own parameters alone
+    for job in () if problems else jobs(profile):  # each notebook knows its own parameters alone
         try:
             parameters(job)
         except SettingsError as error:
             problems.append(f"stages: {job.stage}: {error}")
     return list(dict.fromkeys(problems))
-
-
-# --- jobs ------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -171,69 +151,54 @@ def jobs(profile: Profile) -> list[Job]:
     folder = profile.data_folder
     source = {"data_folder": str(Path(folder).expanduser().resolve())} if folder else {}
     plan = [Job(*DATA, source), Job(*SALIENCY, {}, (DATA,)), Job(*BASELINE, {}, (DATA,))]
-    for run in runs_of(profile):
-        plan += _classifier(run) + _pseudo_labels(run)
-        if _is_segmented(profile, run):
-            plan += _segmentation(run)
     main = runs_of(profile)[0]
+    segmented = profile.segmentation_seeds or profile.seeds  # of all but the main experiment, which has all
+    for run in runs_of(profile):
+        plan += _classifier(run)
+        if run.configuration == main.configuration or run.seed in segmented:
+            plan += _segmentation(run)
     for control in profile.controls:
-        run = RunName(main.aggregation, main.scales, main.seed, control=control)
-        plan += _pseudo_labels(run) + _segmentation(run)
-    for run, given in _second_networks(profile):
-        plan += _segmentation(run, given)
+        run = replace(main, control=control)
+        plan += [_pseudo_labels(run), *_segmentation(run)]
+    for run in _second_networks(profile):
+        plan += _segmentation(run, profile.segmentations[run.network])
     if profile.upper_bound:
-        plan += _segmentation(RunName.masks(main.seed), {"label_source": "masks"})
+        plan += _segmentation(RunName(seed=main.seed, supervised=True), {"label_source": "masks"})
     plan += _chapters(profile, plan)
-    return [
-        Job(job.stage, job.run, {**(profile.stages.get(job.stage) or {}), **job.parameters}, job.after) for job in plan
-    ]
+    return [replace(job, parameters=(profile.stages.get(job.stage) or {}) | job.parameters) for job in plan]
 
 
 def runs_of(profile: Profile) -> list[RunName]:
     """The run of each experiment with every seed, the main one first."""
-    return [
-        replace(RunName.parse_configuration(experiment), seed=seed)
-        for seed in profile.seeds
-        for experiment in profile.experiments
-    ]
+    experiments = [RunName.parse(text, seedless=True) for text in profile.experiments]
+    return [replace(run, seed=seed) for seed in profile.seeds for run in experiments]
 
 
-def _is_segmented(profile: Profile, run: RunName) -> bool:
-    """Whether a segmentation is trained for a run: for the main experiment with every seed, for the others with those of
-    ``segmentation_seeds``, all unless the profile says so."""
-    seeds = profile.segmentation_seeds or profile.seeds
-    return run.configuration == profile.experiments[0] or run.seed in seeds
-
-
-def _second_networks(profile: Profile) -> list[tuple[RunName, Table]]:
-    mains = [run for run in runs_of(profile) if run.configuration == profile.experiments[0]]
-    return [
-        (RunName(run.aggregation, run.scales, run.seed, network=network), given)
-        for run in mains
-        for network, given in profile.segmentations.items()
-    ]
+def _second_networks(profile: Profile) -> list[RunName]:
+    main = RunName.parse(profile.experiments[0], seedless=True)
+    return [replace(main, seed=seed, network=name) for seed in profile.seeds for name in profile.segmentations]
 
 
 def _classifier(run: RunName) -> list[Job]:
+    """Training of a classifier, its maps and their pseudo labels."""
     given = {"aggregation": run.aggregation, "scales": list(run.scales), "seed": run.seed}
     trained = (Stage.TRAIN_SAFN, str(run))
-    return [Job(*trained, given, (DATA,)), Job(Stage.MAPS, str(run), {"run": str(run)}, (DATA, trained))]
+    maps = Job(Stage.MAPS, str(run), {"run": str(run)}, (DATA, trained))
+    return [Job(*trained, given, (DATA,)), maps, _pseudo_labels(run)]
 
 
-def _pseudo_labels(run: RunName) -> list[Job]:
-    given = {"run": str(run.base), **({"combine": run.control} if run.control else {})}
-    return [Job(Stage.PSEUDO_LABELS, str(run), given, (DATA, SALIENCY, (Stage.MAPS, str(run.base))))]
+def _pseudo_labels(run: RunName) -> Job:
+    given = {"run": str(run.base)} | ({"combine": run.control} if run.control else {})
+    return Job(Stage.PSEUDO_LABELS, str(run), given, (DATA, SALIENCY, (Stage.MAPS, str(run.base))))
 
 
 def _segmentation(run: RunName, given: Table | None = None) -> list[Job]:
     """Training and evaluation of a segmentation; a second network shares the pseudo labels, a supervised run has none."""
     labels = () if run.supervised else ((Stage.PSEUDO_LABELS, str(run.at(Stage.PSEUDO_LABELS))),)
-    given = {**(given or {}), "run": str(run), "seed": run.seed}
+    given = (given or {}) | {"run": str(run), "seed": run.seed}
     trained = (Stage.TRAIN_SEGMENTATION, str(run))
-    return [
-        Job(*trained, given, (DATA, *labels)),
-        Job(Stage.EVALUATE, str(run), {"run": str(run)}, (DATA, trained)),
-    ]
+    evaluated = Job(Stage.EVALUATE, str(run), {"run": str(run)}, (DATA, trained))
+    return [Job(*trained, given, (DATA, *labels)), evaluated]
 
 
 def _chapters(profile: Profile, plan: list[Job]) -> list[Job]:
@@ -246,23 +211,20 @@ def _chapters(profile: Profile, plan: list[Job]) -> list[Job]:
         Stage.FIGURES: [run for run in same_scales if run.seed == main.seed],
         Stage.COMPARISON: [RunName.parse(job.run) for job in plan if job.stage is Stage.EVALUATE],
     }
+    baseline = [str(run) for run in runs if len(run.scales) == 1][:1]
+    second = [str(run) for run in _second_networks(profile)][:1]
+    more: dict[Stage, Table] = {Stage.FIGURES: {"baseline": "".join(baseline), "second": "".join(second)}}
+    if profile.segmentation_seeds:
+        more |= dict.fromkeys(COMPARING, {"missing_segmentation": "leave"})
     last = {job.run: job.name for job in plan}  # the last stage of each run
     found = []
     for stage in CHAPTERS:
         experiments = [str(run) for run in compared[stage]]
-        if not experiments:
-            continue
-        given: Table = {"experiments": experiments}
-        drawn = []
-        if stage is Stage.FIGURES:
-            single = [str(run) for run in runs if len(run.scales) == 1][:1]
-            second = [str(run) for run, _ in _second_networks(profile)][:1]
-            given |= {"baseline": "".join(single), "second": "".join(second)}
-            drawn = single + second
-        if stage in COMPARING and profile.segmentation_seeds:
-            given["missing_segmentation"] = "leave"
-        after = tuple(last[run] for run in [*experiments, *drawn])
-        found.append(Job(stage, DEFAULT, given, (DATA, BASELINE, *after)))
+        drawn = baseline + second if stage is Stage.FIGURES else []
+        after = tuple(last[run] for run in experiments + drawn)
+        if experiments:
+            given = {"experiments": experiments, **more.get(stage, {})}
+            found.append(Job(stage, DEFAULT, given, (DATA, BASELINE, *after)))
     return found
 
 
@@ -281,9 +243,6 @@ def parameters(job: Job) -> Parameters:
     nodes = settings.assigned(_parameter_cell(job.stage))
     defaults = {name: ast.literal_eval(value) for name, value in nodes.items()}
     return settings.check({**defaults, **job.parameters}, defaults)
-
-
-# --- a run that a notebook asks for -----------------------------------------------------------------------------------
 
 
 def make(runs: Path, stage: Stage, run: RunName | str) -> None:

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from benchmarks.expected import record_ranges
 from safn_book import checks, stages
 from safn_book.run_names import RunName
 
@@ -34,7 +35,7 @@ def verdicts(done, source) -> dict[str, str]:
 
 def test_ranges_hold_for_the_same_parameters_whatever_the_seed_and_the_folder(tmp_path, path):
     source, _ = made(tmp_path / "a", 0.7)
-    assert checks.record_ranges([tmp_path / "a"], path) == 2
+    assert record_ranges([tmp_path / "a"], path) == 2
     inside = made(tmp_path / "b", 0.71, seed=4)
     assert verdicts(*inside[::-1]) == {
         "val_mAP": "as expected",
@@ -52,7 +53,7 @@ def test_ranges_hold_for_the_same_parameters_whatever_the_seed_and_the_folder(tm
 def test_the_range_widens_with_the_spread_between_seeds(tmp_path, path):
     for seed, value in enumerate((0.6, 0.7, 0.8)):
         made(tmp_path / str(seed), value, seed)
-    checks.record_ranges([tmp_path / str(seed) for seed in range(3)], path)
+    record_ranges([tmp_path / str(seed) for seed in range(3)], path)
     entry = next(e for e in json.loads(path.read_text()) if e["stage"] == "03_train_safn")
     # the standard deviation of 0.6, 0.7, 0.8 is 0.1; the loss never differs: a fifth; a mean weight: 0.15
     assert entry["recorded"] == 3
@@ -69,7 +70,7 @@ def test_ranges_are_of_the_settings_of_the_stages_before_too(tmp_path, path):
 
     maps(tmp_path / "a", 0.4)
     maps(tmp_path / "a", 0.41, seed=1)
-    checks.record_ranges([tmp_path / "a"], path)
+    record_ranges([tmp_path / "a"], path)
     assert verdicts(*maps(tmp_path / "b", 0.44, seed=2))["map_miou"] == "04_localization_maps departs here"
     assert verdicts(*maps(tmp_path / "c", 0.43, seed=5)) == {"map_miou": "as expected", "seen": "as expected"}
     unknown = set(verdicts(*maps(tmp_path / "d", 0.44, epochs=9)).values())
@@ -79,8 +80,8 @@ def test_ranges_are_of_the_settings_of_the_stages_before_too(tmp_path, path):
 def test_ranges_of_other_data_stay(tmp_path, path):
     path.write_text(json.dumps([{"data": "photographs", "stage": "03_train_safn"}]))
     made(tmp_path / "a", 0.7)
-    checks.record_ranges([tmp_path / "a"], path)
-    checks.record_ranges([tmp_path / "a"], path)
+    record_ranges([tmp_path / "a"], path)
+    record_ranges([tmp_path / "a"], path)
     assert [e["data"] for e in json.loads(path.read_text())].count("photographs") == 1
     assert len(json.loads(path.read_text())) == 3
 

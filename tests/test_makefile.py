@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from safn_book.workflow import RUN
-from workflow import single_run
+from workflow import make_book, single_run
 
 ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("MAKE") and k != RUN}
@@ -149,3 +149,20 @@ def test_a_killed_run_continues_with_the_same_command(toy):
     last = make(toy)
     assert last.wait(60) == 0 and log.read_text() == before
     last.communicate()
+
+
+def test_the_main_experiment_runs_first(tmp_path, monkeypatch):
+    copied, runs = tmp_path / "repository", tmp_path / "runs"
+    (copied / "workflow").mkdir(parents=True)
+    shutil.copy(ROOT / "Snakefile", copied)
+    notebook = copied / "workflow" / "run_notebook.py"
+    notebook.write_text("import sys\nwith open('order', 'a') as file:\n    file.write(sys.argv[2] + ' ')\n")
+    trained = [f"03_train_safn/{run}_seed0" for run in ("max_1", "avg_1", "attention_1-0.5", "attention_1")]
+    jobs = {name: {"after": [], "threads": 1, "resources": {}} for name in trained}
+    (runs / ".workflow").mkdir(parents=True)
+    (runs / ".workflow" / "plan.json").write_text(json.dumps({"jobs": jobs}))
+    monkeypatch.setattr(make_book, "ROOT", copied)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    assert make_book.snakemake(runs, "1", [], [f".workflow/made/{trained[2]}"]) == 0
+    order = (runs / "order").read_text().split()
+    assert order[0] == "attention_1-0.5_seed0" and len(order) == 4

@@ -34,7 +34,7 @@ def test_a_name_is_read_as_it_was_written(run):
         ("attention_1-0.75-0.5_seed0", RunName("attention", (1.0, 0.75, 0.5))),
         ("max_1-0.5_seed12+saliency", RunName("max", (1.0, 0.5), 12, control="saliency")),
         ("avg_2_seed1@vgg16-aspp", RunName("avg", (2.0,), 1, network="vgg16-aspp")),
-        ("masks_seed3", RunName.masks(3)),
+        ("masks_seed3", RunName(seed=3, supervised=True)),
         ("masks_seed3@vgg16-aspp", RunName(seed=3, network="vgg16-aspp", supervised=True)),
     ],
 )

@@ -50,7 +50,9 @@ def main() -> int:
         return 0
     if plan.reasons:
         write(runs, plan, jobs, profile, bool(given.stage))
-        if code := snakemake(runs, given.jobs, flags):
+        main_run = str(workflow.runs_of(profile)[0])
+        first = [f".workflow/made/{stage}/{run}" for stage, run in plan.reasons if run == main_run]
+        if code := snakemake(runs, given.jobs, flags, first):
             return code
     done = not todo.make_plan(runs, jobs).reasons
     code = build(runs, jobs) if done and not given.stage else 0
@@ -65,9 +67,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--runs", default="", help="the folder of its runs, runs/<profile> unless given")
     parser.add_argument("--jobs", default="all", help="cores to use")
     parser.add_argument("--remake", choices=["", "changed"], default="", help="changed: what other code has made too")
-    parser.add_argument(
-        "--stage", choices=list(Stage), help="make this stage alone, and what it lacks, as notebooks ask for it"
-    )
+    parser.add_argument("--stage", choices=list(Stage), help="make this stage alone, and what it lacks")
     parser.add_argument("--run", default=DEFAULT, help="the run of that stage")
     parser.add_argument("--flags", default="", help="more for snakemake")
     return parser.parse_args()
@@ -75,11 +75,9 @@ def _options() -> argparse.Namespace:
 
 def say(runs: Path, plan: Plan, jobs: list[Job]) -> None:
     """What will be done, what is made again and why, and what other code has made."""
-    again = {
-        name: why for name, why in plan.reasons.items() if records.read(runs, *name) and not why.startswith("after ")
-    }
-    for (stage, run), why in again.items():
-        print(f"{stage}/{run} is made again: {why}")
+    for (stage, run), why in plan.reasons.items():
+        if records.read(runs, stage, run) and not why.startswith("after "):
+            print(f"{stage}/{run} is made again: {why}")
     if plan.by_other_code:
         counts = Counter(stage for stage, _ in plan.by_other_code)
         named = ", ".join(f"{stage} ({count})" for stage, count in counts.items())
@@ -117,12 +115,15 @@ def graphics_cards() -> int:
     return len(list(Path("/dev").glob("nvidia[0-9]*")))
 
 
-def snakemake(runs: Path, cores: str, flags: list[str]) -> int:
-    """Execute the plan. One job at a time on a graphics card, for all take the first one."""
+def snakemake(runs: Path, cores: str, flags: list[str], first: list[str]) -> int:
+    """Execute the plan, ``first`` the main experiment, whose chapters can be read while the others run. One job at a time
+    on a graphics card, for all take the first one."""
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(runs)]
     command += ["--cores", cores, "--nolock", "--rerun-incomplete", "--forceall"]
     if "--executor" not in flags:  # on a cluster the lines of the jobs go to its logs
         command += ["--quiet", "all"]
+    if first:
+        command += ["--prioritize", *first]
     if graphics_cards() and "--resources" not in flags:
         command += ["--resources", "gpu=1"]
     return subprocess.run([*command, *flags], cwd=ROOT).returncode

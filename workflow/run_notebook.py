@@ -49,10 +49,8 @@ def main(stage: str, run: str, threads: str) -> int:
     inputs = tuple(stage_and_run(name) for name in planned["inputs"])
     job = Job(Stage(stage), run, planned["parameters"], inputs)
     if planned["always"] or todo.make_plan(runs, [job]).reasons:
-        os.environ |= {
-            "OMP_NUM_THREADS": threads,
-            "OMP_WAIT_POLICY": "PASSIVE",
-        }  # threads that spin slow shared cores down
+        # threads that spin slow shared cores down
+        os.environ |= {"OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "PASSIVE"}
         if not execute(runs, job):
             return 1
         news = numbers(runs, job)

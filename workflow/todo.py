@@ -122,7 +122,7 @@ def profile_for(run: RunName | None) -> Profile:
         if not run.supervised:
             experiment = run.base.configuration
         if run.network:
-            backbone, head = run.backbone_and_head
+            backbone, _, head = run.network.partition("-")
             given["segmentations"] = {run.network: {"backbone": backbone, "head": head}}
     profile = Profile(experiments=[experiment], **given)
     if run and str(run) not in {job.run for job in jobs(profile)}:
@@ -134,9 +134,8 @@ def book_content(runs: Path, wanted: Iterable[Job]) -> str:
     """SHA-256 over all that the book shows: executed notebooks, records, prose, recorded results and code."""
     paths = [ROOT / "_toc.yml", ROOT / "_config.yml"]
     for folder in ("book", "results", "profiles", "safn", "safn_book", "notebooks"):
-        paths += sorted(
-            path for path in (ROOT / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts
-        )
+        files = (path for path in (ROOT / folder).rglob("*") if path.is_file())
+        paths += sorted(path for path in files if "__pycache__" not in path.parts)
     for job in wanted:
         paths += [runs / job.stage / job.run / records.RECORD, executed(runs, job.name)]
     digest = hashlib.sha256()
