@@ -75,7 +75,7 @@ def _scales(text: str) -> tuple[float, ...]:
         value = None
     scales = value if isinstance(value, list) else [value]
     try:
-        require_scales("scales", scales)
+        require_scales(scales)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text}: {error}") from None
     return tuple(float(scale) for scale in scales)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from safn_book import results
+from safn_book import archive
 from safn_book.run_names import Stage
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -24,7 +24,7 @@ def test_the_library_example_runs_as_it_stands(capsys):
 
 def recorded(stage: Stage, metric: str, *runs: str) -> str:
     """Mean over the runs in percent, with the standard deviation where there are several."""
-    records = results.load(ROOT / "results" / "evidence.json")
+    records = archive.read(ROOT / "results" / "evidence.json")
     values = [100 * records[stage, run]["metrics"][metric] for run in runs]
     spread = f" ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
     return f"{np.mean(values):.1f}{spread}"
