@@ -7,9 +7,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import StrEnum
+from typing import Literal, get_args
 
 AGGREGATIONS = ("attention", "max", "avg")
-CONTROLS = ("maps", "saliency")  # pseudo labels from one of the two alone
+Control = Literal["maps", "saliency"]  # pseudo labels from one of the two alone
+CONTROLS: tuple[str, ...] = get_args(Control)
 DEFAULT = "default"  # the run of a stage that a profile has once, such as the data
 
 

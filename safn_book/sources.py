@@ -22,7 +22,7 @@ def code_fingerprint(stage: Stage, root: Path = ROOT) -> str:
     notebook = ast.parse(_notebook_code(root / "notebooks" / f"{stage}.ipynb"))
     imports = _imports(notebook)
     body = [node for node in notebook.body if not index.only_shows(node, imports)]
-    texts = {ast.unparse(ast.Module(body, [])), *map(index.text, index.reached(body, imports))}
+    texts = {ast.unparse(ast.Module(body, [])), *(index.texts[name] for name in index.reached(body, imports))}
     return hashlib.sha256("\0".join(sorted(texts)).encode()).hexdigest()[:16]
 
 
@@ -44,14 +44,16 @@ class Index:
     def __init__(self, root: Path) -> None:
         self.imports: dict[str, dict[str, str]] = {}  # module -> local name -> dotted name
         self.definitions: dict[str, list[ast.stmt]] = {}
-        self.texts: dict[str, str] = {}
-        self.used: dict[str, list[str]] = {}
+        self.texts: dict[str, str] = {}  # without comments and docstrings
         book = [root / "safn_book" / f"{name}.py" for name in (*COMPUTING, "stages")]
         for path in [*root.glob("safn/**/*.py"), *book]:
             module = ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
             tree = ast.parse(path.read_text())
             self.imports[module] = _imports(tree)
-            self.definitions |= {f"{module}.{name}": found for name, found in _definitions(tree).items()}
+            for name, found in _definitions(tree).items():
+                self.definitions[f"{module}.{name}"] = found
+                self.texts[f"{module}.{name}"] = "\n".join([module, *map(_without_docstrings, found)])
+        self.used = {name: list(self._used_by(name)) for name in self.definitions}
 
     def counts(self, name: str) -> bool:
         """Whether a definition decides numbers."""
@@ -66,15 +68,8 @@ class Index:
             name = waiting.pop()
             if name not in found:
                 found.add(name)
-                waiting += self._used_by(name)
+                waiting += self.used[name]
         return {name for name in found if self.counts(name)}
-
-    def text(self, name: str) -> str:
-        """The code of a definition without comments and docstrings."""
-        if name not in self.texts:
-            statements = [_without_docstrings(statement) for statement in self.definitions[name]]
-            self.texts[name] = "\n".join([name.rpartition(".")[0], *statements])
-        return self.texts[name]
 
     def only_shows(self, node: ast.stmt, imports: dict[str, str]) -> bool:
         """Whether a statement of a notebook only shows something: its value is not kept, and nothing that counts is called."""
@@ -82,11 +77,9 @@ class Index:
             return True
         return isinstance(node, ast.Expr) and not self.reached([node], imports)
 
-    def _used_by(self, name: str) -> list[str]:
-        if name not in self.used:
-            module = name.rpartition(".")[0]
-            self.used[name] = list(self._used(self.definitions[name], self.imports[module], module))
-        return self.used[name]
+    def _used_by(self, name: str) -> Iterator[str]:
+        module = name.rpartition(".")[0]
+        return self._used(self.definitions[name], self.imports[module], module)
 
     def _used(self, nodes: list[ast.stmt], imports: dict[str, str], module: str) -> Iterator[str]:
         """The definitions that are named in ``nodes`` of a module, or of a notebook (an empty ``module``)."""

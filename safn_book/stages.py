@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from safn.data import VOCFolder
 from safn.files import write_json
@@ -69,7 +69,7 @@ class OpenStage:
             self.folder.rename(self.final)
             self.finished = True
             if self.final in _LOCKS:
-                _LOCKS.pop(self.final).close()
+                os.close(_LOCKS.pop(self.final))
         return Input(self.final, json.loads((self.final / RECORD).read_text()))
 
 
@@ -128,7 +128,7 @@ def _delete(folder: Path, first: str) -> None:
         shutil.rmtree(folder)
 
 
-_LOCKS: dict[Path, IO[str]] = {}  # open files of the stages at work in this process
+_LOCKS: dict[Path, int] = {}  # open files of the stages at work in this process
 
 
 def _lock(final: Path) -> None:
@@ -137,18 +137,17 @@ def _lock(final: Path) -> None:
         return
     path = final.parents[1] / ".locks" / final.parent.name / final.name
     path.parent.mkdir(parents=True, exist_ok=True)
-    file = path.open("a+")
+    file = os.open(path, os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        file.close()
+        os.close(file)
         if not isinstance(error, BlockingIOError):
             return  # a file system without locks
         words = f"{final} is at work in another notebook (process {path.read_text()}): wait for it, or end its kernel"
         raise StageError(words) from None
-    file.truncate(0)
-    file.write(str(os.getpid()))
-    file.flush()
+    os.truncate(file, 0)
+    os.write(file, str(os.getpid()).encode())
     _LOCKS[final] = file
 
 
@@ -182,10 +181,7 @@ def _make(runs: Path, stage: Stage, run: RunName | str) -> Input:
         workflow.make(runs, stage, run)
     except RuntimeError as error:
         raise StageError(f"{folder} is missing and could not be made: {error}") from None
-    found = records.read(runs, stage, run)
-    if not found:
-        raise StageError(f"{folder} is missing: run notebooks/{stage}.ipynb with the parameters of this run first")
-    return found
+    return Input(folder, json.loads((folder / RECORD).read_text()))
 
 
 def _check_fresh(runs: Path, stage: Input) -> None:

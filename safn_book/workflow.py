@@ -16,7 +16,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, Field, StrictBool, StrictInt, ValidationError
 
 from safn_book import settings
-from safn_book.run_names import CHAPTERS, COMPARING, CONTROLS, DEFAULT, RunName, Stage
+from safn_book.run_names import CHAPTERS, COMPARING, DEFAULT, Control, RunName, Stage
 from safn_book.settings import Parameters, SettingsError, sentences
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -40,15 +40,8 @@ def _experiment(text: str) -> str:
     return text
 
 
-def _control(text: str) -> str:
-    if text not in CONTROLS:
-        raise ValueError(f"valid: {', '.join(CONTROLS)}")
-    return text
-
-
 Seeds = Annotated[list[Annotated[StrictInt, Field(ge=0)]], AfterValidator(_unique)]
 Experiment = Annotated[str, AfterValidator(_experiment)]
-Control = Annotated[str, AfterValidator(_control)]
 
 
 class Resources(BaseModel, extra="forbid"):
