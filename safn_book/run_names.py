@@ -109,14 +109,14 @@ class RunName:
             raise ValueError("a supervised run has no aggregation, no scales and no control")
 
     def __str__(self) -> str:
-        return self._with_seed(f"_seed{self.seed}")
+        return self._written(f"_seed{self.seed}")
 
     @property
     def configuration(self) -> str:
         """The name without its seed, which repeated runs share."""
-        return self._with_seed("")
+        return self._written("")
 
-    def _with_seed(self, seed: str) -> str:
+    def _written(self, seed: str) -> str:
         head = "masks" if self.supervised else f"{self.aggregation}_{format_scales(self.scales)}"
         control = f"+{self.control}" if self.control else ""
         network = f"@{self.network}" if self.network else ""
