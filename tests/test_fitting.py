@@ -234,13 +234,14 @@ class Interrupting(tiny.Samples):
 
 
 @pytest.mark.parametrize("epoch, follows", [(0, "it begins again."), (1, "it goes on after epoch 1.")])
-def test_an_interrupt_says_where_it_stopped_and_the_same_call_goes_on(tmp_path, epoch, follows):
-    handler = signal.getsignal(signal.SIGINT)
+def test_an_interrupt_says_where_it_stopped_and_the_same_call_goes_on(tmp_path, request, epoch, follows):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores the signal
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     with pytest.raises(TrainingInterrupted) as stop:
         tiny.train(tmp_path / "stopped", samples=Interrupting(epoch))
     assert str(stop.value) == f"Training stopped in epoch {epoch + 1} of 3. Run the same cell again: {follows}"
     assert stop.value._render_traceback_() == [str(stop.value)] and isinstance(stop.value, KeyboardInterrupt)
-    assert signal.getsignal(signal.SIGINT) is handler
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     expected, whole = tiny.train(tmp_path / "whole")
     log, network = tiny.train(tmp_path / "stopped")
     assert log == expected
