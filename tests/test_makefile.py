@@ -77,7 +77,7 @@ def started(tmp_path):
 
 def test_one_run_at_a_time_and_what_a_killed_one_left_is_ended(started, tmp_path, monkeypatch):
     monkeypatch.setattr(single_run, "PATIENCE", 0.2)
-    monkeypatch.delenv(RUN, raising=False)
+    monkeypatch.setenv(RUN, "")  # so that what the test sets is taken back
     first, job = started(tmp_path)
     with pytest.raises(SystemExit, match="at work"):
         single_run.alone(tmp_path)
