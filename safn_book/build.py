@@ -115,18 +115,21 @@ def collect(chapters: dict[str, Path], pages: dict[str, Path], out: Path) -> Non
     for name in ("book", "profiles"):
         shutil.copytree(ROOT / name, out / name)
     for source in sorted((ROOT / "notebooks").glob("[0-9]*.ipynb")):
-        _copy_notebook(chapters.get(source.stem, source), out / "notebooks" / source.name)
+        _copy_notebook(chapters.get(source.stem, source), out / "notebooks" / source.name, source)
     for page, executed in pages.items():
         placeholder = out / f"{page}.md"
         title = placeholder.read_text().partition("\n")[0] if placeholder.exists() else ""
         placeholder.unlink(missing_ok=True)
-        _copy_notebook(executed, out / f"{page}.ipynb", title)
+        source = ROOT / "notebooks" / f"{reports.REPORTS[page][0]}.ipynb"
+        _copy_notebook(executed, out / f"{page}.ipynb", source, title)
 
 
-def _copy_notebook(source: Path, target: Path, title: str = "") -> None:
-    """Copy a notebook without the cell of injected parameters, which names folders of this machine, with the last state
-    of each progress line, and where it appears on a second page with the ``title`` of that."""
-    notebook = json.loads(source.read_text())
+def _copy_notebook(executed: Path, target: Path, source: Path, title: str = "") -> None:
+    """Copy an executed notebook with the prose of its ``source``, without the cell of injected parameters, which names
+    folders of this machine, with the last state of each progress line, with numbers for figures and tables, and where
+    it appears on a second page with the ``title`` of that."""
+    notebook = json.loads(executed.read_text())
+    _take_prose(notebook, json.loads(source.read_text()))
     first = notebook["cells"][0]
     if title:
         first["source"] = "\n".join([title, *"".join(first["source"]).split("\n")[1:]])
@@ -136,7 +139,42 @@ def _copy_notebook(source: Path, target: Path, title: str = "") -> None:
             cell["metadata"]["tags"] = [*tags, "remove-cell"]
         if "outputs" in cell:
             cell["outputs"] = list(_merged(cell["outputs"]))
+    _number(notebook)
     target.write_text(json.dumps(notebook, indent=1))
+
+
+def _take_prose(notebook: dict[str, Any], source: dict[str, Any]) -> None:
+    """Replace the prose and the tags by those of the repository, where the code is still what ran."""
+    ran = [cell for cell in _code_cells(notebook) if "injected-parameters" not in cell["metadata"].get("tags", [])]
+    code = _code_cells(source)
+    if ["".join(cell["source"]) for cell in ran] != ["".join(cell["source"]) for cell in code]:
+        return
+    for cell, own in zip(ran, code, strict=True):
+        cell["metadata"] = own["metadata"]
+    remaining = iter(ran)
+    notebook["cells"] = [next(remaining) if own["cell_type"] == "code" else own for own in source["cells"]]
+
+
+def _code_cells(notebook: dict[str, Any]) -> list[dict[str, Any]]:
+    return [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+
+
+def _number(notebook: dict[str, Any]) -> None:
+    """Number the captions of figures and tables in a chapter with a number: ``Figure 3.1``."""
+    chapter = re.match(r"# (\d+)", "".join(notebook["cells"][0]["source"]))
+    if not chapter:
+        return
+    numbers = {"figcaption": itertools.count(1), "caption": itertools.count(1)}
+
+    def numbered(tag: re.Match[str]) -> str:
+        word = "Figure" if tag[1] == "figcaption" else "Table"
+        return f"{tag[0]}<b>{word} {chapter[1]}.{next(numbers[tag[1]])}.</b> "
+
+    for cell in _code_cells(notebook):
+        for output in cell["outputs"]:
+            if "text/html" in output.get("data", {}):
+                page = "".join(output["data"]["text/html"])
+                output["data"]["text/html"] = re.sub("<(figcaption|caption)>", numbered, page)
 
 
 def _merged(outputs: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -1,0 +1,68 @@
+"""What a cell shows: a figure with its caption, the source of the code that computes an equation, a sentence with numbers."""
+
+from __future__ import annotations
+
+import ast
+import base64
+import html
+import inspect
+import io
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from IPython.display import HTML, Markdown
+from matplotlib.figure import Figure
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def figure(drawn: Figure, caption: str, alt: str) -> HTML:
+    """Show a figure with a caption below it. The book numbers it by chapter.
+
+    Args:
+        caption: one or two sentences: what is shown, the data set and the split.
+        alt: what is to be seen, for readers who do not see it.
+
+    Raises:
+        ValueError: the caption or the alternative text is empty.
+    """
+    if not caption.strip() or not alt.strip():
+        raise ValueError(f"a figure needs a caption and an alternative text, got {caption!r} and {alt!r}")
+    file = io.BytesIO()
+    drawn.savefig(file, format="png")
+    data = base64.b64encode(file.getvalue()).decode()
+    picture = f'<img src="data:image/png;base64,{data}" alt="{html.escape(alt)}">'
+    return HTML(f'<figure class="safn">{picture}<figcaption>{html.escape(caption)}</figcaption></figure>')
+
+
+def source(*objects: Callable[..., Any] | type) -> Markdown:
+    """Show the source of functions, methods or classes as it is in the package, without docstrings.
+
+    Example:
+        >>> from safn.maps import localization_maps
+        >>> print(source(localization_maps).data.splitlines()[1])
+        # safn/maps.py
+    """
+    return Markdown("\n\n".join(f"```python\n{_code(given)}\n```" for given in objects))
+
+
+def _code(given: Callable[..., Any] | type) -> str:
+    text = textwrap.dedent(inspect.getsource(given))
+    lines = text.splitlines()
+    for node in sorted(ast.walk(ast.parse(text)), key=_line, reverse=True):  # from the end: line numbers stay valid
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(node):
+            docstring = node.body[0]
+            del lines[docstring.lineno - 1 : docstring.end_lineno]
+    file = inspect.getsourcefile(given) or ""
+    return "\n".join([f"# {Path(file).resolve().relative_to(ROOT)}", *lines])
+
+
+def _line(node: ast.AST) -> int:
+    return getattr(node, "lineno", 0)
+
+
+def text(words: str) -> Markdown:
+    """Show a paragraph whose numbers were computed in this run."""
+    return Markdown(words)
