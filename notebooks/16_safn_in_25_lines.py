@@ -30,6 +30,7 @@ import torch
 from torch.nn import functional as F
 
 import safn
+from safn.backbones import rescale
 from safn.data import load_image, load_mask
 from safn.datasets.free_photographs import free_photographs
 from safn.loading import resize_long
@@ -50,10 +51,11 @@ from safn_book.galleries import Heat, Mask, gallery
 
 # %%
 photograph = free_photographs()["dog"]
+picture = load_image(photograph.path)
 network = safn.load("voc-safn").requires_grad_(False)
-picture = resize_long(load_image(photograph.path), 288)
-image = network.normalisation(picture)[None]
-y = torch.tensor([[float(name in photograph.labels) for name in network.classes]])
+image = network.normalisation(resize_long(picture, 288))[None]
+labels = [float(name in photograph.labels) for name in network.classes]
+y = torch.tensor([labels])
 
 image.shape, y.shape
 
@@ -76,18 +78,17 @@ display.figure(
 # are brought to the size of the largest.
 
 # %%
-features = []
-for scale in network.scales:
-    small = F.interpolate(image, scale_factor=scale, mode="bilinear", antialias=True)
-    features.append(network.head(network.backbone(small)))
+resized = [rescale(image, scale) for scale in network.scales]
+features = [network.head(network.backbone(small)) for small in resized]
 size = features[0].shape[-2:]
-features = torch.stack([F.interpolate(f, size, mode="bilinear") for f in features], 1)
+features = [F.interpolate(f, size, mode="bilinear") for f in features]
+features = torch.stack(features, 1)
 
 features.shape
 
 # %% [markdown]
-# One image, three scales, 20 classes, and maps of $h \times w$ pixels. This is what the network has for the class *dog*,
-# with one range of colours for all scales:
+# One image, three scales, 20 classes, and maps of 14 × 18 pixels: one for 16 × 16 pixels of the image. This is what the
+# network has for the class *dog*, with one range of colours for all scales:
 
 # %% tags=["hide-input"]
 of_dog = features[0, :, dog].relu()
@@ -113,7 +114,8 @@ display.figure(
 # $$W^s_{ij} = \frac{\exp(A^s_{ij})}{\sum_{k=1}^{S} \exp(A^k_{ij})} \tag{1}$$
 
 # %%
-A = network.attention.conv2(F.relu(network.attention.conv1(features.flatten(1, 2))))
+A = network.attention.conv1(features.flatten(1, 2))
+A = network.attention.conv2(F.relu(A))
 W = A.exp() / A.exp().sum(1, keepdim=True)
 
 W.shape
@@ -144,17 +146,17 @@ display.figure(
 # %%
 MSF = (W.unsqueeze(2) * features).sum(1)
 x = MSF.mean((2, 3))
-p = x.sigmoid()
-loss = -(y * p.log() + (1 - y) * (1 - p).log()).mean()
+loss = -(y * F.logsigmoid(x) + (1 - y) * F.logsigmoid(-x)).mean()
 
 MSF.shape, x.shape, loss
 
 # %% tags=["hide-input"]
-best = p[0].argsort(descending=True)[:2].tolist()
+probability, best = x[0].sigmoid().topk(2)
 display.text(
     f"The network gives *{network.classes[best[0]]}* the probability "
-    f"{p[0, best[0]]:.2f} and *{network.classes[best[1]]}* {p[0, best[1]]:.2f}. "
-    "The loss is the mean over the classes instead of the sum, as in PyTorch."
+    f"{probability[0]:.2f} and *{network.classes[best[1]]}* {probability[1]:.2f}. "
+    "The loss is the mean over the classes instead of the sum, as in PyTorch, and the code "
+    "uses $1 - \\sigma(x) = \\sigma(-x)$."
 )
 
 # %% [markdown]
@@ -179,7 +181,7 @@ M.shape
 # $$H_c(i, j) = \frac{2}{\frac{1}{M_c(i, j)} + \frac{1}{S(i, j)}} \tag{5}$$
 
 # %%
-S = multi_view_saliency(U2NetP(), load_image(photograph.path))
+S = multi_view_saliency(U2NetP(), picture)
 maps = F.interpolate(M, S.shape, mode="bilinear")[0].numpy()
 H = 2 * maps * S / (maps + S).clip(1e-12)
 
@@ -199,16 +201,16 @@ G[(H > 0.9).sum(0) > 1] = 255
 G.shape, np.unique(G)
 
 # %% tags=["hide-input"]
-whole, truth = load_image(photograph.path), load_mask(photograph.mask)
+truth = load_mask(photograph.mask)
 display.figure(
     gallery(
         [
             {
-                "localization map M": Heat(maps[dog], whole),
+                "localization map M": Heat(maps[dog], picture),
                 "saliency S": Heat(S),
-                "confidence H": Heat(H[dog], whole),
-                "pseudo label G": Mask(G, whole),
-                "ground truth": Mask(truth, whole),
+                "confidence H": Heat(H[dog], picture),
+                "pseudo label G": Mask(G, picture),
+                "ground truth": Mask(truth, picture),
             }
         ],
         network.classes,
@@ -243,7 +245,8 @@ assert torch.allclose(W, network.scale_weights)
 assert torch.allclose(loss, classification_loss(x, y))
 assert torch.allclose(M, localization_maps(MSF, y))
 assert np.allclose(H, harmonic_mean(maps, S))
-assert (G == safn.pseudo_ground_truth(maps, S, y[0], 0.2, ignore_saliency=0.06)).all()
+package = safn.pseudo_ground_truth(maps, S, y[0], ignore_saliency=0.06)
+assert (G == package).all()
 print("equal")
 
 # %% [markdown]
