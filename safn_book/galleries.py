@@ -225,9 +225,11 @@ def best_and_worst(folder: VOCFolder, ids: Sequence[str], counts: np.ndarray, pr
 
 @torch.inference_mode()
 def attention_gallery(network: SAFN, samples: PlainSet, rows: int) -> Figure:
-    """Draw image, localization map of its first label (named beside the row), and the weight of each scale."""
+    """Draw image, localization map of its first label (named beside the row), and the weight of each scale, from small
+    objects to large ones."""
     folder, lines, names = samples.folder, [], []
-    shown = PlainSet(folder, examples(folder, samples.ids, rows), samples.normalisation, samples.size)
+    chosen = by_object_size(folder, samples.ids, rows) or examples(folder, samples.ids, rows)
+    shown = PlainSet(folder, chosen, samples.normalisation, samples.size)
     for sample in plain_loader(shown, 0):
         picture, label = folder.image(sample["id"][0]), int(sample["label"].argmax())
         device = next(network.parameters()).device
