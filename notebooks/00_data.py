@@ -49,7 +49,7 @@ charts.use_style()
 # parameters
 runs = "../runs/emoji"  # folder of the outputs of all stages
 data_folder = ""  # folder in VOC layout; empty: generate the emoji data
-train_images = 320  # emoji: number of training images
+train_images = 240  # emoji: number of training images
 val_images = 120  # emoji: number of validation images
 image_size = 128  # emoji: side in pixels
 seed = 0  # emoji: seed of the generator
