@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 
 import safn
+from safn.__main__ import main
 from safn.data import VOC_CLASSES, load_image, load_mask
 from safn.datasets.free_photographs import FOLDER, IMAGES, MASKS
 
 PHOTOGRAPHS = safn.free_photographs()
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "voc12"
 
 
 def test_every_file_is_listed_and_every_photograph_is_there():
@@ -53,10 +53,23 @@ def thumbnail(path: Path) -> np.ndarray:
         return np.asarray(image.convert("RGB").resize((8, 8), Image.Resampling.BOX), np.float32)
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="needs the photographs of VOC")
-def test_none_is_among_the_photographs_of_training_and_test():
-    seen = np.stack([thumbnail(path) for path in SHARED.rglob("*.jpg")])
-    known = thumbnail(next(SHARED.rglob("*.jpg")))
+def test_none_is_among_the_photographs_of_training_and_test(voc12):
+    photographs = list(voc12.rglob("*.jpg"))
+    seen, known = np.stack([thumbnail(path) for path in photographs]), thumbnail(photographs[0])
     assert abs(seen - known).mean((1, 2, 3)).min() == 0
     for one in PHOTOGRAPHS.values():
         assert abs(seen - thumbnail(one.path)).mean((1, 2, 3)).min() > 10
+
+
+def test_the_command_makes_their_masks(tmp_path, capsys):
+    assert main(["predict", "voc", str(IMAGES), str(tmp_path / "masks")]) == 0
+    assert "9 masks" in capsys.readouterr().out
+    masks = {image_id: load_mask(tmp_path / "masks" / "multi" / f"{image_id}.png") for image_id in PHOTOGRAPHS}
+    for image_id in ("cat", "cow", "dog", "sheep", "kingfisher"):
+        truth, own = load_mask(PHOTOGRAPHS[image_id].mask), masks[image_id]
+        target = VOC_CLASSES.index(PHOTOGRAPHS[image_id].labels[0]) + 1
+        counted = truth != 255
+        both, either = (truth == target) & (own == target), (truth == target) | (own == target)
+        assert both[counted].sum() / either[counted].sum() > 0.65
+    animals = {VOC_CLASSES.index(name) + 1 for name in ("bird", "cat", "cow", "dog", "horse", "sheep")}
+    assert {0} < set(np.unique(masks["hedgehog"])) <= {0, *animals}  # it knows no hedgehog

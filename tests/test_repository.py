@@ -179,6 +179,16 @@ def test_the_book_requires_what_it_imports():
     assert _third_party("safn_book") <= _required(PROJECT["dependencies"] + EXTRAS["book"])
 
 
+def test_what_lies_in_a_package_is_installed_with_it():
+    tool = tomllib.loads(_text("pyproject.toml"))["tool"]["setuptools"]
+    patterns = ["*.py", *tool["package-data"]["*"]]
+    there = [Path(name) for name in COMMITTED if name.split("/")[0] in ROOMS]
+    assert ROOT / "safn/weights/voc/network.safetensors" in [ROOT / path for path in there]
+    missing = [path for path in there if ".".join(path.parts[:-1]) not in tool["packages"]]
+    missing += [path for path in there if not any(path.match(pattern) for pattern in patterns)]
+    assert not missing
+
+
 def test_importing_the_library_is_light():
     heavy = ("papermill", "snakemake", "matplotlib", "lightning", "pandas")
     code = f"import sys, safn; print(*[name for name in {heavy} if name in sys.modules])"
