@@ -248,8 +248,8 @@ def test_script_is_small_and_is_kept_while_nothing_changes(script, monkeypatch):
 # The page, in a browser
 
 DRIVER = """
-window.addEventListener("load", async () => {
-  const form = document.getElementById("explorer");
+window.addEventListener("load", () => {
+  const form = document.getElementById("explorer-form");
   const shown = (name) => form.querySelector(`[data-shows=${name}] canvas`).toDataURL();
   const report = { errors, sliders: {}, weights: {} };
   const set = (name, value) => {
@@ -275,8 +275,7 @@ window.addEventListener("load", async () => {
   canvas.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowRight", bubbles: true }));
   report.stepped = form.querySelector(".why").textContent;
   report.values = form.querySelector(".values").textContent;
-  form.reset();
-  await new Promise((resolve) => setTimeout(resolve, 50));
+  form.querySelector("button").click();
   report.changed = form.querySelector("[data-reading=changed]").textContent;
   set("photograph", "horses");
   report.credit = form.querySelector(".credit").textContent;
@@ -312,7 +311,8 @@ def report(script, tmp_path_factory) -> dict[str, Any]:
     (folder / "book").mkdir()
     page = folder / "book" / "explorer.html"
     page.write_text(
-        f"<!DOCTYPE html><meta charset='utf-8'><script>{listen}</script>{answers}{markup}<script>{driver}</script>"
+        f"<!DOCTYPE html><meta charset='utf-8'><script>{listen}</script>"
+        f"<section id='explorer'>{answers}{markup}</section><script>{driver}</script>"
     )
     flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
     flags += (

@@ -183,31 +183,29 @@ const OPACITY = 170; // of 255
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 
-const percent = (part) => (Number.isNaN(part) ? "" : `${(100 * part).toFixed(1)} %`);
+const percent = (part) => (Number.isNaN(part) ? "–" : `${(100 * part).toFixed(1)} %`);
 const rgb = (colours, number) => `rgb(${colours.subarray(3 * number, 3 * number + 3)})`;
 
-// Colours of the pixels, as red, green, blue: of values in 0..1, and of class ids.
-function tinted(values, heat) {
-  return values && ((i) => heat.subarray(3 * Math.round(255 * values[i])));
-}
-
-function coloured(mask, palette) {
-  return (i) => (mask[i] ? palette.subarray(3 * mask[i]) : undefined);
+// 256 colours as pixels of a canvas, in the order of bytes that all of today's processors have.
+function opaque(colours) {
+  const [red, green, blue] = [0, 1, 2].map((k) => (number) => colours[3 * number + k]);
+  return Uint32Array.from({ length: 256 }, (_, k) => (OPACITY << 24) | (blue(k) << 16) | (green(k) << 8) | red(k));
 }
 
 class Explorer {
   constructor(form, data) {
     this.form = form;
-    this.heat = bytes(data.heat);
-    this.palette = bytes(data.palette);
     this.names = data.names;
+    this.palette = bytes(data.palette);
+    this.maskColours = opaque(this.palette).fill(0, 0, 1); // the background stays clear
+    this.mapColours = opaque(bytes(data.heat));
     this.photos = Object.fromEntries(data.photographs.map((stored) => [stored.id, decode(stored)]));
     this.find(".photographs").innerHTML += data.photographs.map(thumbnail).join("");
-    const colours = [0, 51, 102, 153, 204, 255].map((value) => rgb(this.heat, value));
+    const colours = [0, 51, 102, 153, 204, 255].map((value) => rgb(bytes(data.heat), value));
     this.find(".bar").style.background = `linear-gradient(to right, ${colours})`;
     for (const photo of Object.values(this.photos)) photo.first = this.pseudoLabels(photo);
     this.listen();
-    this.readAddress();
+    this.set(location.hash.slice(1));
     this.fillAnswers();
     form.hidden = false;
   }
@@ -225,19 +223,22 @@ class Explorer {
       if (target.name === "photograph") this.choosePhoto();
       else this.update();
     });
-    this.form.addEventListener("reset", () => setTimeout(() => this.choosePhoto())); // after the controls are reset
-    window.addEventListener("hashchange", () => this.readAddress());
+    this.find("button").addEventListener("click", () => this.set(`photograph=${this.photo.id}`));
+    window.addEventListener("hashchange", () => {
+      this.set(location.hash.slice(1));
+      this.form.scrollIntoView();
+    });
     for (const canvas of this.all("canvas")) {
       canvas.addEventListener("click", (event) => this.click(event));
       canvas.addEventListener("keydown", (event) => this.step(event));
     }
   }
 
-  // explorer.html#photograph=dog&gamma=0.5 sets these controls.
-  readAddress() {
-    const wanted = [...new URLSearchParams(location.hash.slice(1))];
+  // Set controls as "photograph=dog&gamma=0.5" says, the part of the address after #, and all others as at first.
+  set(text) {
+    this.form.reset();
     for (const choose of [() => this.choosePhoto(), () => this.update()]) {
-      for (const [name, value] of wanted) {
+      for (const [name, value] of new URLSearchParams(text)) {
         const control = this.form.elements.namedItem(name);
         if (control) control.value = value;
       }
@@ -294,7 +295,8 @@ class Explorer {
 
   showLegend() {
     const { photo, result, palette } = this;
-    const ids = new Set([...result.pseudo, ...result.alone, ...photo.segmentation, ...(photo.truth ?? [])]);
+    const masks = [result.pseudo, result.alone, photo.segmentation, photo.truth ?? []];
+    const ids = new Set(masks.flatMap((mask) => [...new Set(mask)]));
     const patch = (id) => `<i style="background: ${rgb(palette, id)}"></i>${this.names[id] ?? "ignored"}`;
     this.find(".legend span").innerHTML = [...ids].filter(Boolean).map(patch).join("");
   }
@@ -313,24 +315,25 @@ class Explorer {
   }
 
   draw() {
-    const { photo, result, heat, palette } = this;
+    const { photo, result, pixel } = this;
     const { shown, scale, weights } = this.settings();
     const { h, w, H, W } = photo;
     const c = Math.max(0, photo.classes.indexOf(shown)); // without a label: any, the learned weights are those of all
     const k = result.present.indexOf(c);
     const weight = scaleWeights(photo, weights, c).slice(scale * h * w, (Number(scale) + 1) * h * w);
-    const colours = {
-      pseudo: coloured(result.pseudo, palette),
-      truth: photo.truth && coloured(photo.truth, palette),
-      map: tinted(result.maps[k], heat),
-      saliency: tinted(photo.saliency, heat),
-      confidence: tinted(result.confidences[k], heat),
-      weights: tinted(upsample(weight, h, w, H, W), heat),
-      alone: coloured(result.alone, palette),
-      segmentation: coloured(photo.segmentation, palette),
+    const { pseudo, alone } = result;
+    const masks = { pseudo, alone, segmentation: photo.segmentation, truth: photo.truth };
+    const maps = {
+      map: result.maps[k],
+      confidence: result.confidences[k],
+      saliency: photo.saliency,
+      weights: upsample(weight, h, w, H, W),
     };
     for (const figure of this.all("figure")) {
-      paint(figure.querySelector("canvas"), colours[figure.dataset.shows], this.pixel);
+      const canvas = figure.querySelector("canvas");
+      const map = maps[figure.dataset.shows]?.map((value) => Math.round(255 * value));
+      if (map) paint(canvas, map, this.mapColours, pixel);
+      else paint(canvas, masks[figure.dataset.shows] ?? [], this.maskColours, pixel);
     }
   }
 
@@ -374,14 +377,12 @@ function thumbnail(photo, number) {
   return `<label>${choice}<img src="${photo.photo}" alt="${photo.title}" title="${photo.title}"></label>`;
 }
 
-// Lay colours over the grey photograph, and a ring around the chosen pixel.
-function paint(canvas, colour, [x, y]) {
+// Lay the colours of numbers 0 to 255 over the grey photograph, and a ring around the chosen pixel.
+function paint(canvas, numbers, colours, [x, y]) {
   const context = canvas.getContext("2d");
   const image = context.createImageData(canvas.width, canvas.height);
-  for (let i = 0; colour && i < canvas.width * canvas.height; i++) {
-    const rgb = colour(i);
-    if (rgb) image.data.set([rgb[0], rgb[1], rgb[2], OPACITY], 4 * i);
-  }
+  const pixels = new Uint32Array(image.data.buffer);
+  numbers.forEach((number, i) => (pixels[i] = colours[number]));
   context.putImageData(image, 0, 0);
   for (const [style, width] of [["black", 4], ["white", 2]]) {
     context.beginPath();
@@ -394,6 +395,6 @@ function paint(canvas, colour, [x, y]) {
 if (typeof document !== "undefined") {
   document.addEventListener("DOMContentLoaded", () => {
     if (typeof EXPLORER === "undefined") document.getElementById("explorer-missing").hidden = false;
-    else new Explorer(document.getElementById("explorer"), EXPLORER);
+    else new Explorer(document.getElementById("explorer-form"), EXPLORER);
   });
 }
