@@ -40,7 +40,7 @@ from safn.saliency import U2NetP, multi_view_saliency
 from safn.maps import localization_maps
 from safn.network import classification_loss
 from safn.pseudo import harmonic_mean
-from safn_book import display, tables
+from safn_book import display
 from safn_book.galleries import Heat, Mask, gallery
 
 # %% [markdown]
@@ -246,7 +246,7 @@ assert torch.allclose(loss, classification_loss(x, y))
 assert torch.allclose(M, localization_maps(MSF, y))
 assert np.allclose(H, harmonic_mean(maps, S))
 package = safn.pseudo_ground_truth(maps, S, y[0], ignore_saliency=0.06)
-assert (G == package).all()
+assert (package == G).all()
 print("equal")
 
 # %% [markdown]
