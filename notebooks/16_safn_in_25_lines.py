@@ -17,8 +17,7 @@
 # %% [markdown]
 # # SAFN in 25 lines
 #
-# An image label says *what* a photograph shows. SAFN finds out *where*. How does a network that was never shown a mask
-# make one?
+# How does a network that was never shown a mask make one?
 #
 # Here is the method on one photograph, with a trained network that comes with the package. Each equation is written out
 # by hand: 25 lines of code, in seven steps. The last cell checks that the package computes the same.
@@ -60,8 +59,7 @@ y = torch.tensor([labels])
 image.shape, y.shape
 
 # %% [markdown]
-# The image is a batch of one, $(1, 3, H, W)$, with the long side of the profile `voc-subset`. The vector $y$ holds 1 for
-# *dog* and 0 for the other 19 classes.
+# The image is a batch of one, $(1, 3, H, W)$. The vector $y$ holds 1 for *dog* and 0 for the other 19 classes.
 
 # %% tags=["hide-input"]
 dog = network.classes.index("dog")

@@ -125,3 +125,17 @@ def test_reports_run_again_only_where_they_or_what_they_read_have_changed(runs, 
     monkeypatch.setattr(reports, "REPORTS", {"notebooks/14_speed": ("14_speed", {"gpu": "none.json"})})
     reports.execute(runs)
     assert executed.stat().st_mtime_ns > made
+
+
+def test_a_report_runs_again_if_a_network_of_the_package_changes(tmp_path, monkeypatch):
+    monkeypatch.setattr(reports, "ROOT", tmp_path)
+    weights = tmp_path / "safn" / "weights" / "voc-safn" / "network.safetensors"
+    weights.parent.mkdir(parents=True)
+    notebook = tmp_path / "16.ipynb"
+    states = set()
+    for content in (b"old", b"new"):
+        weights.write_bytes(content)
+        states.add(reports._state(notebook, {}))
+    assert len(states) == 2
+    weights.with_suffix(".pyc").write_bytes(b"compiled")
+    assert reports._state(notebook, {}) in states
