@@ -15,37 +15,30 @@
 # ---
 
 # %% [markdown]
-# # Data
+# # 0 Data
 #
-# Makes or checks the data set that every later stage reads.
+# A segmentation network usually learns from masks, which name the class of every pixel. Drawing them is slow. An image
+# label only says *which* classes an image shows, and is made in seconds. What does such a data set look like, and what
+# may it tell a network?
 #
-# | | |
-# |---|---|
-# | **Reads** | nothing (embedded emoji data), or a folder in VOC layout |
-# | **Writes** | `runs/<profile>/00_data/default`: the lists `train.txt`, `val.txt`, the generated data, `record.json` |
-# | **Command** | `papermill 00_data.ipynb out.ipynb -p runs ../runs/mine -p data_folder /path/to/voc` |
-# | **Expected** | no problem found; 1.5 labels an image (emoji), 1.75 (photographs, profile `voc-subset`; all of `train_aug` has 1.555) |
-# | **Time** | half a minute on 2 cores (emoji, or 2,374 photographs) |
+# This chapter makes or checks the data that all other chapters read: images, their labels, and masks that only measure.
 #
-# The embedded data are scenes of [OpenMoji](https://openmoji.org) glyphs (CC BY-SA 4.0) of the 20 VOC classes. They stand
-# before sky, water, grass, walls and floors, beside a few unlabelled distractors. The background does not depend on the
-# class. Scenes are no substitute for photographs. They let every stage run anywhere, and the size of each object is known.
+# Paper: Sec. IV-A. Code: [`safn.data` and `safn.datasets`](../book/api_safn.md). Before: [the method](../book/method.md).
 
-# %%
+# %% tags=["hide-cell"]
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from IPython.display import display
 
 from safn import data
 from safn.datasets import emoji
-from safn_book import charts, checks, galleries, settings, stages
+from safn_book import charts, checks, display, galleries, photographs, settings, stages, tables
 from safn_book.run_names import Stage
 
 charts.use_style()
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 # parameters
 runs = "../runs/emoji"  # folder of the outputs of all stages
 data_folder = ""  # folder in VOC layout; empty: generate the emoji data
@@ -55,8 +48,23 @@ image_size = 128  # emoji: side in pixels
 seed = 0  # emoji: seed of the generator
 limit = 0  # use only so many training and so many validation images (0: all)
 
-# %%
+# %% tags=["remove-cell"]
 p = settings.read(globals())
+
+# %% [markdown]
+# ## Images, labels and masks
+#
+# The layout is that of PASCAL VOC 2012, which most papers on this subject use. It has 20 classes.
+#
+# - An **image** is a photograph of any size, a JPEG file.
+# - Its **label** is a vector of 0 and 1, one number for each class. An image may show several classes.
+# - A **mask** holds a number for each pixel: 0 for background, 1 to 20 for a class, 255 for *void*. Void pixels lie along
+#   outlines, and nobody scores them.
+# - A **list** names the images for training (`train_aug`) and for validation (`val`).
+#
+# Without a folder of your own, the notebook composes synthetic images: glyphs of the 20 classes over textured
+# backgrounds, with glyphs of other things that have no label. They are no substitute for photographs. They exist so that
+# every stage runs anywhere, and because they come with exact masks.
 
 # %%
 stage = stages.open_stage(p, Stage.DATA)
@@ -69,36 +77,171 @@ folder = data.VOCFolder(root)
 problems = folder.verify()
 if problems:
     raise data.DataError.from_problems(f"{root}: {len(problems)} problems", problems)
-print(f"{root.name}: no problem found")
 
 # %% [markdown]
-# ## What is in it
+# `verify` opens every file. It lists damaged images, labels of unknown classes and masks of another size all at once.
+# Here it found no problem.
+#
+# ## What does a label say?
 
-# %%
+# %% tags=["hide-cell"]
 lists = {split: folder.ids(name, p.limit) for split, name in (("train", "train_aug"), ("val", "val"))}
 for split, ids in lists.items():
     (stage.folder / f"{split}.txt").write_text("\n".join(ids) + "\n")
 labels = {split: np.stack([folder.label(i) for i in ids]) for split, ids in lists.items()}
+
+# %%
+first = lists["train"][0]
+folder.image(first).size, dict(zip(folder.classes, folder.label(first).astype(int)))
+
+# %% [markdown]
+# This is all that training sees of an image: its colours, and which classes it shows. Not where they are, not how many
+# objects there are, not how large.
+#
+# ## How often does each class appear?
+
+# %% tags=["hide-input"]
 images_per_class = pd.DataFrame({split: array.sum(0).astype(int) for split, array in labels.items()}, folder.classes)
-display(charts.bars(images_per_class, "images", width=11, rotate=60))
-pd.DataFrame(
-    {
-        split: {"images": len(ids), "labels an image": round(float(labels[split].sum(1).mean()), 3)}
-        for split, ids in lists.items()
-    }
+display.figure(
+    charts.bars(images_per_class, "images", width=11, rotate=60),
+    "Number of images that show each class, in the training and the validation list.",
+    "Bars for each class: the number of training images and of validation images.",
+)
+
+# %% tags=["hide-input"]
+tables.show(
+    pd.DataFrame(
+        {
+            "images": {split: len(ids) for split, ids in lists.items()},
+            "labels an image": {split: float(labels[split].sum(1).mean()) for split in lists},
+        }
+    ).rename({"train": "training", "val": "validation"}),
+    "Size of the two lists.",
+    digits=2,
+)
+
+# %% tags=["hide-input"]
+display.text(
+    f"The rarest class among the training images is *{images_per_class.train.idxmin()}* "
+    f"with {images_per_class.train.min()} images, and the most frequent is "
+    f"*{images_per_class.train.idxmax()}* with {images_per_class.train.max()}. A class with "
+    "few images is learned from few examples, and classes that often occur together are "
+    "hard to separate by labels."
 )
 
 # %% [markdown]
-# Six training images with their true masks. Training never reads these masks: they only score what the stages make.
+# For comparison: `train_aug` of VOC 2012 has 10,582 photographs with 1.555 labels on average, and `val` has 1,449. Our
+# labels come from VOC's annotations of objects. A list that circulates was derived from the masks instead. It differs on
+# 817 photographs, and it tells training what only masks can know.
+#
+# ## How large are the objects?
+#
+# The rows show images with one class, from a small object to a large one. Size matters in this book: scale attention is
+# meant for objects of different size.
 
-# %%
-shown = [i for i in lists["train"] if folder.mask_path(i)][:6]
-galleries.image_gallery(folder, shown)
+# %% tags=["hide-input"]
+display.figure(
+    galleries.image_gallery(
+        folder,
+        galleries.by_object_size(folder, lists["train"], 5) or galleries.examples(folder, lists["train"], 5),
+    ),
+    "Training images of this data set, from small objects to large ones, and their masks.",
+    "Five rows with an image, and where there is a mask its objects in the colours of VOC.",
+)
 
 # %% [markdown]
-# ## Check
+# Training never reads these masks. They score the maps and the pseudo labels, and they train the fully supervised network
+# that the others are compared with.
+#
+# ## Photographs
+#
+# Nine photographs free of rights come with the package. No network of this book was trained on them. Five have a mask that
+# was drawn by hand for this project.
 
-# %%
+# %% tags=["hide-input"]
+display.figure(
+    photographs.columns(
+        ["photograph", "ground truth"],
+        *photographs.free_steps("kingfisher", "cat", "dog"),
+    ),
+    "Three of the free photographs and their masks, drawn by hand.",
+    "A kingfisher, a kitten and a dog. Each mask covers the animal, with a pale line of void pixels along its outline.",
+)
+
+# %% [markdown]
+# ## Takeaways
+#
+# - An image label says what an image shows. *Where* has to come from somewhere else.
+# - Masks of training images measure. They do not train SAFN.
+# - Numbers of the synthetic images and of photographs cannot be compared with each other.
+#
+# ## Exercises
+#
+# 1. Which share of the free photographs do the objects cover?
+#
+# ````{dropdown} Solution
+# ```python
+# from safn.datasets.free_photographs import free_photographs
+#
+# masks = {
+#     name: data.load_mask(photograph.mask)
+#     for name, photograph in free_photographs().items()
+#     if photograph.mask
+# }
+# for name, mask in masks.items():
+#     print(name, ((mask > 0) & (mask < 255)).mean().round(3))
+# ```
+# From 12 % (kingfisher) to 27 % (dog). All are *medium* in the tables of this book, which divide at 10 % and 30 %.
+# ````
+#
+# 2. A mask is a PNG with a palette. What happens if a program converts it to grey?
+#
+# ````{dropdown} Solution
+# ```python
+# from PIL import Image
+#
+# path = free_photographs()["dog"].mask
+# np.unique(Image.open(path)), np.unique(Image.open(path).convert("L"))
+# ```
+# The numbers 0, 12 and 255 become 0, 34 and 220: the brightness of their colours. *Dog* turns into a class that does not
+# exist. `data.load_mask` reads the numbers.
+# ````
+#
+# 3. Which two classes occur together most often in the training images?
+#
+# ````{dropdown} Solution
+# ```python
+# together = labels["train"].T @ labels["train"]
+# np.fill_diagonal(together, 0)
+# one, two = np.unravel_index(together.argmax(), together.shape)
+# folder.classes[one], folder.classes[two], int(together.max())
+# ```
+# The product of the label matrix with itself counts the images of each pair. For the synthetic images the pairs are drawn
+# at random, so no pair is frequent. In 1,631
+# photographs of VOC 2012 it is *bicycle* with *person*, in 94 of them.
+# ````
+#
+# ## Next
+#
+# [Chapter 1](01_saliency.ipynb) looks at the same images without any label, and finds what stands out.
+#
+# ```{dropdown} Run this chapter yourself
+# In the folder `notebooks`:
+#
+# `papermill 00_data.ipynb out.ipynb -p runs ../runs/mine -p data_folder /path/to/voc`
+#
+# Without `data_folder` it makes the synthetic images from [OpenMoji](https://openmoji.org) glyphs (CC BY-SA 4.0). It
+# writes the folder `00_data/default` with the lists `train.txt` and `val.txt`, the images where it made them, and
+# `record.json`. It takes half a minute on two cores, for the synthetic images or for 2,374 photographs.
+# [Your own photographs](../book/own_photos.md) need only image labels.
+# ```
+#
+# ## Check
+#
+# The last table compares this run with recorded runs of the same data. If a value is outside its range, see
+# [which stage makes a number low?](../book/recipes.md#my-number-is-low)
+
+# %% tags=["hide-input"]
 content = data.content_fingerprint(folder, lists["train"] + lists["val"])
 metrics = {
     "train_images": len(lists["train"]),

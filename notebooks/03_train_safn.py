@@ -71,11 +71,9 @@ run = RunName.of(p.aggregation, p.scales, p.seed)
 # %% [markdown]
 # ## Weigh the scales
 #
-# The image $I$ is resized to $S$ scales. The same backbone and head turn each of them into class features $F^s$: one map
-# for each of the $N$ classes. The maps of the smaller scales are enlarged to the size of the largest, $h \times w$.
-#
-# Two convolutions see the features of all scales at once. They give scale $s$ a score $A^s_{ij}$ at pixel $(i, j)$. A
-# softmax over the scales turns the scores into weights:
+# The image is resized to $S$ scales. The same backbone and head turn each of them into class features $F^s$: one map for
+# each of the $N$ classes, all brought to the size $h \times w$ of the largest. Two convolutions see the features of all
+# scales and give scale $s$ a score $A^s_{ij}$ at pixel $(i, j)$. A softmax turns the scores into weights:
 #
 # $$W^s_{ij} = \frac{\exp(A^s_{ij})}{\sum_{k=1}^{S} \exp(A^k_{ij})} \tag{1}$$
 
@@ -83,17 +81,13 @@ run = RunName.of(p.aggregation, p.scales, p.seed)
 display.source(ScaleAttention)
 
 # %% [markdown]
-# - `features` is $F$ with shape $(B, S, N, h, w)$. $B$ is the number of images.
-# - `stacked` puts scales and classes into one axis of $S \cdot N$ channels, which the convolutions mix.
-# - `scores` is $A$ with shape $(B, S, h, w)$, and so is the result $W$. The weights of a pixel are positive and sum to 1.
-#
-# $W$ has no class axis. The attention chooses a scale for a *place*, not for a class. With `start="zero"` all scores begin
-# at 0, so all weights begin at $1/S$.
+# `features` is $F$ of $B$ images, $(B, S, N, h, w)$. `scores` is $A$, and the result is $W$, both $(B, S, h, w)$. The weights
+# of a pixel sum to 1. They have no class axis: the attention chooses a scale for a *place*, not for a class. With
+# `start="zero"` they begin at $1/S$.
 #
 # ## Sum the features
 #
-# Each scale is multiplied by its weights, pixel by pixel ($\circ$). The sum over the scales is $\mathit{MSF}$, the
-# scale-aware features of class $c$:
+# Each scale is multiplied by its weights, pixel by pixel ($\circ$). The sum is $\mathit{MSF}_c$, the features of class $c$:
 #
 # $$\mathit{MSF}_c = \sum_{k=1}^{S} W^k \circ F^k_c \tag{2}$$
 
@@ -101,9 +95,8 @@ display.source(ScaleAttention)
 display.source(aggregate)
 
 # %% [markdown]
-# `unsqueeze(2)` gives $W$ a class axis of length 1. All classes then share the weights, and the result has shape
-# $(B, N, h, w)$. The words `max` and `avg` select max and average pooling, which [chapter 8](08_aggregation.ipynb)
-# compares.
+# `unsqueeze(2)` gives $W$ a class axis of length 1, and the result has shape $(B, N, h, w)$. `max` and `avg` are max and
+# average pooling, which [chapter 8](08_aggregation.ipynb) compares.
 #
 # ## Learn from image labels
 #
@@ -116,7 +109,7 @@ display.source(aggregate)
 display.source(classification_loss)
 
 # %% [markdown]
-# Nobody tells the attention which scale is right. It hears only through Eq. 2 whether its choice made the scores better.
+# Nobody tells the attention which scale is right. It learns through Eq. 2 whether its choice made the scores better.
 #
 # ## A small run
 
@@ -166,9 +159,8 @@ display.text(
 # %% [markdown]
 # ## Does the attention choose?
 #
-# Two things can go wrong. The weights may be the same at all pixels: then they are a constant and no attention. Or one
-# scale takes all the weight everywhere: then the attention has *collapsed* to a network of one scale
-# ([chapter 13](13_attention.ipynb)).
+# Weights that are the same at all pixels are a constant. If one scale takes all the weight everywhere, the attention has
+# *collapsed* to a network of one scale ([chapter 13](13_attention.ipynb)).
 
 # %% tags=["hide-cell"]
 inference.on_device(network, p.accelerator)
@@ -197,8 +189,8 @@ display.text(
 # %% [markdown]
 # ## What does it choose?
 #
-# The rows show images with one class, from a small object to a large one. The localization map (Eq. 4, the next chapter)
-# says where the network sees the class. The other columns are the weights of Eq. 1.
+# The rows go from a small object to a large one. The localization map (Eq. 4, the next chapter) says where the network sees
+# the class. The other columns are the weights of Eq. 1.
 
 # %% tags=["hide-input"]
 display.figure(
@@ -210,15 +202,14 @@ display.figure(
 )
 
 # %% [markdown]
-# In a row that works, the map covers the object and little else. A row fails where the map lights only a part, where it
-# spills over the background, or where it is black: then the network sees no evidence for the class. The question of the
-# paper is whether the smaller scales gain weight in the lower rows, where the objects are large.
+# In a row that works, the map covers the object and little else. A black map has failed: the network sees no evidence for
+# the class. The paper expects that the smaller scales gain weight in the lower rows, where the objects are large.
 
 # %% [markdown]
 # ## The same on photographs
 #
-# Two networks come with the package. They were trained on 1,631 photographs of VOC 2012, and none of the photographs
-# below is among them ([try your own](17_try_your_photograph.ipynb)).
+# The next network comes with the package. It was trained on 1,631 photographs of VOC 2012, and on none of these
+# ([try your own](17_try_your_photograph.ipynb)).
 
 # %% tags=["hide-input"]
 display.figure(
@@ -232,15 +223,13 @@ display.figure(
 )
 
 # %% [markdown]
-# The maps of the bird and the sheep cover the object and a margin around it. That of the dog is brightest at the head,
-# the telling part. The horses fail: the network takes them for cows, and its map of *horse* lies on the grass.
+# Bird and sheep are covered with a margin. The map of the dog is brightest at the head, the telling part. The horses fail:
+# the network takes them for cows, and its map of *horse* lies on the grass. The weights hardly follow the objects. Scale 1
+# has nearly all the weight inside, and less along the border, where the convolutions see the padding.
 #
-# The weights hardly follow the objects. Scale 1 has nearly all the weight inside the photograph. It loses some along the
-# border, where the convolutions see the padding.
-#
-# In recorded runs on photographs (1,631 images of VOC 2012, EfficientNet-Lite0, three seeds) the validation mAP is
-# 84.7 ± 0.4 %. On average 82 % of the weight is on scale 1. Between pixels the weights vary by 0.16. So the attention
-# has not collapsed, but on the photographs above nearly all of this lies along the border (exercise 3).
+# In recorded runs on photographs (1,631 training images of VOC 2012, EfficientNet-Lite0, three seeds) the validation mAP
+# is 84.7 ± 0.4 %. Scale 1 has 82 % of the weight, which varies by 0.16 between pixels. So the attention has not
+# collapsed, but on the photographs above nearly all of this lies along the border (exercise 3).
 #
 # ## Takeaways
 #

@@ -17,8 +17,7 @@
 # %% [markdown]
 # # SAFN in 25 lines
 #
-# An image label says *what* a photograph shows. SAFN finds out *where*. How does a network that was never shown a mask
-# make one?
+# How does a network that was never shown a mask make one?
 #
 # Here is the method on one photograph, with a trained network that comes with the package. Each equation is written out
 # by hand: 25 lines of code, in seven steps. The last cell checks that the package computes the same.
@@ -40,7 +39,7 @@ from safn.saliency import U2NetP, multi_view_saliency
 from safn.maps import localization_maps
 from safn.network import classification_loss
 from safn.pseudo import harmonic_mean
-from safn_book import display, tables
+from safn_book import display
 from safn_book.galleries import Heat, Mask, gallery
 
 # %% [markdown]
@@ -60,8 +59,7 @@ y = torch.tensor([labels])
 image.shape, y.shape
 
 # %% [markdown]
-# The image is a batch of one, $(1, 3, H, W)$, with the long side of the profile `voc-subset`. The vector $y$ holds 1 for
-# *dog* and 0 for the other 19 classes.
+# The image is a batch of one, $(1, 3, H, W)$. The vector $y$ holds 1 for *dog* and 0 for the other 19 classes.
 
 # %% tags=["hide-input"]
 dog = network.classes.index("dog")
@@ -246,7 +244,7 @@ assert torch.allclose(loss, classification_loss(x, y))
 assert torch.allclose(M, localization_maps(MSF, y))
 assert np.allclose(H, harmonic_mean(maps, S))
 package = safn.pseudo_ground_truth(maps, S, y[0], ignore_saliency=0.06)
-assert (G == package).all()
+assert (package == G).all()
 print("equal")
 
 # %% [markdown]
