@@ -21,8 +21,8 @@
 # pixels, and has found nothing.
 #
 # Semantic segmentation therefore has a stricter measure, the *mean intersection over union* (mIoU). In this chapter we
-# compute it, test the network of [chapter 6](06_train_segmentation.ipynb) in three ways, and look at the classes and
-# objects on which it fails.
+# compute it and test the network of [chapter 6](06_train_segmentation.ipynb) in three ways. Then we look for the
+# classes and objects on which it fails.
 #
 # Read on: [the conventions](../book/conventions.md), [the package](../book/api_safn.md), Sec. IV-A of the paper.
 
@@ -75,10 +75,9 @@ stage = stages.open_stage(p, Stage.EVALUATE, p.run, inputs=[source, model])
 # $$\mathrm{IoU}_c = \frac{n_{cc}}{\sum_k n_{ck} + \sum_k n_{kc} - n_{cc}} \qquad
 # \mathrm{mIoU} = \frac{1}{K} \sum_c \mathrm{IoU}_c$$
 #
-# The numerator counts the pixels that prediction and ground truth share, the denominator those of either. $K$ counts
-# the classes with background: 21 for VOC. Pixels without a ground truth (*void*, 255) do not count. The first function
-# adds an image to the matrix $n$, of shape `(K, K + 1)`. Its last column holds ignored pixels, which only pseudo labels
-# have. The second one divides.
+# The numerator counts the pixels that prediction and ground truth share, the denominator those of either. $K$ is 21 for
+# VOC: 20 classes and the background. Pixels without ground truth (*void*, 255) do not count. The first function adds an
+# image to the matrix $n$, `(K, K + 1)`. Its last column holds ignored pixels, which only pseudo labels have.
 
 # %% tags=["remove-input"]
 display.source(metrics.ConfusionMatrix.update, metrics.class_iou)
@@ -179,8 +178,8 @@ display.text(
 # *Fully supervised* is the same network, trained on ground-truth masks: the **upper bound** of what pseudo labels can
 # reach. `make book` trains it as the run `masks_seed0`.
 #
-# Recorded runs on photographs (743 validation images of VOC 2012, EfficientNet-Lite0, three seeds) have 53.4 ± 0.2 %,
-# 56.3 ± 0.2 % and 58.7 ± 0.6 % in the three tests. The upper bound with CRF is 62.7 % (one seed).
+# On photographs (recorded runs, 743 validation images of VOC 2012, EfficientNet-Lite0, three seeds) the three tests give
+# 53.4 ± 0.2 %, 56.3 ± 0.2 % and 58.7 ± 0.6 %. The upper bound with CRF is 62.7 % (one seed).
 #
 # ## Which classes fail, and why?
 #
@@ -249,13 +248,13 @@ display.figure(
 )
 
 # %% [markdown]
-# Look at one row from left to right: several scales fill holes, and the CRF straightens the border. What the first mask
-# has missed or misnamed, the later ones seldom repair.
+# Several scales fill holes, and the CRF follows the border. What the first mask has misnamed, the later ones seldom
+# repair.
 #
 # ## The same on photographs
 #
-# These photographs and the network (trained on pseudo labels of 1,631 other photographs of VOC 2012) come with the
-# package. The test is multi-scale with CRF, where it is installed.
+# Photographs and network come with the package. It was trained on 1,631 others, of VOC 2012. The test is multi-scale,
+# with CRF where it is installed.
 
 # %% tags=["hide-input"]
 display.figure(
@@ -266,7 +265,7 @@ display.figure(
     "DeepLab-LargeFOV on four photographs. Two have a ground truth, drawn by hand.",
     "Four rows. The masks of the bird and the dog follow their outlines. The horses are"
     " outlined well but have the colour of cows, the hedgehog has that of a sheep.",
-) if own == RunName.parse("attention_1-0.75-0.5_seed0") else None
+) if p.run == photographs.MAIN else None
 
 # %% [markdown]
 # Bird and dog fit. The horses have good outlines and the wrong name: they are taken for cows. The hedgehog is called a
