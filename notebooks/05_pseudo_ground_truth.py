@@ -252,7 +252,7 @@ tables.show(
 weak = by_class["IoU (%)"].nsmallest(3)
 missed = int((by_class["recall (%)"] < by_class["precision (%)"]).sum())
 display.text(
-    "The weakest classes are "
+    "The weakest classes: "
     + ", ".join(f"{name} ({number(value)} %)" for name, value in weak.items())
     + f". In {missed} of {len(by_class)} classes the recall is below the precision: the"
     " labels miss more of the class than they add to it. In the others they add more."

@@ -72,8 +72,9 @@ stage = stages.open_stage(p, Stage.EVALUATE, p.run, inputs=[source, model])
 #
 # Let $n_{ck}$ be the number of pixels of class $c$ that are predicted as class $k$, over *all* images. Then
 #
-# $$\mathrm{IoU}_c = \frac{n_{cc}}{\sum_k n_{ck} + \sum_k n_{kc} - n_{cc}} \qquad
-# \mathrm{mIoU} = \frac{1}{K} \sum_c \mathrm{IoU}_c$$
+# $$\mathrm{IoU}_c = \frac{n_{cc}}{\sum_k n_{ck} + \sum_k n_{kc} - n_{cc}}$$
+#
+# $$\mathrm{mIoU} = \frac{1}{K} \sum_c \mathrm{IoU}_c$$
 #
 # The numerator counts the pixels that prediction and ground truth share, the denominator those of either. $K$ is 21 for
 # VOC: 20 classes and the background. Pixels without ground truth (*void*, 255) do not count. The first function adds an
@@ -155,15 +156,20 @@ display.text(
 # %% tags=["hide-input"]
 rows = []
 if maps:
-    rows.append(("maps of chapter 4 (CAM baseline)", maps.record["metrics"]["classifier_only_val_miou"], ""))
+    value = maps.record["metrics"]["classifier_only_val_miou"]
+    rows.append(("maps of chapter 4 (CAM baseline)", value, tables.MISSING))
 for q in protocols:
-    rows.append((names[q], matrices[q].miou(), tables.interval(*metrics.interval(counts[q]))))
+    interval = tables.interval(*metrics.interval(counts[q]))
+    rows.append((names[q], matrices[q].miou(), interval))
 if bound and not own.supervised:
     value = bound.record["metrics"].get(f"val_miou_{last}")
-    rows.append((f"fully supervised, {names[last]}", value, ""))
+    rows.append((f"fully supervised, {names[last]}", value, tables.MISSING))
 result = pd.DataFrame(rows, columns=["test", "mIoU (%)", "95 % interval"])
 result["mIoU (%)"] = 100 * result["mIoU (%)"].astype(float)
-tables.show(result, f"mIoU on {len(masked)} validation images, with a bootstrap interval over images.")
+tables.show(
+    result,
+    f"mIoU on {len(masked)} validation images, with a bootstrap interval over images.",
+)
 
 # %% tags=["remove-input"]
 display.text(
@@ -193,7 +199,7 @@ np.fill_diagonal(missed, 0)
 taken_for = pd.Series([classes[k] for k in missed.argmax(1)], classes)
 taken_for[missed.sum(1) == 0] = tables.MISSING
 tables.show(
-    per_class.assign(**{"missed, taken for": taken_for}),
+    per_class.assign(**{"missed pixels, taken for": taken_for}),
     f"IoU (%) of {len(masked)} validation images by class. Bold: the best test of a class.",
 ).highlight_max(axis=1, subset=list(per_class), props="font-weight: bold")
 
@@ -201,7 +207,7 @@ tables.show(
 weak = per_class[names[last]].nsmallest(3)
 to_background = int((taken_for.iloc[1:] == "background").sum())
 display.text(
-    "The weakest classes are "
+    "The weakest classes: "
     + ", ".join(f"{name} ({number(value)} %)" for name, value in weak.items())
     + f". {to_background} of the {len(folder.classes)} object classes lose most pixels to the background:"
     " the network misses their parts. The others are mixed up with another class."
@@ -209,8 +215,8 @@ display.text(
 
 # %% [markdown]
 # On photographs (recorded run, seed 0, CRF), *chair* (8 %), *sofa* (29 %) and *bicycle* (29 %) are the weakest. The
-# fully supervised network fails on the same three (3 %, 35 %, 30 %). So the pseudo labels are not to blame there: chairs
-# and bicycles are thinner than a pixel of the feature map. It is different for *diningtable*: 38 % against 57 %.
+# fully supervised network fails on the same three (3 %, 35 %, 30 %). So the pseudo labels are not to blame there. Parts
+# of chairs and bicycles are thinner than a pixel of the feature map. *Diningtable* is different: 38 % against 57 %.
 #
 # ## Small or large objects?
 
@@ -230,7 +236,7 @@ display.text(
 )
 
 # %% [markdown]
-# Photographs (three seeds, CRF) have 43.2 %, 63.6 % and 62.9 %.
+# On photographs (recorded runs, three seeds, CRF) they have 43.2 %, 63.6 % and 62.9 %.
 #
 # ## Examples
 
