@@ -124,7 +124,7 @@ masked = folder.with_mask(train)
 display.figure(
     galleries.image_gallery(
         folder,
-        galleries.examples(folder, train, 5),
+        galleries.examples(folder, train, 4),
         maps={"localization map": stage.folder / "train"},
         scores=galleries.image_miou(folder, train, sweep.counts),
     ),
@@ -217,14 +217,14 @@ display.figure(
 
 # %% [markdown]
 # At scale 1 the map of the dog is brightest at its head, and that of the chair covers the seat only. At scale 0.5 both
-# spread over the whole object, and the spot on the bird grows far beyond it. This is the paper's idea, and it is true.
-# But the map of SAFN resembles that of scale 1: the attention gives the small scales little weight.
+# spread over the whole object, and the spot on the bird grows far beyond it. So a smaller image does spread the maps, as
+# the paper says. But the map of SAFN resembles that of scale 1: the attention gives the small scales little weight.
 #
 # ## Takeaways
 #
 # - A localization map is the feature map before the average, without its negative values, divided by its maximum (Eq. 4).
 # - Maps find objects, not outlines. Their mIoU needs a threshold, and masks choose it.
-# - On photographs small objects fare worst, because a spot cannot be smaller than a few pixels of the map.
+# - On photographs small objects fare worst. A spot cannot be smaller than a few pixels of the map.
 #
 # ## Exercises
 #

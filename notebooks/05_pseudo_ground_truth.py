@@ -21,9 +21,8 @@
 # masks?
 #
 # We have two hints. A *localization map* knows the class of an object, but its outline is blurred. A *saliency map*
-# knows the outline of what stands out, but not its class. In this chapter we keep what both agree on (Eq. 5), choose a
-# class for each pixel (Algorithm 1), and leave out the doubtful pixels. Then we ask which of the two hints holds the
-# result back.
+# knows the outline of what stands out, but not its class. In this chapter we keep what both agree on (Eq. 5), and choose
+# a class for each pixel (Algorithm 1). Then we ask which of the two hints holds the result back.
 #
 # Read on: [the method](../book/method.md), [the package](../book/api_safn.md), Sec. III-C of the paper.
 
@@ -32,7 +31,16 @@ import numpy as np
 import pandas as pd
 
 from safn import evaluation, map_files, metrics, pseudo
-from safn_book import charts, checks, display, galleries, settings, stages, tables
+from safn_book import (
+    charts,
+    checks,
+    display,
+    galleries,
+    photographs,
+    settings,
+    stages,
+    tables,
+)
 from safn_book.run_names import RunName, Stage
 from safn_book.scores import (
     Sources,
@@ -55,7 +63,7 @@ gamma = 0.2  # confidence below it is background (Algorithm 1)
 ignore_saliency = 0.5  # background with more saliency is ignored (1: never)
 ignore_confidence = 0.9  # ignored where two classes have more (1: never)
 
-# %% tags=["hide-cell"]
+# %% tags=["remove-cell"]
 p = settings.read(globals())
 run = RunName.parse(p.run).combined(p.combine)
 source, folder, train, _ = stages.load_data(p.runs)
@@ -78,10 +86,10 @@ absent = saliency.record["parameters"].get("missing_saliency", "error")
 #
 # $$H_c(i, j) = \frac{2}{1 / M_c(i, j) + 1 / S(i, j)} \tag{5}$$
 #
-# A harmonic mean stays near the smaller of its two values, so each hint can veto the other. In the code, `maps` are the
-# $M_c$ of all $N$ classes, of shape `(N, H, W)`. `saliency` is $S$, of shape `(H, W)`.
+# It stays near the smaller of its two values, so each hint can veto the other. In the code, `maps` are the $M_c$ of all
+# $N$ classes, `(N, H, W)`, and `saliency` is $S$, `(H, W)`.
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 display.source(pseudo.harmonic_mean)
 
 # %% [markdown]
@@ -93,13 +101,14 @@ display.source(pseudo.harmonic_mean)
 # 2. The larger one is not below $\gamma = 0.2$. So the pixel is not background.
 # 3. The map of the cat is the largest. The label is *cat*.
 #
-# Two kinds of pixels get no class. They are *ignored* (value 255), and the segmentation network does not learn from
-# them. The first kind is background with high saliency: something stands there that no label names. The second kind
-# has two classes with high confidence: it may lie on a border. Here are our pixel and three more.
+# Two kinds of pixels are *ignored* (value 255), and no network learns from them. The first is background with high
+# saliency: something stands there that no label names. The second has two classes with high confidence: it may lie on a
+# border. Here are our pixel and three more.
 
 # %%
-M = np.array([[[0.8, 0.8, 0.1, 0.95]], [[0.3, 0.3, 0.05, 0.92]]])  # (2, 1, 4)
-S = np.array([[0.6, 0.1, 0.9, 0.95]])  # (1, 4): one row of four pixels
+cat, dog = [0.8, 0.8, 0.1, 0.95], [0.3, 0.3, 0.05, 0.92]
+M = np.array([[cat], [dog]])  # maps of two classes, (2, 1, 4)
+S = np.array([[0.6, 0.1, 0.9, 0.95]])  # saliency, (1, 4)
 H = pseudo.harmonic_mean(M, S)  # Eq. 5
 G = pseudo.pseudo_ground_truth(M, S, labels=[1, 1])  # Algorithm 1
 
@@ -115,31 +124,32 @@ by_hand = pd.DataFrame(
 )
 names = {0: "background", 1: "cat", 2: "dog", 255: "ignored"}
 by_hand["label"] = [names[value] for value in G[0].tolist()]
-by_hand["because"] = [
-    "largest map",
-    "no confidence reaches gamma",
-    "background, but salient",
-    "two confident classes",
-]
 tables.show(by_hand, "Algorithm 1 at four pixels, with default thresholds.", digits=2)
 
 # %% [markdown]
-# In the code, `present` are the classes among the image's labels, and `VOID` is 255.
+# At the second pixel no confidence reaches $\gamma$. The third is background, too, but salient. The fourth has two
+# confident classes. In the code, `present` are the classes among the image's labels, and `VOID` is 255.
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 display.source(pseudo.pseudo_ground_truth)
 
 # %% [markdown]
 # ## The labels of this run
 #
-# We call it for every training image, with maps and saliency maps enlarged to the size of the image.
+# We call it for every training image.
 
 # %% tags=["remove-output"]
 left_out = map_files.write_pseudo_labels(
-    folder, train, maps.folder / "train", saliency.folder, stage.folder, absent, **rules
+    folder,
+    train,
+    maps.folder / "train",
+    saliency.folder,
+    stage.folder,
+    absent,
+    **rules,
 )
 
-# %% tags=["hide-cell"]
+# %% tags=["remove-cell"]
 train = [i for i in train if i not in set(left_out)]
 salient = [i for i in train if (saliency.folder / f"{i}.png").exists()]
 masked = folder.with_mask(train)
@@ -152,19 +162,19 @@ print(f"{len(train) - len(salient)} masks made of their maps alone")
 display.figure(
     galleries.image_gallery(
         folder,
-        galleries.by_object_size(folder, salient, 4),
+        galleries.examples(folder, salient, 4),
         maps={"localization map": maps.folder / "train"},
         saliency=saliency.folder,
         masks={"pseudo label": stage.folder},
         scores=galleries.image_miou(folder, train, counts),
     ),
-    "From maps to pseudo labels: training images with one class, from a small object to a"
-    " large one. The number beside a row is the mIoU of its image.",
+    "From maps to pseudo labels: training images, from a small object to a large one. The"
+    " number is the mIoU of the image.",
     "One row an image: the image, a blurred localization map, a saliency map with sharp"
     " outlines, the pseudo label, and the ground truth where there is one.",
 )
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 sizes = [number(100 * scores[f"pseudo_iou {size}"]) for size in metrics.SIZES]
 display.text(
     "The map finds the object, and the saliency map cuts it out. Where one of the two"
@@ -177,11 +187,9 @@ display.text(
 # %% [markdown]
 # ## How good are they?
 #
-# We compare the labels with the ground-truth masks of the training images. The measure is the mIoU of
-# [chapter 7](07_evaluate.ipynb). Masks only measure here. No network learns from them.
-#
-# What does an ignored pixel count as? We count it *as background*. If ignored pixels are *excluded*, a method gains by
-# ignoring what is difficult. If they are *errors*, each one costs its class a pixel. The folded table has all three.
+# We compare them with ground-truth masks, which only measure here, by the mIoU of [chapter 7](07_evaluate.ipynb). Ignored
+# pixels count *as background*. If they are *excluded*, a method gains by ignoring what is difficult. If they are
+# *errors*, each one costs its class a pixel. The folded table has all three.
 
 # %% tags=["hide-input"]
 listed = len(counts_of_list(folder, train, counts))
@@ -209,7 +217,7 @@ tables.percent(
     f"mIoU of the pseudo labels of {len(masked)} training images, by convention.",
 )
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 display.text(
     f"The pseudo labels have a mIoU of {number(100 * background)} %, and"
     f" {number(100 * scores['ignored_share'])} % of their pixels are ignored."
@@ -217,13 +225,12 @@ display.text(
 )
 
 # %% [markdown]
-# Recorded runs on photographs, for comparison: 1,631 images of VOC 2012, EfficientNet-Lite0, U2-Net-p saliency, three
-# seeds. There the maps have 39.1 % and the pseudo labels 52.9 % (56.0 % with ignored pixels excluded).
+# In recorded runs on photographs (1,631 images of VOC 2012, EfficientNet-Lite0, U2-Net-p, three seeds) the maps have
+# 39.1 % and the pseudo labels 52.9 %. Below, *on photographs* means seed 0 of these runs.
 #
 # ## Which classes fail?
 #
-# *Precision* is the share of the pixels called a class that are right. *Recall* is the share of a class that is found.
-# An ignored pixel is not found.
+# *Precision* is the share of right pixels among those called a class. *Recall* is the share of a class that is found.
 
 # %% tags=["hide-input"]
 precision, recall = metrics.precision_recall(counts.sum(0))
@@ -241,26 +248,26 @@ tables.show(
     best=by_class.columns,
 )
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 weak = by_class["IoU (%)"].nsmallest(3)
 missed = int((by_class["recall (%)"] < by_class["precision (%)"]).sum())
 display.text(
-    "The weakest classes are "
+    "The weakest classes: "
     + ", ".join(f"{name} ({number(value)} %)" for name, value in weak.items())
     + f". In {missed} of {len(by_class)} classes the recall is below the precision: the"
     " labels miss more of the class than they add to it. In the others they add more."
 )
 
 # %% [markdown]
-# On photographs (recorded run, seed 0), *chair*, *diningtable* and *sofa* are the weakest. Of the pixels called chair,
-# 21 % are chair. Of the pixels of dining tables, 26 % are found. Rooms are full, and little in them stands out.
+# On photographs *chair*, *diningtable* and *sofa* are the weakest. Of the pixels called chair, 21 % are chair. Of the
+# pixels of dining tables, 26 % are found. Furniture seldom stands out in a room.
 #
 # ## Are the thresholds right?
 #
-# The paper gives $\gamma = 0.2$ and no value for the two kinds of ignored pixels. We move one threshold at a time. The
+# The paper gives $\gamma = 0.2$ and no value for the two kinds of ignored pixels. We move one threshold at a time. A
 # dashed line marks this run.
 
-# %% tags=["hide-cell"]
+# %% tags=["remove-cell"]
 sources = Sources(folder, salient, maps.folder / "train", saliency.folder)
 moved = threshold_sweep(sources, rules)
 moved.to_csv(stage.folder / "thresholds.csv", index=False)
@@ -274,7 +281,7 @@ display.figure(
     " for ignored pixels. Below, the share of ignored pixels.",
 )
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 gammas = moved[moved["threshold"] == "gamma"].set_index("value")
 display.text(
     f"With ignored pixels as background, the mIoU at gamma {p.gamma:g} is"
@@ -285,13 +292,12 @@ display.text(
 )
 
 # %% [markdown]
-# The three conventions can disagree. On photographs (recorded run, 150 images, seed 0), a larger gamma seems to help if
-# ignored pixels are excluded: 56.1 % at 0.2 and 57.9 % at 0.5. Counted as background, the mIoU falls from 53.0 % to
-# 46.5 %. The labels have not improved. More of them are ignored.
+# The conventions can disagree. On photographs (150 images) $\gamma = 0.5$ raises the mIoU from 56.1 % to 57.9 % if ignored
+# pixels are excluded. Counted as background, it falls from 53.0 % to 46.5 %. More pixels are ignored, nothing else.
 #
 # ## Maps or saliency: which holds them back?
 #
-# We replace one input at a time by the ground truth, with nothing ignored. Such a replacement is called an *oracle*.
+# We replace one input at a time by the ground truth (an *oracle*), and ignore nothing.
 
 # %% tags=["hide-input"]
 threshold, limits = saliency.record["metrics"]["saliency_threshold"], {}
@@ -299,7 +305,7 @@ if salient and threshold is not None:
     limits = oracle_pseudo_labels(sources, threshold, p.gamma, p.combine)
 tables.percent(limits, f"mIoU on {tried} training images, with one input replaced.")
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 display.text(
     f"The labels have {number(100 * limits['pseudo labels'])} %. With the ground-truth"
     f" foreground they have {number(100 * limits['ground-truth foreground'])} %, and with"
@@ -309,73 +315,96 @@ display.text(
 ) if limits else display.text("No image has both a mask and a saliency map.")
 
 # %% [markdown]
-# On photographs (recorded run, 150 images, seed 0), the foreground decides as well. The labels have 53.1 %, with
-# ground-truth classes 61.2 %, and with ground-truth foreground 77.9 %.
+# On photographs (150 images) the labels have 53.1 %, with ground-truth classes 61.2 %, and with ground-truth foreground
+# 77.9 %.
+#
+# ## The same on photographs
+#
+# Photographs and classifier come with the package. It was trained on 1,631 others, of VOC 2012.
+
+# %% tags=["hide-input"]
+display.figure(
+    photographs.columns(
+        ["photograph", "map", "saliency", "pseudo labels", "ground truth"],
+        *photographs.free_steps("cow", "dog", "chair", "horses"),
+    ),
+    "Maps, saliency maps and pseudo labels of four photographs. Two have a ground truth, drawn by hand.",
+    "Four rows. The labels of the cows and the dog have sharp outlines. Of the chair only the"
+    " seat is labelled, and the rest is ignored. Most of the horses is ignored.",
+) if p.run == photographs.MAIN else None
+
+# %% [markdown]
+# One blurred spot and the saliency map give the outlines of three cows. A foot of the dog is salient, but its map is dark
+# there, so it is ignored. The same rule keeps back and legs of the chair from being called background. The horses fail:
+# their map lies on the grass.
 #
 # ## Takeaways
 #
 # - Eq. 5 keeps what map and saliency agree on. Algorithm 1 takes the class of the largest map.
 # - A mIoU of pseudo labels means little without its convention for ignored pixels.
-# - On photographs the foreground is the bottleneck. A better saliency detector helps more than better maps.
+# - On photographs the foreground is the bottleneck: a better saliency detector would help more than better maps.
 #
 # ## Exercises
 #
-# **1.** A pixel has $M = 0.5$ and $S = 0.3$. Which label does it get with $\gamma = 0.2$, and which with 0.4?
+# 1. A pixel has $M = 0.5$ and $S = 0.3$. Which label does it get with $\gamma = 0.2$, and which with 0.4?
 #
-# ```{dropdown} Solution
-# $H = 2 / (2 + 3.33) = 0.375$, so it is foreground with 0.2 and background with 0.4. Its saliency is not above 0.5, so
-# it is not ignored:
-#
-#     for gamma in (0.2, 0.4):
-#         print(pseudo.pseudo_ground_truth([[[0.5]]], [[0.3]], [1], gamma))
+# ````{dropdown} Solution
+# ```python
+# for gamma in (0.2, 0.4):
+#     print(pseudo.pseudo_ground_truth([[[0.5]]], [[0.3]], [1], gamma))
 # ```
+# Eq. 5 gives $H = 2 / (2 + 3.33) = 0.375$. So it is foreground with 0.2, and background with 0.4. It is not ignored,
+# because its saliency is not above 0.5.
+# ````
 #
-# **2.** Show that $\min(M, S) \le H \le 2 \min(M, S)$. What follows for the *minimum* in the place of Eq. 5?
+# 2. Show that $\min(M, S) \le H \le 2 \min(M, S)$. What happens with the *minimum* in the place of Eq. 5?
 #
-# ```{dropdown} Solution
-# Write $a$ for the smaller and $b$ for the larger value. Then $H = 2a \cdot b / (a + b)$, and $b / (a + b)$ lies
-# between 1/2 and 1. So the minimum at a threshold between $\gamma / 2$ and $\gamma$ gives similar labels.
-#
-#     matrix = metrics.ConfusionMatrix(len(folder.classes) + 1)
-#     for target, M, S, labels in sources.masked():
-#         lower = np.minimum(M, S)
-#         label = np.where(lower.max(0) < 0.15, 0, 1 + M.argmax(0))
-#         matrix.update(label, target)
-#     matrix.miou()
-#
-# Compare it with the first row of the last table, in which nothing is ignored either.
+# ````{dropdown} Solution
+# Let $a$ be the smaller and $b$ the larger value. Then $H = 2a \cdot b / (a + b)$, and $b / (a + b)$ lies between 1/2
+# and 1. So the minimum with a threshold between $\gamma / 2$ and $\gamma$ gives similar labels:
+# ```python
+# matrix = metrics.ConfusionMatrix(len(folder.classes) + 1)
+# for target, M, S, labels in sources.masked():
+#     lower = np.minimum(M, S)
+#     label = np.where(lower.max(0) < 0.15, 0, 1 + M.argmax(0))
+#     matrix.update(label, target)
+# 100 * matrix.miou()
 # ```
+# Compare it with the first row of the last table, where nothing is ignored either.
+# ````
 #
-# **3.** Which of the two inputs alone makes better labels? Run the two controls.
+# 3. Which of the two inputs alone makes better labels? Run the two controls.
 #
-# ```{dropdown} Solution
-#     papermill 05_pseudo_ground_truth.ipynb out.ipynb -p combine saliency
-#     papermill 05_pseudo_ground_truth.ipynb out.ipynb -p combine maps
-#
-# They are runs of their own, and take half a minute each. On photographs (recorded run, seed 0), the saliency map alone
+# ````{dropdown} Solution
+# ```
+# papermill 05_pseudo_ground_truth.ipynb out.ipynb -p combine saliency
+# papermill 05_pseudo_ground_truth.ipynb out.ipynb -p combine maps
+# ```
+# They are runs of their own, and take half a minute each. On photographs (recorded run, seed 0) the saliency map alone
 # has 52.6 %, the maps alone 36.0 %, and both together 53.0 %.
-# ```
+# ````
 #
 # ## Next
 #
 # [Chapter 6](06_train_segmentation.ipynb) trains a segmentation network on these labels.
 #
-# ```{dropdown} Run this chapter yourself
-# In the folder `notebooks`, with another threshold and a folder of its own:
+# ````{dropdown} Run this chapter yourself
+# In the folder `notebooks`, with another threshold and in a folder of its own:
 #
-#     papermill 05_pseudo_ground_truth.ipynb out.ipynb -p gamma 0.3 -p runs ../runs/mine
-#
-# - **Reads** `00_data`, `01_saliency`, `04_localization_maps/<run>`. What is missing is made first.
-# - **Writes** `05_pseudo_ground_truth/<run>`: `<id>.png`, indexed masks with 255 for ignored pixels, and
-#   `thresholds.csv`.
-# - **Time** half a minute on 2 cores for the synthetic images, a minute for the 1,631 photographs of `voc-subset`.
 # ```
+# papermill 05_pseudo_ground_truth.ipynb out.ipynb -p gamma 0.3 -p runs ../runs/mine
+# ```
+#
+# - It reads `00_data`, `01_saliency` and `04_localization_maps/<run>`. What is missing is made first.
+# - It writes `05_pseudo_ground_truth/<run>`: indexed masks `<id>.png` with 255 for ignored pixels, and `thresholds.csv`.
+# - It takes half a minute on 2 cores for the synthetic images, and a minute for the 1,631 photographs of `voc-subset`.
+# ````
 #
 # ## Check
 #
-# Does a number differ? See [which stage makes a number low](../book/recipes.md#my-number-is-low).
+# Is a number outside its range? See [which stage makes a number low?](../book/recipes.md#my-number-is-low)
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 evaluation.save_counts(stage.folder / "counts.npz", counts)
 per_class = pd.DataFrame(pseudo_label_class_scores(folder, train, counts))
 done = stage.finish(

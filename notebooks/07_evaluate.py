@@ -21,8 +21,8 @@
 # pixels, and has found nothing.
 #
 # Semantic segmentation therefore has a stricter measure, the *mean intersection over union* (mIoU). In this chapter we
-# compute it, test the network of [chapter 6](06_train_segmentation.ipynb) in three ways, and look at the classes and
-# objects on which it fails.
+# compute it and test the network of [chapter 6](06_train_segmentation.ipynb) in three ways. Then we look for the
+# classes and objects on which it fails.
 #
 # Read on: [the conventions](../book/conventions.md), [the package](../book/api_safn.md), Sec. IV-A of the paper.
 
@@ -72,13 +72,13 @@ stage = stages.open_stage(p, Stage.EVALUATE, p.run, inputs=[source, model])
 #
 # Let $n_{ck}$ be the number of pixels of class $c$ that are predicted as class $k$, over *all* images. Then
 #
-# $$\mathrm{IoU}_c = \frac{n_{cc}}{\sum_k n_{ck} + \sum_k n_{kc} - n_{cc}} \qquad
-# \mathrm{mIoU} = \frac{1}{K} \sum_c \mathrm{IoU}_c$$
+# $$\mathrm{IoU}_c = \frac{n_{cc}}{\sum_k n_{ck} + \sum_k n_{kc} - n_{cc}}$$
 #
-# The numerator counts the pixels that prediction and ground truth share, the denominator those of either. $K$ counts
-# the classes with background: 21 for VOC. Pixels without a ground truth (*void*, 255) do not count. The first function
-# adds an image to the matrix $n$, of shape `(K, K + 1)`. Its last column holds ignored pixels, which only pseudo labels
-# have. The second one divides.
+# $$\mathrm{mIoU} = \frac{1}{K} \sum_c \mathrm{IoU}_c$$
+#
+# The numerator counts the pixels that prediction and ground truth share, the denominator those of either. $K$ is 21 for
+# VOC: 20 classes and the background. Pixels without ground truth (*void*, 255) do not count. The first function adds an
+# image to the matrix $n$, `(K, K + 1)`. Its last column holds ignored pixels, which only pseudo labels have.
 
 # %% tags=["remove-input"]
 display.source(metrics.ConfusionMatrix.update, metrics.class_iou)
@@ -156,15 +156,20 @@ display.text(
 # %% tags=["hide-input"]
 rows = []
 if maps:
-    rows.append(("maps of chapter 4 (CAM baseline)", maps.record["metrics"]["classifier_only_val_miou"], ""))
+    value = maps.record["metrics"]["classifier_only_val_miou"]
+    rows.append(("maps of chapter 4 (CAM baseline)", value, tables.MISSING))
 for q in protocols:
-    rows.append((names[q], matrices[q].miou(), tables.interval(*metrics.interval(counts[q]))))
+    interval = tables.interval(*metrics.interval(counts[q]))
+    rows.append((names[q], matrices[q].miou(), interval))
 if bound and not own.supervised:
     value = bound.record["metrics"].get(f"val_miou_{last}")
-    rows.append((f"fully supervised, {names[last]}", value, ""))
+    rows.append((f"fully supervised, {names[last]}", value, tables.MISSING))
 result = pd.DataFrame(rows, columns=["test", "mIoU (%)", "95 % interval"])
 result["mIoU (%)"] = 100 * result["mIoU (%)"].astype(float)
-tables.show(result, f"mIoU on {len(masked)} validation images, with a bootstrap interval over images.")
+tables.show(
+    result,
+    f"mIoU on {len(masked)} validation images, with a bootstrap interval over images.",
+)
 
 # %% tags=["remove-input"]
 display.text(
@@ -179,8 +184,8 @@ display.text(
 # *Fully supervised* is the same network, trained on ground-truth masks: the **upper bound** of what pseudo labels can
 # reach. `make book` trains it as the run `masks_seed0`.
 #
-# Recorded runs on photographs (743 validation images of VOC 2012, EfficientNet-Lite0, three seeds) have 53.4 ± 0.2 %,
-# 56.3 ± 0.2 % and 58.7 ± 0.6 % in the three tests. The upper bound with CRF is 62.7 % (one seed).
+# On photographs (recorded runs, 743 validation images of VOC 2012, EfficientNet-Lite0, three seeds) the three tests give
+# 53.4 ± 0.2 %, 56.3 ± 0.2 % and 58.7 ± 0.6 %. The upper bound with CRF is 62.7 % (one seed).
 #
 # ## Which classes fail, and why?
 #
@@ -194,7 +199,7 @@ np.fill_diagonal(missed, 0)
 taken_for = pd.Series([classes[k] for k in missed.argmax(1)], classes)
 taken_for[missed.sum(1) == 0] = tables.MISSING
 tables.show(
-    per_class.assign(**{"missed, taken for": taken_for}),
+    per_class.assign(**{"missed pixels, taken for": taken_for}),
     f"IoU (%) of {len(masked)} validation images by class. Bold: the best test of a class.",
 ).highlight_max(axis=1, subset=list(per_class), props="font-weight: bold")
 
@@ -202,7 +207,7 @@ tables.show(
 weak = per_class[names[last]].nsmallest(3)
 to_background = int((taken_for.iloc[1:] == "background").sum())
 display.text(
-    "The weakest classes are "
+    "The weakest classes: "
     + ", ".join(f"{name} ({number(value)} %)" for name, value in weak.items())
     + f". {to_background} of the {len(folder.classes)} object classes lose most pixels to the background:"
     " the network misses their parts. The others are mixed up with another class."
@@ -210,8 +215,8 @@ display.text(
 
 # %% [markdown]
 # On photographs (recorded run, seed 0, CRF), *chair* (8 %), *sofa* (29 %) and *bicycle* (29 %) are the weakest. The
-# fully supervised network fails on the same three (3 %, 35 %, 30 %). So the pseudo labels are not to blame there: chairs
-# and bicycles are thinner than a pixel of the feature map. It is different for *diningtable*: 38 % against 57 %.
+# fully supervised network fails on the same three (3 %, 35 %, 30 %). So the pseudo labels are not to blame there. Parts
+# of chairs and bicycles are thinner than a pixel of the feature map. *Diningtable* is different: 38 % against 57 %.
 #
 # ## Small or large objects?
 
@@ -231,7 +236,7 @@ display.text(
 )
 
 # %% [markdown]
-# Photographs (three seeds, CRF) have 43.2 %, 63.6 % and 62.9 %.
+# On photographs (recorded runs, three seeds, CRF) they have 43.2 %, 63.6 % and 62.9 %.
 #
 # ## Examples
 
@@ -249,13 +254,13 @@ display.figure(
 )
 
 # %% [markdown]
-# Look at one row from left to right: several scales fill holes, and the CRF straightens the border. What the first mask
-# has missed or misnamed, the later ones seldom repair.
+# Several scales fill holes, and the CRF follows the border. What the first mask has misnamed, the later ones seldom
+# repair.
 #
 # ## The same on photographs
 #
-# These photographs and the network (trained on pseudo labels of 1,631 other photographs of VOC 2012) come with the
-# package. The test is multi-scale with CRF, where it is installed.
+# Photographs and network come with the package. It was trained on 1,631 others, of VOC 2012. The test is multi-scale,
+# with CRF where it is installed.
 
 # %% tags=["hide-input"]
 display.figure(
@@ -266,7 +271,7 @@ display.figure(
     "DeepLab-LargeFOV on four photographs. Two have a ground truth, drawn by hand.",
     "Four rows. The masks of the bird and the dog follow their outlines. The horses are"
     " outlined well but have the colour of cows, the hedgehog has that of a sheep.",
-) if own == RunName.parse("attention_1-0.75-0.5_seed0") else None
+) if p.run == photographs.MAIN else None
 
 # %% [markdown]
 # Bird and dog fit. The horses have good outlines and the wrong name: they are taken for cows. The hedgehog is called a

@@ -94,7 +94,8 @@ def sensitivity(table: pd.DataFrame, settings: dict[str, Any]) -> Figure:
     for (above, below), name in zip(axes.T, names):
         rows = table[table["threshold"] == name]
         for column, label in IGNORED.items():
-            above.plot(rows["value"], rows[column], marker=".", label=label)
+            line = ":" if column == "wrong" else "-"  # it often lies on the line before it
+            above.plot(rows["value"], rows[column], line, marker=".", label=label)
         below.plot(rows["value"], rows["ignored (%)"], marker=".", color=SERIES[3])
         for axis in (above, below):
             axis.axvline(settings[name], color="0.5", linestyle="--", linewidth=1)

@@ -196,8 +196,7 @@ def image_gallery(
         picture = folder.image(image_id)
         row: Row = {"image": picture}
         label = largest_class(folder, image_id)
-        score = (scores or {}).get(image_id)
-        labels.append(folder.classes[label] + ("" if score is None else f", {100 * score:.0f} %"))
+        labels.append(_row_name(folder, image_id, label, (scores or {}).get(image_id)))
         if maps:
             row |= {title: Heat(_maps(found, image_id, folder)[label], picture) for title, found in maps.items()}
         if saliency:
@@ -208,6 +207,12 @@ def image_gallery(
             row["ground truth"] = Mask(folder.mask(image_id), picture)
         rows.append(row)
     return gallery(rows, folder.classes, names or labels, letters)
+
+
+def _row_name(folder: VOCFolder, image_id: str, label: int, score: float | None) -> str:
+    """The class, where the image has a label, and the score, where it is known."""
+    name = [folder.classes[label]] if folder.label(image_id).any() else []
+    return ", ".join(name if score is None else [*name, f"{100 * score:.0f} %"])
 
 
 def _maps(maps: Maps, image_id: str, folder: VOCFolder) -> np.ndarray:

@@ -30,6 +30,7 @@ from safn.network import aggregate
 from safn.saliency import U2NetP, multi_view_saliency
 from safn_book.galleries import Heat, Mask, Row, gallery
 
+MAIN = "attention_1-0.75-0.5_seed0"  # the run whose chapters show photographs: the networks are not of the run
 # As in the profile voc-subset, which trained both networks
 MAP_SIZE = 288  # long side in pixels of the image that the maps are made of
 VIEWS = 6  # of the image for the saliency detector

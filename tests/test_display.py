@@ -1,7 +1,7 @@
 import matplotlib.pyplot as plt
 import pytest
 
-from safn import maps, network
+from safn import inference, maps, network
 from safn_book import display
 
 
@@ -36,3 +36,8 @@ def test_source_is_the_code_without_its_docstrings():
 
 def test_source_of_a_method_begins_at_the_left():
     assert "\ndef forward(" in display.source(network.ScaleAttention.forward).data
+
+
+def test_source_of_a_decorated_function_is_its_own():
+    shown = display.source(inference.multi_scale_maximum).data
+    assert "# safn/inference.py\n@torch.inference_mode()\ndef multi_scale_maximum(" in shown

@@ -196,7 +196,22 @@ def test_the_best_and_the_worst_images_stand_beside_their_miou(made):
     # where all is called background, its IoU is its share of the image, and that of each class is 0
     background = [(folder.mask(i) == 0).sum() / (folder.mask(i) != 255).sum() for i in ids[1:]]
     least = min(share / (1 + folder.label(i).sum()) for share, i in zip(background, ids[1:]))
-    assert names(figure) == ["100 %", f"{100 * least:.0f} %"]
+    first = folder.classes[galleries.largest_class(folder, "a0")]
+    assert names(figure)[0] == f"{first}, 100 %" and names(figure)[1].endswith(f", {100 * least:.0f} %")
+
+
+def test_ignored_pixels_of_an_image_count_as_background(made):
+    folder, _, _ = made
+    target = folder.mask("a0")
+    counts = ConfusionMatrix(4).update(np.where(target == 0, 255, target), target)  # all but the background is right
+    assert galleries.image_miou(folder, ["a0"], counts[None]) == {"a0": 1}
+
+
+def test_an_image_without_a_label_has_its_score_alone_beside_it(made):
+    folder, _, paths = made
+    folder.labels["a0"] = np.zeros(3, np.float32)
+    masks = {"prediction": paths["masks"]}
+    assert names(galleries.image_gallery(folder, ["a0"], masks=masks, scores={"a0": 0.5})) == ["50 %"]
 
 
 def test_without_masks_there_is_no_best_and_no_worst(made):
