@@ -114,6 +114,7 @@ def collect(chapters: dict[str, Path], pages: dict[str, Path], out: Path) -> Non
     (out / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False))
     for name in ("book", "profiles"):
         shutil.copytree(ROOT / name, out / name)
+    shutil.copy(ROOT / "README.md", out)  # whose table is on the first page
     for source in sorted((ROOT / "notebooks").glob("[0-9]*.ipynb")):
         _copy_notebook(chapters.get(source.stem, source), out / "notebooks" / source.name, source)
     for page, executed in pages.items():
