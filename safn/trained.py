@@ -2,7 +2,8 @@
 
 ``network.json`` holds ``format``, ``kind`` and ``arguments`` of its constructor, ``classes`` (in the order of the outputs,
 without the background), ``normalisation`` (``mean`` and ``std`` of each colour), ``initial_weights``, ``longest_side`` of the
-training images in pixels, and ``weights``: ``file``, and ``bits`` of a value.
+training images in pixels, and ``weights``: ``file``, and ``bits`` of a value. In 8 bits a tensor of two or more dimensions is
+int8, and ``<name>.scale`` holds the float32 step of each of its outputs (dimension 0).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as read_tensors
 from safetensors.torch import save as tensor_bytes
-from torch import nn
+from torch import Tensor, nn
 
 from safn.backbones import Normalisation
 from safn.baseline import PlainClassifier
@@ -28,20 +29,23 @@ from safn.segmentation import DeepLab
 
 FORMAT = 1
 DESCRIPTION, WEIGHTS = "network.json", "network.safetensors"
+BITS = (32, 8)
+STEP = ".scale"  # ends the name of the steps of an int8 tensor
 KINDS: dict[str, type[nn.Module]] = {"SAFN": SAFN, "DeepLab": DeepLab, "PlainClassifier": PlainClassifier}
 SHIPPED = Path(__file__).with_name("weights")  # folders of networks that come with the package
 
 
-def save(network: Any, folder: Path | str, classes: Sequence[str], longest_side: int = 0) -> None:
+def save(network: Any, folder: Path | str, classes: Sequence[str], longest_side: int = 0, bits: int = 32) -> None:
     """Write a network to a folder, so that ``load`` can build it again. The description is written last.
 
     Args:
         network: a ``SAFN``, ``DeepLab`` or ``PlainClassifier``.
         classes: names in the order of the outputs, without the background.
         longest_side: of the largest training image in pixels (0: not known).
+        bits: of a weight, 32 or 8. A file of 8 bits has a quarter of the size, and is loaded as floats.
 
     Raises:
-        ValueError: the network is of another kind, or has another number of classes.
+        ValueError: the network is of another kind, or has another number of classes. Or ``bits`` are others.
 
     Example:
         >>> import tempfile
@@ -62,14 +66,47 @@ def save(network: Any, folder: Path | str, classes: Sequence[str], longest_side:
         "normalisation": {"mean": network.normalisation.mean, "std": network.normalisation.std},
         "initial_weights": network.initial_weights,
         "longest_side": longest_side,
-        "weights": {"file": WEIGHTS, "bits": 32},
+        "weights": {"file": WEIGHTS, "bits": bits},
     }
     if problem := _problem(description):
         raise ValueError(problem)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / DESCRIPTION).unlink(missing_ok=True)
-    write_file(folder / WEIGHTS, tensor_bytes({k: tensor.contiguous() for k, tensor in network.state_dict().items()}))
+    tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    write_file(folder / WEIGHTS, tensor_bytes(to_8_bits(tensors) if bits == 8 else tensors))
     write_json(folder / DESCRIPTION, description)
+
+
+def to_8_bits(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Round tensors of two or more dimensions to int8 in -127..127 and a step for each output (dimension 0).
+
+    Example:
+        >>> packed = to_8_bits({"weight": torch.tensor([[1.27, -0.5], [0.0, 0.0]])})
+        >>> packed["weight"].tolist(), [round(step, 4) for step in packed["weight.scale"].tolist()]
+        ([[127, -50], [0, 0]], [0.01, 1.0])
+    """
+    packed = {}
+    for name, tensor in tensors.items():
+        packed[name] = tensor
+        if tensor.dim() > 1:
+            step = tensor.flatten(1).abs().amax(1) / 127
+            step[step == 0] = 1  # an output without weights
+            packed[name] = (tensor / _along_outputs(step, tensor)).round().to(torch.int8)
+            packed[name + STEP] = step
+    return packed
+
+
+def to_floats(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Undo ``to_8_bits``, to half a step exactly: float32 under the names of the network."""
+    floats = {name: tensor for name, tensor in tensors.items() if not name.endswith(STEP)}
+    for name, tensor in floats.items():
+        if name + STEP in tensors:
+            floats[name] = tensor.float() * _along_outputs(tensors[name + STEP], tensor)
+    return floats
+
+
+def _along_outputs(step: Tensor, tensor: Tensor) -> Tensor:
+    return step.view(-1, *[1] * (tensor.dim() - 1))
 
 
 def load(folder: Path | str) -> Any:
@@ -105,8 +142,9 @@ def load(folder: Path | str) -> Any:
 
 
 def find(folder: Path | str) -> Path:
-    """Return the folder of a network, or of one that comes with the package, by its name."""
-    return SHIPPED / folder if not Path(folder).is_dir() and (SHIPPED / folder).is_dir() else Path(folder)
+    """Return the folder of a network, or of one that comes with the package, by its name: ``voc`` or ``voc-safn``."""
+    shipped = is_complete(SHIPPED / folder) and not is_complete(Path(folder))
+    return SHIPPED / folder if shipped else Path(folder)
 
 
 def is_complete(folder: Path) -> bool:
@@ -134,8 +172,8 @@ def _problem(description: dict[str, Any]) -> str:
         return f"format {description['format']} is newer than {FORMAT}: update safn"
     if description["kind"] not in KINDS:
         return f"kind {description['kind']!r} is unknown; valid: {', '.join(KINDS)}"
-    if description["weights"]["bits"] != 32:
-        return f"weights of {description['weights']['bits']} bits cannot be read; valid: 32"
+    if description["weights"]["bits"] not in BITS:
+        return f"weights of {description['weights']['bits']} bits are unknown; valid: {', '.join(map(str, BITS))}"
     arguments, names = description["arguments"], description["classes"]
     outputs = arguments["num_outputs"] - 1 if "num_outputs" in arguments else arguments["num_classes"]
     return "" if outputs == len(names) else f"{len(names)} classes for a network of {outputs}: {', '.join(names)}"
@@ -154,6 +192,8 @@ def load_weights(network: nn.Module, folder: Path) -> None:
         raise DataError(f"{path} is missing") from None
     except (SafetensorError, ValueError) as error:
         raise DataError(f"{path} is damaged, or not a file of tensors: {error}") from error
+    if any(tensor.dtype == torch.int8 for tensor in tensors.values()):
+        tensors = to_floats(tensors)
     problems = [f"{name}: missing in the file" for name in own if name not in tensors]
     problems += [f"{name}: not in the network" for name in tensors if name not in own]
     for name in sorted(own.keys() & tensors.keys()):

@@ -52,25 +52,30 @@ Row = dict[str, Image.Image | Heat | Mask]
 def gallery(rows: Sequence[Row], classes: Sequence[str], names: Sequence[str] = (), letters: bool = False) -> Figure:
     """Draw one row an image and one column a title, with a colour bar from 0 to 1 and a legend of the classes.
 
-    All ``rows`` have the same titles, and a picture among them. ``names`` stand beside the rows. ``letters`` sets (a),
-    (b), ... before the titles, as in the figures of the paper."""
+    Titles stand above a row where they differ from those of the row before. ``names`` stand beside the rows. ``letters``
+    sets (a), (b), ... before the titles, as in the figures of the paper."""
     if not rows:
         return _empty()
-    titles = list(rows[0])
-    side = min(PICTURE, WIDTH / len(titles))
+    across = max(len(row) for row in rows)
+    side = min(PICTURE, WIDTH / across)
     ratios = [_aspect(row) for row in rows]
     items = [item for row in rows for item in row.values()]
     bar = any(isinstance(item, Heat) for item in items)
-    size = side * len(titles) + 0.9 * bar, side * sum(ratios) + 0.9
+    size = side * across + 0.9 * bar, side * sum(ratios) + 0.9
     figure, axes = plt.subplots(
-        len(rows), len(titles), figsize=size, squeeze=False, height_ratios=ratios, layout="constrained"
+        len(rows), across, figsize=size, squeeze=False, height_ratios=ratios, layout="constrained"
     )
     plt.close(figure)
-    for item, axis in zip(items, axes.flat):
-        _draw(axis, item)
-    for letter, title, axis in zip("abcdefghijkl", titles, axes[0]):
-        text = f"({letter}) {title}" if letters else title
-        axis.set_title(textwrap.fill(text, int(12 * side)), fontsize=9)
+    above: Row = {}
+    for row, line in zip(rows, axes):
+        for letter, title, axis in zip("abcdefghijkl", row, line):
+            _draw(axis, row[title])
+            if list(row) != list(above):
+                text = f"({letter}) {title}" if letters else title
+                axis.set_title(textwrap.fill(text, int(12 * side)), fontsize=9)
+        for axis in line[len(row) :]:
+            axis.set_axis_off()
+        above = row
     for name, axis in zip(names, axes[:, 0]):
         axis.text(-0.04, 0.5, name, rotation=90, ha="right", va="center", fontsize=9, transform=axis.transAxes)
     if bar:
@@ -89,7 +94,8 @@ def _empty() -> Figure:
 
 def _aspect(row: Row) -> float:
     """Height of the picture of a row, in widths."""
-    picture = next(item for item in row.values() if isinstance(item, Image.Image))
+    pictures = [item if isinstance(item, Image.Image) else item.picture for item in row.values()]
+    picture = next(picture for picture in pictures if picture)
     return picture.height / picture.width
 
 

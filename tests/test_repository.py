@@ -26,6 +26,8 @@ ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted(path.stem for path in (ROOT / "notebooks").glob("[01][0-9]_*.ipynb"))
 LARGE = {
     "book/_static/mathjax/tex-svg-full.js",  # MathJax: the book opens without internet
+    "safn/weights/voc/network.safetensors",  # two trained networks in 8 bits: safn.load("voc")
+    "safn/weights/voc-safn/network.safetensors",
     "results/evidence.npz",  # counts of each image of all runs: the intervals follow from them
 }
 THIRD_PARTY = "book/_static/mathjax/"

@@ -1,0 +1,227 @@
+"""SAFN step by step on a photograph, by the two trained networks that come with the package.
+
+``steps = Steps(path, ["cat"])`` computes each step when it is asked for, in seconds: ``steps.maps``, ``steps.pseudo_label``.
+``strip(steps)`` draws them all, ``columns(names, all_steps)`` some of them for several photographs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+import safn
+from safn import crf
+from safn.data import load_image, load_mask
+from safn.datasets.free_photographs import free_photographs
+from safn.inference import TEST_SCALES, multi_scale_maximum, predicted_labels
+from safn.loading import resize_long, shrink_to
+from safn.maps import localization_maps
+from safn.network import aggregate
+from safn.saliency import U2NetP, multi_view_saliency
+from safn_book.galleries import Heat, Mask, Row, gallery
+
+# As in the profile voc-subset, which trained both networks
+MAP_SIZE = 288  # long side in pixels of the image that the maps are made of
+VIEWS = 6  # of the image for the saliency detector
+STEPS = (
+    *("photograph", "scale maps", "map", "saliency"),
+    *("scale weights", "pseudo labels", "segmentation", "ground truth"),
+)
+RULES = {"gamma": 0.2, "ignore_saliency": 0.06, "ignore_confidence": 0.9}
+
+
+class Steps:
+    """Compute what SAFN makes of a photograph. N classes, S scales, a photograph of H x W pixels, maps of h x w.
+
+    Args:
+        photograph: an image file.
+        labels: names of the classes that it shows. ``None``: those with a probability above 0.5.
+        mask: file of its ground-truth mask, where there is one.
+        refine: whether the dense CRF refines the segmentation. ``None``: where it is installed.
+
+    Raises:
+        ValueError: a label is no class of the network.
+
+    Example:
+        >>> steps = Steps(free_photographs()["cat"].path)
+        >>> [steps.classes[k] for k in steps.labels.nonzero()[0]], steps.scale_maps.shape
+        (['cat'], (3, 20, 14, 18))
+    """
+
+    def __init__(
+        self,
+        photograph: Path | str,
+        labels: Sequence[str] | None = None,
+        mask: Path | None = None,
+        refine: bool | None = None,
+    ) -> None:
+        self.name = Path(photograph).stem
+        self.picture = load_image(Path(photograph))
+        self.classes: list[str] = classifier().classes
+        self.scales: tuple[float, ...] = classifier().scales
+        self.refine = crf.is_installed() if refine is None else refine
+        self._names, self._mask = labels, mask
+        if unknown := set(labels or ()) - set(self.classes):
+            raise ValueError(f"labels={sorted(unknown)} are unknown; valid: {', '.join(self.classes)}")
+
+    @cached_property
+    def features(self) -> Tensor:
+        """F of Eq. 2: the class features of each scale, ``(1, S, N, h, w)``."""
+        network, image = classifier(), resize_long(self.picture, MAP_SIZE)
+        with torch.inference_mode():
+            return network.scale_features(network.normalisation(image)[None])
+
+    @cached_property
+    def attention(self) -> Tensor:
+        """W of Eq. 1: the weight of each scale, ``(1, S, h, w)``."""
+        with torch.inference_mode():
+            return classifier().attention(self.features)
+
+    @property
+    def scale_weights(self) -> np.ndarray:
+        """The weight of each scale (Eq. 1), float32 ``(S, h, w)``, which sums to 1 over the scales."""
+        return self.attention[0].numpy()
+
+    @property
+    def fused(self) -> Tensor:
+        """MSF of Eq. 2, ``(1, N, h, w)``."""
+        return aggregate(self.features, self.attention)
+
+    @property
+    def scores(self) -> np.ndarray:
+        """The probability of each class, float32 ``(N,)`` in 0..1."""
+        return self.fused.mean((2, 3)).sigmoid()[0].numpy()
+
+    @property
+    def labels(self) -> np.ndarray:
+        """1 for the classes that the photograph shows, else 0, float32 ``(N,)``."""
+        if self._names is None:
+            return predicted_labels(self.fused.mean((2, 3)))[0].numpy()
+        return np.array([name in self._names for name in self.classes], np.float32)
+
+    @property
+    def maps(self) -> np.ndarray:
+        """The localization maps of the labels (Eq. 4), float32 ``(N, h, w)`` in 0..1, 0 for other classes."""
+        return localization_maps(self.fused, torch.from_numpy(self.labels)[None])[0].numpy()
+
+    @property
+    def scale_maps(self) -> np.ndarray:
+        """The maps of each scale alone (Fig. 5), float32 ``(S, N, h, w)`` in 0..1."""
+        labels = torch.from_numpy(self.labels)[None].expand(len(self.scales), -1)
+        return localization_maps(self.features[0], labels).numpy()
+
+    @cached_property
+    def saliency(self) -> np.ndarray:
+        """The saliency map of U2-Net-p in six views, float32 ``(H, W)`` in 0..1."""
+        return multi_view_saliency(detector(), self.picture, VIEWS)
+
+    @cached_property
+    def pseudo_label(self) -> np.ndarray:
+        """The pseudo labels (Algorithm 1), uint8 ``(H, W)``: 0 background, c + 1 class c, 255 ignored."""
+        maps = torch.from_numpy(self.maps)[None]
+        large = F.interpolate(maps, self.saliency.shape, mode="bilinear", align_corners=False)[0].numpy()
+        return safn.pseudo_ground_truth(large, self.saliency, self.labels, **RULES)
+
+    @cached_property
+    def segmentation(self) -> np.ndarray:
+        """The mask of DeepLab-LargeFOV at five scales, after the CRF with ``refine``, uint8 ``(H, W)``. No labels enter."""
+        network = segmenter()
+        image = shrink_to(self.picture, network.description["longest_side"])
+        probabilities = multi_scale_maximum(network, network.normalisation(image)[None], TEST_SCALES)
+        large = F.interpolate(probabilities[None], self.picture.size[::-1], mode="bilinear", align_corners=False)[0]
+        result = large.numpy()
+        if self.refine:
+            result = safn.dense_crf(np.asarray(self.picture), result)
+        return result.argmax(0).astype(np.uint8)
+
+    @cached_property
+    def ground_truth(self) -> np.ndarray | None:
+        """The mask drawn by hand, uint8 ``(H, W)`` with 255 along the edges, or ``None``."""
+        return load_mask(self._mask) if self._mask else None
+
+    @cached_property
+    def shown_class(self) -> int:
+        """The label whose maps are drawn: that with the largest score."""
+        return int((self.labels * self.scores).argmax())
+
+    def pictures(self, step: str) -> Row:
+        """Return what a step looks like, by title: one picture, or one for each scale. ``step`` is one of ``STEPS``."""
+        picture, shown = self.picture, self.shown_class
+        match step:
+            case "scale maps":
+                maps = zip(self.scales, self.scale_maps[:, shown])
+                return {f"map of scale {scale:g}": Heat(values, picture) for scale, values in maps}
+            case "map":
+                return {"fused map": Heat(self.maps[shown], picture)}
+            case "scale weights":
+                weights = zip(self.scales, self.scale_weights)
+                return {f"weight of scale {scale:g}": Heat(values) for scale, values in weights}
+            case "saliency":
+                return {"saliency map": Heat(self.saliency)}
+            case "pseudo labels":
+                return {"pseudo labels": Mask(self.pseudo_label, picture)}
+            case "segmentation":
+                return {"segmentation": Mask(self.segmentation, picture)}
+            case "ground truth" if self.ground_truth is not None:
+                return {"ground truth": Mask(self.ground_truth, picture)}
+            case "ground truth":
+                return {"ground truth": Image.new("RGB", picture.size, "white")}
+            case "photograph":
+                return {"photograph": picture}
+        raise ValueError(f"step={step!r} is unknown; valid: {', '.join(STEPS)}")
+
+
+@cache
+def classifier() -> Any:
+    """Load the SAFN that comes with the package, once."""
+    return safn.load("voc-safn")
+
+
+@cache
+def segmenter() -> Any:
+    """Load the DeepLab that comes with the package, once."""
+    return safn.load("voc")
+
+
+@cache
+def detector() -> U2NetP:
+    """Load the saliency detector, once."""
+    return U2NetP()
+
+
+def free_steps(*ids: str) -> list[Steps]:
+    """Return the steps of the free photographs with these ids (none: all), with their labels and masks."""
+    photographs = free_photographs()
+    chosen = [photographs[image_id] for image_id in ids or photographs]
+    return [Steps(one.path, one.labels or None, one.mask) for one in chosen]
+
+
+def strip(steps: Steps) -> Figure:
+    """Draw all steps of a photograph in two lines, from the photograph to the ground truth where there is one."""
+    lines: list[Row] = []
+    for names in (STEPS[:4], STEPS[4:]):
+        shown = [name for name in names if name != "ground truth" or steps.ground_truth is not None]
+        lines.append(_merge(steps, shown))
+    return gallery(lines, steps.classes)
+
+
+def columns(names: Sequence[str], *photographs: Steps) -> Figure:
+    """Draw the same steps of several photographs, one row a photograph. The class of its maps stands beside it."""
+    rows = [_merge(steps, names) for steps in photographs]
+    return gallery(rows, classifier().classes, [steps.classes[steps.shown_class] for steps in photographs])
+
+
+def _merge(steps: Steps, names: Sequence[str]) -> Row:
+    row: Row = {}
+    for name in names:
+        row |= steps.pictures(name)
+    return row
