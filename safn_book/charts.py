@@ -18,8 +18,10 @@ from safn_book.tables import short_name
 
 # Okabe and Ito's colours, safe for colour-blind readers
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+PAGE = 8.6  # inches that a page is wide
 STYLE: dict[str, Any] = {
     "figure.dpi": 110,
+    "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -45,7 +47,7 @@ def _panels(rows: int, columns: int, size: tuple[float, float], **options: Any) 
 
 def curves(log: pd.DataFrame, panels: dict[str, list[str]]) -> Figure:
     """Draw columns of a training log, one panel a key, which is its vertical label; missing columns are left out."""
-    figure, axes = _panels(1, len(panels), (4 * len(panels), 3))
+    figure, axes = _panels(1, len(panels), (2.9 * len(panels), 2.6))
     for axis, (label, columns) in zip(axes[0], panels.items()):
         for column in columns:
             if column in log:
@@ -87,7 +89,7 @@ def sensitivity(table: pd.DataFrame, settings: dict[str, Any]) -> Figure:
     """Draw mIoU in percent against each threshold of ``scores.threshold_sweep``, one line a convention for ignored
     pixels, and below it their share. A dashed line marks the value in ``settings``."""
     names = list(table["threshold"].unique())
-    size = (3.4 * len(names), 4.4)
+    size = (PAGE * len(names) / 3, 4.2)
     figure, axes = _panels(2, len(names), size, sharex="col", sharey="row", height_ratios=(2, 1))
     for (above, below), name in zip(axes.T, names):
         rows = table[table["threshold"] == name]
@@ -127,7 +129,7 @@ def seeds(runs: pd.DataFrame, panels: dict[str, str]) -> Figure:
     One panel a metric, with its title; one row a configuration. The axes do not begin at 0.
     """
     configurations = list(runs["configuration"].unique())[::-1]  # the first at the top
-    figure, axes = _panels(1, len(panels), (10, 1 + 0.32 * len(configurations)), sharey=True)
+    figure, axes = _panels(1, len(panels), (PAGE, 1 + 0.3 * len(configurations)), sharey=True)
     for axis, (metric, title) in zip(axes[0], panels.items()):
         for place, name in enumerate(configurations):
             values = 100 * runs.loc[runs["configuration"] == name, metric].dropna()
@@ -147,7 +149,7 @@ def differences(rows: pd.DataFrame) -> Figure:
     has no counts of its images, the thin line is of the seeds alone and has another colour."""
     pairs = list(dict.fromkeys(zip(rows["first"], rows["second"])))[::-1]  # the first at the top
     measures = list(rows["measure"].unique())
-    figure, axes = _panels(1, len(measures), (10, 1.4 + 0.3 * len(pairs)), sharex=True, sharey=True)
+    figure, axes = _panels(1, len(measures), (PAGE, 1.4 + 0.3 * len(pairs)), sharex=True, sharey=True)
     handles: dict[str, Any] = {}
     for axis, measure in zip(axes[0], measures):
         axis.axvline(0, color="0.5", linestyle="--", linewidth=1)
@@ -161,7 +163,7 @@ def differences(rows: pd.DataFrame) -> Figure:
                 label, colour = ("95 %, images and seeds", SERIES[0]) if counted else ("95 %, seeds", SERIES[2])
                 handles[label] = axis.hlines(place, row["all_from"], row["all_to"], color=colour, linewidth=1.2)
             axis.plot(row["points"], place, "o", color=SERIES[1], markersize=5)
-        axis.set_title(textwrap.fill(MEASURES[measure].title, 20, break_on_hyphens=False), fontsize=9)
+        axis.set_title(textwrap.fill(MEASURES[measure].title, 14, break_on_hyphens=False), fontsize=8)
         axis.set_xlabel("points of mIoU")
     names = [f"{short_name(first)} − {short_name(second)}" for first, second in pairs]
     axes[0, 0].set_yticks(range(len(pairs)), names, fontsize=8)

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pandas.io.formats.style import Styler
 
 from safn_book import records
 from safn_book.records import Input
 from safn_book.run_names import Stage, stage_and_run, without_seeds
+from safn_book.tables import metric_name, metric_range, metric_value, show
 
 PATH = Path(__file__).resolve().parent.parent / "results" / "expected.json"  # `python -m benchmarks.expected` writes it
 # Parameters that decide where, how fast or with which random numbers a stage runs, not what it measures.
@@ -29,24 +31,35 @@ def data_name(source: Input) -> str:
     return f"emoji: {p['train_images']} + {p['val_images']} of {p['image_size']} pixels, seed {p['seed']}{limit}"
 
 
-def compare(done: Input, source: Input) -> pd.DataFrame:
-    """Each metric of a finished stage beside its range: one row a metric, with ``metric``, ``value``, ``low``, ``high``,
-    ``verdict``.
+def compare(done: Input, source: Input) -> Styler:
+    """Show each metric of a finished stage beside its range in recorded runs, in words.
 
     Ranges hold for the same data (of ``source``, stage 00), stage, configuration and parameters, those of all stages before
-    as well. For others none is known.
+    as well. For others none is known, and the table has the values alone.
     """
+    rows = verdicts(done, source)
+    shown = pd.DataFrame({"metric": rows["metric"].map(metric_name)})
+    shown["this run"] = [metric_value(*row) for row in zip(rows["metric"], rows["value"])]
+    if rows["low"].isna().all():
+        return show(shown, "This run. No run with these parameters and data was recorded.")
+    shown["recorded runs"] = [metric_range(*row) for row in zip(rows["metric"], rows["low"], rows["high"])]
+    shown["verdict"] = rows["verdict"]
+    return show(shown, "This run, and the range of recorded runs with the same parameters and data.")
+
+
+def verdicts(done: Input, source: Input) -> pd.DataFrame:
+    """Compare as ``compare`` does, in numbers: one row a metric, with ``metric``, ``value``, ``low``, ``high`` (NaN where
+    none is known) and ``verdict``."""
     entries = json.loads(PATH.read_text()) if PATH.exists() else []
     own = identity(done, data_name(source))
     ranges: dict[str, Any] = next((entry["ranges"] for entry in entries if own.items() <= entry.items()), {})
-    unknown = "no range recorded" if ranges else "no range recorded for these parameters and data"
     rows = []
     for name, value in done.record["metrics"].items():
         low, high = ranges.get(name, (None, None))
-        verdict = unknown
+        verdict = "not recorded"
         if low is not None:
             inside = value is not None and low <= value <= high
-            verdict = "as expected" if inside else f"{done.record['stage']} departs here"
+            verdict = "as expected" if inside else "outside the range"
         rows.append({"metric": name, "value": value, "low": low, "high": high, "verdict": verdict})
     return pd.DataFrame(rows, columns=["metric", "value", "low", "high", "verdict"])
 

@@ -16,6 +16,7 @@ from IPython.display import HTML, Markdown
 from matplotlib.figure import Figure
 
 ROOT = Path(__file__).resolve().parent.parent
+INCH = 84  # pixels of a page
 
 
 def figure(drawn: Figure, caption: str, alt: str) -> HTML:
@@ -33,7 +34,10 @@ def figure(drawn: Figure, caption: str, alt: str) -> HTML:
     file = io.BytesIO()
     drawn.savefig(file, format="png")
     data = base64.b64encode(file.getvalue()).decode()
-    picture = f'<img src="data:image/png;base64,{data}" alt="{html.escape(alt)}">'
+    width = round(
+        INCH * drawn.get_figwidth()
+    )  # so that a picture has one size in every gallery, a letter in every chart
+    picture = f'<img src="data:image/png;base64,{data}" alt="{html.escape(alt)}" width="{width}">'
     return HTML(f'<figure class="safn">{picture}<figcaption>{html.escape(caption)}</figcaption></figure>')
 
 

@@ -1,4 +1,4 @@
-"""Galleries: pictures, maps and masks of the same images side by side. Examples are never chosen."""
+"""Galleries: pictures, maps and masks of the same images side by side. Nobody chooses the examples: object sizes do."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from safn.metrics import VOID, mean_iou
 from safn.network import SAFN
 from safn_book.scores import spaced
 
-WIDTH = 10.0  # inches of a gallery
-PICTURE = 2.4  # inches, the most that one picture takes of it
+WIDTH = 8.0  # inches of a gallery
+PICTURE = 2.0  # inches, the most that one picture takes of it
 HEAT = "inferno"
 COLOURS = np.array(palette(), np.uint8).reshape(256, 3)  # of VOC, by class id
 
@@ -61,7 +61,7 @@ def gallery(rows: Sequence[Row], classes: Sequence[str], names: Sequence[str] = 
     ratios = [_aspect(row) for row in rows]
     items = [item for row in rows for item in row.values()]
     bar = any(isinstance(item, Heat) for item in items)
-    size = side * across + 0.9 * bar, side * sum(ratios) + 0.9
+    size = side * across + 0.8 * bar, side * sum(ratios) + 0.8
     figure, axes = plt.subplots(
         len(rows), across, figsize=size, squeeze=False, height_ratios=ratios, layout="constrained"
     )
@@ -133,16 +133,34 @@ def _legend(figure: Figure, masks: Sequence[np.ndarray], classes: Sequence[str])
     if present:
         names = {**dict(enumerate(classes, 1)), VOID: "ignored"}
         patches = [Patch(color=COLOURS[k] / 255, label=names[k]) for k in present]
-        figure.legend(handles=patches, loc="outside lower center", ncols=8, fontsize=8, frameon=False)
+        figure.legend(
+            handles=patches,
+            loc="outside lower center",
+            ncols=max(2, int(figure.get_figwidth())),
+            fontsize=8,
+            frameon=False,
+        )
 
 
 # --- which images ----------------------------------------------------------------------------------------------------
 
 
 def examples(folder: VOCFolder, ids: Sequence[str], count: int) -> list[str]:
-    """Take ``count`` evenly spaced images that have a label, and a ground-truth mask if any has one."""
+    """Take ``count`` images that have a label, from small objects to large ones: 5th to 95th percentile of the share of
+    the image that its largest class covers. Without masks the sizes are unknown, and the images are evenly spaced."""
     labelled = [i for i in ids if folder.label(i).any()]
-    return spaced(folder.with_mask(labelled) or labelled, count)
+    masked = spaced(folder.with_mask(labelled), 400)
+    if not masked:
+        return spaced(labelled, count)
+    shares = {i: (folder.mask(i) == largest_class(folder, i) + 1).mean() for i in masked}
+    ordered = sorted(masked, key=lambda i: shares[i])
+    places = np.linspace(0.05, 0.95, min(count, len(ordered))) * (len(ordered) - 1)
+    return [ordered[round(k)] for k in places]
+
+
+def by_object_size(folder: VOCFolder, ids: Sequence[str], count: int) -> list[str]:
+    """Take ``examples`` of images with one class."""
+    return examples(folder, [i for i in ids if folder.label(i).sum() == 1], count)
 
 
 def largest_class(folder: VOCFolder, image_id: str) -> int:
@@ -152,19 +170,6 @@ def largest_class(folder: VOCFolder, image_id: str) -> int:
         return int(labels.argmax())
     pixels = np.bincount(folder.mask(image_id).ravel(), minlength=VOID + 1)[1 : len(labels) + 1]
     return int(np.where(labels, pixels, -1).argmax())
-
-
-def by_object_size(folder: VOCFolder, ids: Sequence[str], count: int) -> list[str]:
-    """Take ``count`` images of one class, from small objects to large ones (5th to 95th percentile of their share of
-    the image). Without masks the sizes are unknown, and the images are evenly spaced."""
-    single = [i for i in ids if folder.label(i).sum() == 1]
-    masked = folder.with_mask(single)[:400]
-    if not masked:
-        return spaced(single, count)
-    shares = {i: (folder.mask(i) == folder.label(i).argmax() + 1).mean() for i in masked}
-    ordered = sorted(masked, key=lambda i: shares[i])
-    places = np.linspace(0.05, 0.95, min(count, len(ordered))) * (len(ordered) - 1)
-    return [ordered[round(k)] for k in places]
 
 
 # --- the galleries of the stages -------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -29,7 +30,7 @@ def path(tmp_path, monkeypatch):
 
 
 def verdicts(done, source) -> dict[str, str]:
-    table = checks.compare(done, source)
+    table = checks.verdicts(done, source)
     return dict(zip(table["metric"], table["verdict"]))
 
 
@@ -41,12 +42,12 @@ def test_ranges_hold_for_the_same_parameters_whatever_the_seed_and_the_folder(tm
         "val_mAP": "as expected",
         "loss": "as expected",
         "weight 1": "as expected",
-        "seconds_single": "no range recorded",
+        "seconds_single": "not recorded",
     }
     outside = made(tmp_path / "c", 0.66)
-    assert verdicts(*outside[::-1])["val_mAP"] == "03_train_safn departs here"
+    assert verdicts(*outside[::-1])["val_mAP"] == "outside the range"
     other = made(tmp_path / "d", 0.66, epochs=9)
-    assert set(verdicts(*other[::-1]).values()) == {"no range recorded for these parameters and data"}
+    assert set(verdicts(*other[::-1]).values()) == {"not recorded"}
     assert verdicts(source, source) == {"train_images": "as expected"}
 
 
@@ -71,10 +72,10 @@ def test_ranges_are_of_the_settings_of_the_stages_before_too(tmp_path, path):
     maps(tmp_path / "a", 0.4)
     maps(tmp_path / "a", 0.41, seed=1)
     record_ranges([tmp_path / "a"], path)
-    assert verdicts(*maps(tmp_path / "b", 0.44, seed=2))["map_miou"] == "04_localization_maps departs here"
+    assert verdicts(*maps(tmp_path / "b", 0.44, seed=2))["map_miou"] == "outside the range"
     assert verdicts(*maps(tmp_path / "c", 0.43, seed=5)) == {"map_miou": "as expected", "seen": "as expected"}
     unknown = set(verdicts(*maps(tmp_path / "d", 0.44, epochs=9)).values())
-    assert unknown == {"no range recorded for these parameters and data"}
+    assert unknown == {"not recorded"}
 
 
 def test_ranges_of_other_data_stay(tmp_path, path):
@@ -93,4 +94,27 @@ def test_photographs_are_known_by_their_fingerprint(tmp_path):
 
 def test_without_a_file_nothing_is_expected(tmp_path, path):
     source, done = made(tmp_path, 0.7)
-    assert set(verdicts(done, source).values()) == {"no range recorded for these parameters and data"}
+    assert set(verdicts(done, source).values()) == {"not recorded"}
+
+
+def cells(styled) -> list[list[str]]:
+    """The texts of a shown table, row by row."""
+    rows = re.findall(r"<tr>(.*?)</tr>", styled.to_html(), re.S)
+    return [found for row in rows if (found := re.findall(r"<td[^>]*>(.*?)</td>", row))]
+
+
+def test_a_check_is_shown_in_words_and_percent_without_impossible_values(tmp_path, path):
+    source, _ = made(tmp_path / "a", 0.99)
+    record_ranges([tmp_path / "a"], path)
+    _, done = made(tmp_path / "b", 0.7)
+    assert cells(checks.compare(done, source)) == [
+        ["mAP", "70.0\xa0%", "96.0\xa0% to 100.0\xa0%", "outside the range"],
+        ["loss of the last epoch", "0.200", "0.160 to 0.240", "as expected"],
+        ["weight of scale 1", "0.50", "0.35 to 0.65", "as expected"],
+        ["time of the test, single", "3.0 s", "–", "not recorded"],
+    ]
+
+
+def test_without_a_recorded_run_a_check_shows_the_values_alone(tmp_path, path):
+    source, done = made(tmp_path, 0.7)
+    assert [len(row) for row in cells(checks.compare(done, source))] == [2, 2, 2, 2]

@@ -51,3 +51,39 @@ def test_a_shown_table_has_one_decimal_and_its_best_value_in_bold():
 
 def test_shares_become_percent():
     assert ">12.3</td>" in tables.percent({"a": 0.1234, "b": float("nan")}).to_html()
+
+
+@pytest.mark.parametrize(
+    ("metric", "name"),
+    [
+        ("weight 0.75", "weight of scale 0.75"),
+        ("weight spread 1", "weight of scale 1, standard deviation between pixels"),
+        ("ignored_share_train_list", "ignored pixels, official train list"),
+        ("val_iou_crf large (> 30 %)", "IoU of large (> 30 %) objects, multi-scale + CRF"),
+        ("a new metric", "a new metric"),
+    ],
+)
+def test_a_metric_has_a_name_in_words(metric, name):
+    assert tables.metric_name(metric) == name
+
+
+@pytest.mark.parametrize(
+    ("metric", "low", "high", "text"),
+    [
+        ("weight 0.5", -0.06, 0.3, "0.00 to 0.30"),
+        ("weight 1", 0.9, 1.12, "0.90 to 1.00"),
+        ("ignored_share", -0.024, 0.036, "0.0\xa0% to 3.6\xa0%"),
+        ("train_images", 1631, 1631, "1,631"),
+        ("labels_an_image", 1.72, 1.78, "1.72 to 1.78"),
+        ("gain_over_classifier_alone", -0.02, 0.04, "−2.0\xa0% to 4.0\xa0%"),
+        ("loss", 1.2, 1.4, "1.200 to 1.400"),
+        ("map_miou", None, None, "–"),
+    ],
+)
+def test_a_range_holds_only_what_is_possible(metric, low, high, text):
+    assert tables.metric_range(metric, low, high) == text
+
+
+def test_the_best_of_texts_with_deviations_is_in_bold():
+    table = pd.DataFrame({"mIoU": ["9.5 ± 0.1", "54.1", "–"]})
+    assert re.findall(r"(row\d)_col0 {\s*font-weight: bold", tables.show(table, best=["mIoU"]).to_html()) == ["row1"]
