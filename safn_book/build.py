@@ -187,27 +187,3 @@ def _merged(outputs: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
             lines = "".join("".join(output["text"]) for output in group).split("\n")
             shown = [line.rstrip("\r").rpartition("\r")[2] for line in lines]
             yield {"output_type": "stream", "name": name, "text": "\n".join(shown)}
-
-
-# --- Sphinx ----------------------------------------------------------------------------------------------------------
-
-NOT_RUN = """:::{{note}}
-This copy of the book shows the code of this chapter, but not its results. `make book` runs every stage and builds
-the book with them. This chapter alone: `papermill {name}.ipynb out.ipynb` in the folder `notebooks`.
-:::"""
-
-
-def setup(app: Any) -> dict[str, bool]:
-    """Make this module an extension of Sphinx (``_config.yml``): chapters that have not run say so."""
-    app.connect("source-read", _say_not_run)
-    return {"parallel_read_safe": True}
-
-
-def _say_not_run(app: Any, page: str, source: list[str]) -> None:
-    if not app.env.doc2path(page).endswith(".ipynb") or page in reports.REPORTS:
-        return
-    notebook = json.loads(source[0])
-    if not any(cell.get("execution_count") for cell in notebook["cells"]):
-        text = NOT_RUN.format(name=Path(page).name)
-        notebook["cells"].insert(1, {"cell_type": "markdown", "id": "not-run", "metadata": {}, "source": text})
-        source[0] = json.dumps(notebook)
