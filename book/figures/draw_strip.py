@@ -15,7 +15,9 @@ COLOURS = 255  # of the PNG, which stays below 200 kB
 charts.use_style()
 (dog,) = photographs.free_steps("dog")
 figure = photographs.strip(dog)
-figure.axes[0].set_title("photograph, label: dog", fontsize=9)
+figure.axes[0].set_title("photograph: dog")
+for axis in figure.axes:
+    axis.title.set_fontsize(13)
 drawn = io.BytesIO()
 figure.savefig(drawn, format="png", dpi=120)
 picture = Image.open(drawn).convert("RGB").quantize(COLOURS)
