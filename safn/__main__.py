@@ -50,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--val-share", type=float, default=0.1, help="share kept for validation (default: 0.1)")
 
     text = "masks of a folder of images by a trained segmentation network"
-    network = "its folder, such as runs/<profile>/06_train_segmentation/<run>"
+    network = "voc, which comes with the package, or a folder such as runs/<profile>/06_train_segmentation/<run>"
     out = "for masks: multi/<id>.png, crf/<id>.png"
     command = add("predict", _predict, text, network=network, images="folder of images", out=out)
     command.add_argument("--ids", help="a file of ids, to predict these images only")

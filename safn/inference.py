@@ -210,7 +210,9 @@ def predict_folder(
     folder, images, out = trained.find(network), Path(images), Path(out)
     description = trained.read_description(folder)
     if description["kind"] != "DeepLab":
-        raise DataError(f"{network} holds a {description['kind']}, which makes no masks: give a folder of stage 06")
+        raise DataError(
+            f"{network} holds a {description['kind']}, which makes no masks: give voc, or a folder of stage 06"
+        )
     chosen, problems = find_images(images)
     if only is not None:
         problems = [f"{i}: no such image" for i in only if i not in chosen] if only else ["the list of ids is empty"]

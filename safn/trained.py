@@ -97,11 +97,12 @@ def to_8_bits(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def to_floats(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Undo ``to_8_bits``, to half a step exactly: float32 under the names of the network."""
-    floats = {name: tensor for name, tensor in tensors.items() if not name.endswith(STEP)}
-    for name, tensor in floats.items():
-        if name + STEP in tensors:
-            floats[name] = tensor.float() * _along_outputs(tensors[name + STEP], tensor)
+    """Undo ``to_8_bits``: tensors under the names of the network, at most half a step away from what they were."""
+    steps = {name: tensors.get(name + STEP) for name, tensor in tensors.items() if tensor.dtype == torch.int8}
+    floats = {name: tensor for name, tensor in tensors.items() if name.removesuffix(STEP) not in steps or name in steps}
+    for name, step in steps.items():
+        if step is not None and step.shape == tensors[name].shape[:1]:
+            floats[name] = tensors[name] * _along_outputs(step, tensors[name])
     return floats
 
 
@@ -110,7 +111,7 @@ def _along_outputs(step: Tensor, tensor: Tensor) -> Tensor:
 
 
 def load(folder: Path | str) -> Any:
-    """Build a trained network from its folder, or from the name of one that comes with the package.
+    """Build a trained network from its folder, or by its name: ``voc`` (DeepLab) and ``voc-safn`` come with the package.
 
     Returns:
         The network in evaluation mode, on the CPU, with ``classes`` (names), ``normalisation`` and ``description``, the
@@ -155,7 +156,8 @@ def is_complete(folder: Path) -> bool:
 def read_description(folder: Path) -> dict[str, Any]:
     """Read and check ``network.json``; a ``DataError`` says what is wrong with it."""
     if not is_complete(folder):
-        raise DataError(f"{folder} is not the folder of a trained network: {DESCRIPTION} is missing")
+        named = ", ".join(sorted(path.parent.name for path in SHIPPED.glob(f"*/{DESCRIPTION}")))
+        raise DataError(f"{folder} is not the folder of a trained network: {DESCRIPTION} is missing; by name: {named}")
     try:
         description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
         problem = _problem(description)
@@ -187,19 +189,19 @@ def load_weights(network: nn.Module, folder: Path) -> None:
     """
     path, own = folder / WEIGHTS, network.state_dict()
     try:
-        tensors = read_tensors(path.read_bytes())
+        tensors = to_floats(read_tensors(path.read_bytes()))
     except FileNotFoundError:
         raise DataError(f"{path} is missing") from None
     except (SafetensorError, ValueError) as error:
         raise DataError(f"{path} is damaged, or not a file of tensors: {error}") from error
-    if any(tensor.dtype == torch.int8 for tensor in tensors.values()):
-        tensors = to_floats(tensors)
     problems = [f"{name}: missing in the file" for name in own if name not in tensors]
     problems += [f"{name}: not in the network" for name in tensors if name not in own]
     for name in sorted(own.keys() & tensors.keys()):
         found, wanted = tuple(tensors[name].shape), tuple(own[name].shape)
         if found != wanted:
             problems.append(f"{name}: {found} in the file, {wanted} in the network")
+        elif tensors[name].dtype == torch.int8:
+            problems.append(f"{name}: 8 bits without a step for each of its {found[0]} outputs")
     if problems:
         raise DataError.from_problems(f"{path} does not fit the network:", problems)
     network.load_state_dict(tensors)

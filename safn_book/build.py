@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from safn_book import reports
+from safn_book import explorer, reports
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -36,6 +36,7 @@ def build(runs: Path, chapters: dict[str, Path], out: Path, jobs: Iterable[tuple
     _refuse_faulty({*chapters.values(), *(runs / "executed" / stage / f"{run}.ipynb" for stage, run in jobs)})
     pages = reports.execute(runs, jobs)
     _refuse_faulty(pages.values())
+    explorer.write(ROOT / "book" / "_static" / "explorer_data.js")
     collect(chapters, pages, out)
     # not the script jupyter-book, whose first line names the Python of the folder that it was installed in
     program = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]

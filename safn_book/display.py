@@ -59,7 +59,7 @@ def _code(given: Callable[..., Any] | type) -> str:
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(node):
             docstring = node.body[0]
             del lines[docstring.lineno - 1 : docstring.end_lineno]
-    file = inspect.getsourcefile(given) or ""
+    file = inspect.getsourcefile(inspect.unwrap(given)) or ""  # type: ignore[arg-type]
     return "\n".join([f"# {Path(file).resolve().relative_to(ROOT)}", *lines])
 
 

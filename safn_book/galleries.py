@@ -184,18 +184,21 @@ def image_gallery(
     maps: Mapping[str, Maps] | None = None,
     saliency: Path | None = None,
     masks: Mapping[str, Path] | None = None,
+    scores: Mapping[str, float] | None = None,
     names: Sequence[str] = (),
     letters: bool = False,
 ) -> Figure:
     """Draw one row an image: the image, ``maps`` of its largest class by title, its map in the folder ``saliency``,
-    ``masks`` of folders by title, and the ground truth where there is one. The class or ``names`` stand beside it."""
+    ``masks`` of folders by title, and the ground truth where there is one. Its class and, where known, its score of
+    ``image_miou`` stand beside it, or ``names``."""
     rows, labels = [], []
     for image_id in ids:
         picture = folder.image(image_id)
         row: Row = {"image": picture}
+        label = largest_class(folder, image_id)
+        score = (scores or {}).get(image_id)
+        labels.append(folder.classes[label] + ("" if score is None else f", {100 * score:.0f} %"))
         if maps:
-            label = largest_class(folder, image_id)
-            labels.append(folder.classes[label])
             row |= {title: Heat(_maps(found, image_id, folder)[label], picture) for title, found in maps.items()}
         if saliency:
             row["saliency map"] = Heat(load_mask(saliency / f"{image_id}.png") / 255)
@@ -211,23 +214,29 @@ def _maps(maps: Maps, image_id: str, folder: VOCFolder) -> np.ndarray:
     return load_maps(maps / f"{image_id}.npz", len(folder.classes)) if isinstance(maps, Path) else maps[image_id]
 
 
+def image_miou(folder: VOCFolder, ids: Sequence[str], counts: np.ndarray) -> dict[str, float]:
+    """Give the mIoU in 0..1 of each of the ``ids`` with a ground-truth mask, whose ``counts`` are given in that order.
+    Ignored pixels count as background."""
+    return dict(zip(folder.with_mask(list(ids)), mean_iou(counts, "background"), strict=True))
+
+
 def best_and_worst(folder: VOCFolder, ids: Sequence[str], counts: np.ndarray, predictions: Path, rows: int) -> Figure:
     """Draw predictions of the best and of the worst tenth of the images, half of the ``rows`` each and evenly spaced,
     beside their mIoU. ``counts`` are of those ``ids`` that have a ground-truth mask."""
-    masked = folder.with_mask(list(ids))
-    miou = dict(zip(masked, mean_iou(counts), strict=True))
-    ordered = sorted(masked, key=lambda i: miou[i], reverse=True)
+    miou = image_miou(folder, ids, counts)
+    ordered = sorted(miou, key=lambda i: miou[i], reverse=True)
     tenth = max(1, len(ordered) // 10)
     shown = list(dict.fromkeys(spaced(ordered[:tenth], rows // 2) + spaced(ordered[-tenth:], rows - rows // 2)))
-    names = [f"{100 * miou[i]:.0f} %" for i in shown]
-    return image_gallery(folder, shown, masks={"prediction": predictions}, names=names)
+    return image_gallery(folder, shown, masks={"prediction": predictions}, scores=miou)
 
 
 @torch.inference_mode()
 def attention_gallery(network: SAFN, samples: PlainSet, rows: int) -> Figure:
-    """Draw image, localization map of its first label (named beside the row), and the weight of each scale."""
+    """Draw image, localization map of its first label (named beside the row), and the weight of each scale, from small
+    objects to large ones."""
     folder, lines, names = samples.folder, [], []
-    shown = PlainSet(folder, examples(folder, samples.ids, rows), samples.normalisation, samples.size)
+    chosen = by_object_size(folder, samples.ids, rows) or examples(folder, samples.ids, rows)
+    shown = PlainSet(folder, chosen, samples.normalisation, samples.size)
     for sample in plain_loader(shown, 0):
         picture, label = folder.image(sample["id"][0]), int(sample["label"].argmax())
         device = next(network.parameters()).device

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 import safn
 from safn import crf
+from safn.crf_workers import resize_mask
 from safn.data import load_image, load_mask
 from safn.datasets.free_photographs import free_photographs
 from safn.inference import TEST_SCALES, multi_scale_maximum, predicted_labels
@@ -36,7 +37,7 @@ STEPS = (
     *("photograph", "scale maps", "map", "saliency"),
     *("scale weights", "pseudo labels", "segmentation", "ground truth"),
 )
-RULES = {"gamma": 0.2, "ignore_saliency": 0.06, "ignore_confidence": 0.9}
+RULES: dict[str, Any] = {"gamma": 0.2, "ignore_saliency": 0.06, "ignore_confidence": 0.9}
 
 
 class Steps:
@@ -136,12 +137,10 @@ class Steps:
         """The mask of DeepLab-LargeFOV at five scales, after the CRF with ``refine``, uint8 ``(H, W)``. No labels enter."""
         network = segmenter()
         image = shrink_to(self.picture, network.description["longest_side"])
-        probabilities = multi_scale_maximum(network, network.normalisation(image)[None], TEST_SCALES)
-        large = F.interpolate(probabilities[None], self.picture.size[::-1], mode="bilinear", align_corners=False)[0]
-        result = large.numpy()
+        probabilities = multi_scale_maximum(network, network.normalisation(image)[None], TEST_SCALES).numpy()
         if self.refine:
-            result = safn.dense_crf(np.asarray(self.picture), result)
-        return result.argmax(0).astype(np.uint8)
+            probabilities = safn.dense_crf(np.asarray(image), probabilities)
+        return resize_mask(probabilities.argmax(0), self.picture.size)
 
     @cached_property
     def ground_truth(self) -> np.ndarray | None:

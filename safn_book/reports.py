@@ -1,4 +1,4 @@
-"""The notebooks that need no runs but only ``results/``: executed for every book, where what they read has changed."""
+"""The notebooks that need no runs, but ``results/`` or the package: executed for every book, where that has changed."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ REPORTS: dict[str, tuple[str, dict[str, Any]]] = {
     "notebooks/13_attention": ("13_attention", {}),
     "notebooks/14_speed": ("14_speed", {}),
     "notebooks/15_records": ("15_records", {}),
+    "notebooks/16_safn_in_25_lines": ("16_safn_in_25_lines", {}),
 }
 
 
@@ -53,9 +54,11 @@ def _execute(source: Path, parameters: dict[str, Any], executed: Path) -> Path:
 
 
 def _state(notebook: Path, parameters: dict[str, Any]) -> str:
-    """A digest of all that a report depends on: notebook, parameters, ``results/``, code, records of the runs."""
+    """A digest of all that a report depends on: notebook, parameters, ``results/``, code, trained networks and
+    photographs of the package, records of the runs."""
     digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode())
     paths = [notebook, *sorted((ROOT / "results").glob("*")), *sorted((ROOT / "safn_book").glob("*.py"))]
+    paths += sorted(path for path in (ROOT / "safn").rglob("*") if path.suffix != ".pyc")
     paths += [Path(parameters["runs"]) / stage / "record.json" for stage in parameters.get("stages", ())]
     for path in paths:
         if path.is_file():

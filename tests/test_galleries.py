@@ -160,8 +160,10 @@ def test_weights_are_drawn_as_they_are(made, monkeypatch):
     torch.manual_seed(0)
     network = SAFN("tiny", 3, (1, 0.5), weights="none", attention_start="random").eval()
     folder, ids, _ = made
-    figure = galleries.attention_gallery(network, PlainSet(folder, ids, IMAGENET), 2)
+    figure = galleries.attention_gallery(network, PlainSet(folder, ids, IMAGENET), 3)
     assert titles(figure) == ["image", "localization map", "weight of scale 1", "weight of scale 0.5"]
+    small_to_large = galleries.by_object_size(folder, ids, 3)
+    assert names(figure) == [folder.classes[folder.label(i).argmax()] for i in small_to_large]
     for _, _, first, second in pictures(figure):
         np.testing.assert_allclose(first + second, 1, atol=1e-6)
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 import safn
 from safn import backbones, trained
 from safn.baseline import PlainClassifier
-from safn.data import DataError
+from safn.data import VOC_CLASSES, DataError
 from safn.network import SAFN
 from safn.segmentation import DeepLab
 
@@ -92,7 +92,7 @@ def edit(folder, **changed) -> None:
         ({"classes": ["cat"]}, "1 classes for a network of 3: cat"),
         ({"arguments": {"num_classes": 3, "depth": 4}}, "does not describe a SAFN: .*depth"),
         ({"arguments": {"num_classes": 3, "backbone": "vgg99"}}, "does not describe a SAFN: .*vgg99"),
-        ({"weights": {"file": "network.safetensors", "bits": 8}}, "weights of 8 bits cannot be read"),
+        ({"weights": {"file": "network.safetensors", "bits": 4}}, "weights of 4 bits are unknown; valid: 32, 8"),
         ({"format": None}, "is damaged"),
     ],
 )
@@ -121,7 +121,67 @@ def test_what_is_missing_or_damaged_is_named(folder, tmp_path):
 def test_a_network_that_comes_with_the_package_is_loaded_by_its_name(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(trained, "SHIPPED", folder.parent)
     monkeypatch.chdir(folder)
+    (folder / folder.name).mkdir()  # such as the folder voc of the data
     assert safn.load(folder.name).classes == CLASSES
+
+
+# Weights in 8 bits
+
+
+def test_a_step_of_each_output_makes_its_largest_weight_127():
+    packed = trained.to_8_bits({"w": torch.tensor([[2.54, 0.03, -1.0], [0.0, 0.0, 0.0]]), "bias": torch.tensor([0.3])})
+    assert packed["w"].dtype == torch.int8 and packed["w"].tolist() == [[127, 2, -50], [0, 0, 0]]  # 1.5 and 50 steps
+    torch.testing.assert_close(packed["w.scale"], torch.tensor([0.02, 1.0]))
+    assert packed["bias"].tolist() == torch.tensor([0.3]).tolist()  # of one dimension: as it was
+
+
+def test_weights_on_the_grid_come_back_exactly_and_others_within_half_a_step():
+    grid = torch.tensor([[127.0, -127.0, 3.0, 0.0]]) / 64  # a step of 1/64, exact in floats
+    assert torch.equal(trained.to_floats(trained.to_8_bits({"w": grid}))["w"], grid)
+    torch.manual_seed(0)
+    weights = torch.randn(5, 4, 3, 3) * torch.tensor([1e-3, 1.0, 10.0, 1e3, 1e-6]).view(5, 1, 1, 1)
+    back = trained.to_floats(trained.to_8_bits({"w": weights}))["w"]
+    half_steps = weights.abs().amax((1, 2, 3)) / 127 / 2
+    errors = (back - weights).abs().amax((1, 2, 3))
+    assert (errors <= half_steps * 1.001).all() and (errors > half_steps / 2).all()
+
+
+@pytest.mark.parametrize("name", ["attention", "LargeFOV"])
+def test_a_network_of_8_bits_is_loaded_as_floats(tmp_path, name):
+    network, images = networks()[name].eval(), torch.rand(1, 3, 64, 64)
+    safn.save(network, tmp_path / "32", CLASSES)
+    safn.save(network, tmp_path / "8", CLASSES, bits=8)
+    loaded = safn.load(tmp_path / "8")
+    assert loaded.description["weights"]["bits"] == 8
+    assert {tensor.dtype for tensor in loaded.state_dict().values()} == {torch.float32}
+    assert loaded.state_dict().keys() == network.state_dict().keys()
+    difference = (loaded(images) - network(images)).abs().max()
+    assert 0 < difference < 0.02 * network(images).abs().max()
+    sizes = [(tmp_path / bits / "network.safetensors").stat().st_size for bits in ("32", "8")]
+    assert sizes[1] < sizes[0] / 2
+    with pytest.raises(ValueError, match="weights of 16 bits are unknown; valid: 32, 8"):
+        safn.save(network, tmp_path / "16", CLASSES, bits=16)
+
+
+@pytest.mark.parametrize("step", [None, torch.ones(1), torch.ones(5)])
+def test_a_weight_of_8_bits_without_its_steps_is_named(tmp_path, step):
+    safn.save(networks()["attention"], tmp_path, CLASSES, bits=8)
+    tensors = load_file(tmp_path / "network.safetensors")
+    del tensors["head.0.weight.scale"]
+    save_file(tensors | ({} if step is None else {"head.0.weight.scale": step}), tmp_path / "network.safetensors")
+    with pytest.raises(DataError, match="head.0.weight: 8 bits without a step for each of its 1024 outputs"):
+        safn.load(tmp_path)
+
+
+def test_the_two_networks_of_the_package_are_small_and_ready():
+    deeplab, classifier = safn.load("voc"), safn.load("voc-safn")
+    assert (type(deeplab), type(classifier)) == (DeepLab, SAFN)
+    assert deeplab.classes == classifier.classes == VOC_CLASSES and not deeplab.training
+    assert classifier.scales == (1, 0.75, 0.5) and classifier.aggregation == "attention"
+    files = [path for name in ("voc", "voc-safn") for path in (trained.SHIPPED / name).iterdir()]
+    with pytest.raises(DataError, match="network.json is missing; by name: voc, voc-safn$"):
+        safn.load("nowhere")
+    assert len(files) == 4 and sum(path.stat().st_size for path in files) < 12.5e6
 
 
 @pytest.mark.fault(10, "checkpoint that would run code", "a pickle in network.safetensors whose payload makes a file")
