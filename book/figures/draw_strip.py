@@ -17,7 +17,7 @@ charts.use_style()
 figure = photographs.strip(dog)
 figure.axes[0].set_title("photograph: dog")
 for axis in figure.axes:
-    axis.title.set_fontsize(13)
+    axis.set_title(axis.get_title().replace("\n", " ").replace(" of", ","), fontsize=10.5)
 drawn = io.BytesIO()
 figure.savefig(drawn, format="png", dpi=120)
 picture = Image.open(drawn).convert("RGB").quantize(COLOURS)
