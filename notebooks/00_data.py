@@ -27,9 +27,9 @@
 # | **Expected** | no problem found; 1.5 labels an image (emoji), 1.75 (photographs, profile `voc-subset`; all of `train_aug` has 1.555) |
 # | **Time** | half a minute on 2 cores (emoji, or 2,374 photographs) |
 #
-# The embedded data are composed of [OpenMoji](https://openmoji.org) glyphs (CC BY-SA 4.0) of the 20 VOC classes, over
-# cluttered backgrounds with unlabelled distractors. They are no substitute for photographs: they exist so that every
-# stage can run anywhere, and because the size of each object is known.
+# The embedded data are scenes of [OpenMoji](https://openmoji.org) glyphs (CC BY-SA 4.0) of the 20 VOC classes. They stand
+# before sky, water, grass, walls and floors, beside a few unlabelled distractors. The background does not depend on the
+# class. Scenes are no substitute for photographs. They let every stage run anywhere, and the size of each object is known.
 
 # %%
 from pathlib import Path
@@ -49,7 +49,7 @@ charts.use_style()
 # parameters
 runs = "../runs/emoji"  # folder of the outputs of all stages
 data_folder = ""  # folder in VOC layout; empty: generate the emoji data
-train_images = 320  # emoji: number of training images
+train_images = 240  # emoji: number of training images
 val_images = 120  # emoji: number of validation images
 image_size = 128  # emoji: side in pixels
 seed = 0  # emoji: seed of the generator

@@ -58,7 +58,7 @@ test_scales = [1, 1.25, 1.5]  # of the multi-scale test (paper: 0.5 to 1.5; emoj
 flip = False  # also the mirrored image, in each test (paper: no)
 largest = 0  # long side in pixels to which larger photos are shrunk for the network (0: never)
 crf = True  # also with the dense CRF
-crf_processes = 0  # processes of the CRF (0: one a core)
+crf_processes = 1  # processes of the CRF (0: one a core)
 accelerator = "auto"  # cpu, gpu, mps or auto
 
 # %% tags=["remove-cell"]

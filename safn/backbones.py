@@ -11,8 +11,6 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision import models
-from torchvision.transforms.v2 import functional as TF
 
 from safn.arguments import require_count, require_number, require_one_of
 from safn.fast_layers import fold_batch_norm, speed_up
@@ -30,6 +28,8 @@ class Normalisation:
 
     def __call__(self, image: Image.Image) -> Tensor:
         """Normalise an RGB image; float32 ``(3, H, W)``."""
+        from torchvision.transforms.v2 import functional as TF  # a second or two, where no network is needed
+
         return TF.normalize(TF.to_dtype(TF.pil_to_tensor(image), torch.float32, scale=True), self.mean, self.std)
 
     @property
@@ -104,7 +104,7 @@ def vgg16(weights: str, purpose: str) -> nn.Module:
     Classifier (Sec. III-A): the last two pools removed, the last block with dilation 2. DeepLab: 3x3 pools with strides
     2, 2, 2, 1, 1. Both have stride 8.
     """
-    source = torchvision_network("vgg16", models.VGG16_Weights.IMAGENET1K_V1, weights).features
+    source = torchvision_network("vgg16", weights).features
     if purpose == "plain":
         return source
     pools = [index for index, layer in enumerate(source) if isinstance(layer, nn.MaxPool2d)]
@@ -127,12 +127,15 @@ def resnet101(weights: str, purpose: str) -> nn.Module:
     """
     dilate = purpose != "plain"
     options = {"replace_stride_with_dilation": (False, dilate, dilate)}
-    source = torchvision_network("resnet101", models.ResNet101_Weights.IMAGENET1K_V1, weights, **options)
+    source = torchvision_network("resnet101", weights, **options)
     return FixedBatchNorm(OrderedDict((n, m) for n, m in source.named_children() if n not in ("avgpool", "fc")))
 
 
-def torchvision_network(name: str, pretrained: models.WeightsEnum, weights: str, **options: Any) -> Any:
+def torchvision_network(name: str, weights: str, **options: Any) -> Any:
     """Build a network of torchvision, which downloads its ImageNet weights into torch hub's folder."""
+    from torchvision import models
+
+    pretrained = models.get_model_weights(name).IMAGENET1K_V1
     try:
         return models.get_model(name, weights=pretrained if weights == "imagenet" else None, **options)
     except OSError as error:

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch.utils.data import DataLoader, Dataset, Sampler
-from torchvision.transforms.v2 import functional as F
 
 from safn.backbones import Normalisation
 from safn.data import VOCFolder, load_mask
@@ -67,6 +66,8 @@ class Augmentation:
         return int(rng.integers(min(0, side - self.crop), max(0, side - self.crop) + 1))
 
     def _change_colours(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
+        from torchvision.transforms.v2 import functional as F
+
         adjust = (F.adjust_brightness, F.adjust_contrast, F.adjust_saturation, F.adjust_hue)
         for k in rng.permutation(4):
             amount = rng.uniform(-self.jitter[k], self.jitter[k])

@@ -36,6 +36,7 @@ class U2NetP:
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # leave other jobs their cores
         self.session = onnxruntime.InferenceSession(weights, options, providers=["CPUExecutionProvider"])
         self.input = self.session.get_inputs()[0].name
 

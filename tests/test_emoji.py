@@ -100,6 +100,41 @@ def test_of_three_glyphs_or_more_a_third_is_kept_for_validation(name):
     assert train and val == set(every) and len(set(every) - train) == len(every) // 3
 
 
+@pytest.mark.parametrize("name", [n for n, s in emoji.SURFACES.items() if s[5] != "clouds"])
+def test_a_surface_has_its_colours_at_top_and_bottom(name):
+    top, bottom, *_, seams = emoji.SURFACES[name]
+    many = np.mean([emoji.surface(name, 64, np.random.default_rng(seed)) for seed in range(8)], 0)
+    dark = 25 * 1.5 / 64 * sum(seams or ())  # lines between stones, which may overlap
+    for rows, colour in ((many[:8], top), (many[-8:], bottom)):
+        difference = rows.mean((0, 1)) - colour
+        assert (difference < 12).all() and (difference > -12 - dark).all()
+
+
+def test_there_are_lines_between_stones():
+    tiles = emoji.surface("tiles", 120, np.random.default_rng(0)).mean(2)  # 6 x 6 of them: a line each 20 pixels
+    rows = tiles.mean(1).reshape(6, 20)
+    assert (rows[:, :2].max(1) < rows[:, 2:].min(1)).all()
+
+
+def test_clouds_are_brighter_than_the_sky():
+    sky = emoji.surface("sky", 64, np.random.default_rng(1))
+    low, high = np.quantile(sky[..., 0], (0.05, 0.95))
+    assert 100 < low < 200 < high <= 240
+
+
+def test_places_are_made_of_known_surfaces_and_all_of_them_occur():
+    used = {name for place in emoji.PLACES for name in place}
+    assert used - {""} == set(emoji.SURFACES)
+
+
+@drawn
+def test_the_place_is_the_same_whatever_stands_there():
+    image = np.asarray(emoji.background(64, np.random.default_rng((0, False, 5))), float)
+    scene, mask = emoji.scene("train", 5, 64, 0)
+    alike = (np.asarray(scene, float) == image).all(2)
+    assert alike[mask == 0].mean() > 0.8 and not alike[(mask > 0) & (mask < 255)].any()
+
+
 def test_wrong_arguments_are_listed_at_once_and_nothing_is_written(tmp_path):
     with pytest.raises(ValueError, match="train is 19, at least 20 is needed; val is 0, .*; size is 31, at least 32"):
         emoji.generate(tmp_path / "a", 19, 0, 31)

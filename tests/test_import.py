@@ -7,10 +7,20 @@ import sys
 
 import safn
 
-HEAVY = {"papermill", "snakemake", "matplotlib", "pandas", "lightning", "torchmetrics", "onnxruntime", "timm"}
+HEAVY = {
+    "papermill",
+    "snakemake",
+    "matplotlib",
+    "pandas",
+    "lightning",
+    "torchmetrics",
+    "onnxruntime",
+    "timm",
+    "torchvision",
+}
 SCRIPT = """
 import sys, warnings
-import torch, torchvision  # they set filters of their own
+import torch  # it sets filters of its own
 before = list(warnings.filters)
 import safn
 assert warnings.filters == before, "warnings"

@@ -39,25 +39,37 @@ GLYPHS = {
     "train": "🚆 🚂 🚄 🚅 🚇 🚈 🚊",
     "tvmonitor": "📺 🖥",
 }
-DISTRACTORS = (
-    "🍎 🍕 🍔 🍉 🍩 🔑 🔨 🔧 ⚙ ☂ "
-    "🎈 🎸 🎺 📚 ✏ 🧲 🌵 🍄 🌻 ⛄ "
-    "⭐ 🌙 ☁ 🏠 🗼 🎁 ⚽ 🏀 🎲 🧩 "
-    "🧱 🪨 🪵 🌲 🌳 🦋 🐟 🐙 🐢 🐍"
+DISTRACTORS = "🍎 🍕 🍔 🍉 🍩 🔑 🔨 🔧 ⚙ ☂ 🎈 🎸 🎺 📚 ✏ 🧲 🌵 🍄 🌻 ⛄ ⭐ 🏠 🎁 ⚽ 🏀 🎲 🧩 🦋 🐟 🐢"
+# surface -> colour at top, at bottom, grains across, down, their strength, seams (stones across, down) or clouds
+SURFACES: dict[str, tuple] = {
+    "sky": ((118, 158, 196), (196, 212, 222), 3, 4, 0, "clouds"),
+    "dusk": ((120, 124, 150), (214, 186, 168), 2, 6, 0, "clouds"),
+    "grass": ((122, 142, 88), (92, 120, 62), 60, 24, 18, None),
+    "hedge": ((84, 108, 72), (66, 90, 58), 24, 24, 26, None),
+    "sand": ((206, 190, 158), (190, 168, 130), 50, 50, 7, None),
+    "water": ((120, 150, 162), (70, 108, 130), 5, 26, 14, None),
+    "asphalt": ((128, 128, 130), (98, 98, 102), 60, 60, 10, None),
+    "snow": ((226, 230, 236), (206, 212, 222), 8, 8, 5, None),
+    "bricks": ((158, 110, 94), (146, 98, 84), 40, 40, 7, (6, 14)),
+    "tiles": ((196, 196, 190), (170, 170, 166), 6, 6, 4, (6, 6)),
+    "planks": ((166, 130, 94), (142, 106, 74), 4, 50, 12, (2, 8)),
+    "plaster": ((206, 200, 188), (188, 182, 172), 5, 5, 5, None),
+    "wallpaper": ((150, 168, 166), (136, 154, 154), 40, 3, 5, None),
+    "carpet": ((136, 112, 118), (116, 94, 102), 50, 50, 9, None),
+}
+# far and near surface; without a far one the near one is seen from above
+PLACES = (
+    *[(far, near) for far in ("sky", "dusk") for near in ("grass", "sand", "water", "asphalt", "snow")],
+    *[(far, near) for far in ("bricks", "hedge") for near in ("grass", "asphalt", "tiles")],
+    *[(far, near) for far in ("plaster", "wallpaper") for near in ("planks", "carpet", "tiles")],
+    *[("", near) for near in ("grass", "sand", "water", "asphalt", "planks", "sky")],
 )
 LEAST = {"train": 20, "val": 20, "size": 32}
 LISTS = {"train": ("train", "train_aug"), "val": ("val",)}
-Rng = np.random.Generator
 RENDER = 256  # glyphs are drawn once at this size and then scaled
 
 
-def generate(
-    root: Path | str,
-    train: int = 320,
-    val: int = 160,
-    size: int = 160,
-    seed: int = 0,
-) -> None:
+def generate(root: Path | str, train: int = 240, val: int = 120, size: int = 128, seed: int = 0) -> None:
     """Write ``train + val`` images of ``size`` x ``size`` pixels with masks and labels into ``root`` (VOC layout).
 
     Each image has its own random generator, (seed, split, index): the same arguments give the same bytes.
@@ -67,9 +79,8 @@ def generate(
         ValueError: listing every argument that is out of range.
     """
     given = {"train": train, "val": val, "size": size}
-    wrong = [name for name, least in LEAST.items() if given[name] < least]
-    if wrong:
-        problems = [f"{name} is {given[name]}, at least {LEAST[name]} is needed" for name in wrong]
+    problems = [f"{name} is {given[name]}, at least {n} is needed" for name, n in LEAST.items() if given[name] < n]
+    if problems:
         raise ValueError("; ".join(problems))
     root = Path(root)
     base = root / "VOCdevkit" / "VOC2012"
@@ -89,30 +100,29 @@ def generate(
                 if count:
                     objects.append([image_id, name, round(count / mask.size, 5)])
         for name in LISTS[split]:
-            path = base / "ImageSets" / "Segmentation" / f"{name}.txt"
-            path.write_text("\n".join(ids) + "\n")
+            (base / "ImageSets" / "Segmentation" / f"{name}.txt").write_text("\n".join(ids) + "\n")
     write_csv(root / "image_labels.csv", labels)
     write_csv(root / "objects.csv", objects)
 
 
 def scene(split: str, index: int, size: int, seed: int) -> tuple[Image.Image, np.ndarray]:
-    """Compose one image and its mask (uint8: 0 background, class + 1, 255 the border of an object)."""
+    """Compose one image and its mask (uint8: 0 background, class + 1, 255 around an object).
+
+    Background, sizes and places are drawn without regard to the classes, so none of them tells a class.
+    """
     rng = np.random.default_rng((seed, split == "val", index))
     image = background(size, rng)
-    for _ in range(rng.integers(1, 4)):
-        _draw(image, DISTRACTORS.split(), (0.02, 0.08), rng)
+    for _ in range(rng.integers(0, 3)):
+        _draw(image, DISTRACTORS.split(), (0.015, 0.06), rng)
     mask = np.zeros((size, size), np.uint8)
-    shift = rng.integers(0, 20)  # drawn in training as well
-    start = index + shift if split == "val" else index
-    first = start % 20  # each class is equally often the first
     others = rng.choice(3, p=(0.55, 0.35, 0.1))
-    classes = [first, *rng.integers(0, 20, others)]
+    classes = [index % 20, *rng.integers(0, 20, others)]  # each class is equally often the first
     for k, c in enumerate(classes):
-        shares = (0.08, 0.9) if k == 0 else (0.04, 0.35)
+        shares = (0.1, 1.5) if k == 0 else (0.05, 0.5)
         shape = _draw(image, glyphs(VOC_CLASSES[c], split), shares, rng)
-        eroded = Image.fromarray(shape).filter(ImageFilter.MinFilter(3))
-        mask[shape] = VOID
-        mask[np.asarray(eroded)] = c + 1
+        border = Image.fromarray(shape).filter(ImageFilter.MaxFilter(3))
+        mask[np.asarray(border)] = VOID
+        mask[shape] = c + 1
     least = max(12, 0.004 * size**2)  # what later objects hid almost completely is not an object
     for c in set(classes):
         visible = mask == c + 1
@@ -134,43 +144,52 @@ def glyphs(name: str, split: str) -> list[str]:
     return every[len(seen) :] * 2 + seen
 
 
-def background(size: int, rng: Rng) -> Image.Image:
-    """Draw a cluttered texture: smooth colour noise at two grains, then stripes or blobs."""
-    layers = np.zeros((size, size, 3), np.float32)
-    coarse, fine = rng.integers(2, 5), rng.integers(8, 24)
-    for cells, weight in ((coarse, 0.7), (fine, 0.3)):
-        noise = Image.fromarray(rng.integers(0, 256, (cells, cells, 3), np.uint8))
-        smooth = noise.resize((size, size), Image.Resampling.BICUBIC)
-        layers += weight * np.asarray(smooth, np.float32)
-    angle = rng.uniform(0, math.pi)
-    period = rng.uniform(size / 16, size / 3)
-    x = np.arange(size)[None] * math.cos(angle)
-    y = np.arange(size)[:, None] * math.sin(angle)
-    stripes = np.sin((y + x) * 2 * math.pi / period)
-    layers += stripes[..., None] * rng.uniform(0, 30)
-    grainy = layers + rng.normal(0, 8, layers.shape)
-    pixels = grainy.clip(0, 255).astype(np.uint8)
-    image = Image.fromarray(pixels)
-    draw = ImageDraw.Draw(image)
-    for _ in range(rng.integers(0, 6)):
-        x, y = rng.integers(0, size, 2)
-        r = rng.integers(size // 20, size // 6)
-        shape = draw.ellipse if rng.random() < 0.5 else draw.rectangle
-        colour = tuple(rng.integers(0, 256, 3).tolist())
-        shape((x - r, y - r, x + r, y + r), fill=colour)
-    return image.filter(ImageFilter.GaussianBlur(rng.uniform(0, 1.5)))
+def background(size: int, rng: np.random.Generator) -> Image.Image:
+    """Draw a place of ``PLACES``, in the light of some hour of the day."""
+    far, near = PLACES[rng.integers(len(PLACES))]
+    pixels = surface(near, size, rng)
+    if far:
+        horizon = round(size * rng.uniform(0.3, 0.7))
+        pixels[:horizon] = surface(far, size, rng)[:horizon]
+    light = rng.uniform(0.85, 1.1) * rng.uniform(0.94, 1.06, 3)
+    noise = rng.normal(0, 3, (size, size, 1))
+    return Image.fromarray((pixels * light + noise).clip(0, 255).astype(np.uint8))
 
 
-def _draw(image: Image.Image, choices: list[str], shares: tuple[float, float], rng: Rng) -> np.ndarray:
+def surface(name: str, size: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw a surface of ``SURFACES``: its colours from top to bottom, grain, and seams or clouds; float ``(H, W, 3)``."""
+    top, bottom, across, down, strength, seams = SURFACES[name]
+    y, x = np.mgrid[:size, :size] / size
+    colours = np.asarray(top) * (1 - y[..., None]) + np.asarray(bottom) * y[..., None]
+    grain = _noise(size, across, down, rng) + _noise(size, 2 * across, 2 * down, rng) / 2
+    if seams == "clouds":
+        cover = (grain * 1.5).clip(0, 1)[..., None]
+        return colours * (1 - cover) + 240 * cover
+    shade = strength * grain + 8 * _noise(size, 3, 3, rng)
+    if seams:
+        columns, rows = seams
+        v = rows * y
+        u = columns * x + np.floor(v) % 2 / 2  # every other row is shifted by half a stone
+        shade += rng.normal(0, 6, (rows, columns + 1))[v.astype(int), u.astype(int)]
+        shade -= 25 * ((v % 1 < 1.5 * rows / size) | (u % 1 < 1.5 * columns / size))
+    return colours + shade[..., None]
+
+
+def _noise(size: int, across: int, down: int, rng: np.random.Generator) -> np.ndarray:
+    """Smooth noise with so many grains across and down, float ``(size, size)`` in about -1..1."""
+    coarse = Image.fromarray(rng.uniform(-1, 1, (down, across)).astype(np.float32))
+    return np.asarray(coarse.resize((size, size), Image.Resampling.BICUBIC))
+
+
+def _draw(image: Image.Image, choices: list[str], shares: tuple[float, float], rng: np.random.Generator) -> np.ndarray:
     """Draw one of the glyphs on a log-uniform share of the image; returns where it lies, bool ``(H, W)``."""
     glyph = render(choices[rng.integers(len(choices))])
-    low, high = (math.log(share) for share in shares)
-    share = math.exp(rng.uniform(low, high))
+    share = math.exp(rng.uniform(*np.log(shares)))
     side = max(8, round(image.width * math.sqrt(share)))
     return _paste(image, _transformed(glyph, side, rng), rng)
 
 
-def _transformed(glyph: Image.Image, side: int, rng: Rng) -> Image.Image:
+def _transformed(glyph: Image.Image, side: int, rng: np.random.Generator) -> Image.Image:
     """The glyph, mirrored or not, rotated, recoloured, ``side`` pixels large (RGBA)."""
     glyph = ImageOps.mirror(glyph) if rng.random() < 0.5 else glyph
     glyph = glyph.rotate(rng.uniform(-20, 20), Image.Resampling.BICUBIC, expand=True)
@@ -185,19 +204,18 @@ def _transformed(glyph: Image.Image, side: int, rng: Rng) -> Image.Image:
     return colour
 
 
-def _paste(image: Image.Image, glyph: Image.Image, rng: Rng) -> np.ndarray:
+def _paste(image: Image.Image, glyph: Image.Image, rng: np.random.Generator) -> np.ndarray:
     """Paste at a random place, at most a fifth outside; returns where it lies, bool ``(H, W)``."""
     left = _offset(image.width, glyph.width, rng)
     top = _offset(image.height, glyph.height, rng)
     opacity = glyph.getchannel("A")
-    colour = glyph.convert("RGB")
-    image.paste(colour, (left, top), opacity)
+    image.paste(glyph.convert("RGB"), (left, top), opacity)
     alpha = Image.new("L", image.size)
     alpha.paste(opacity, (left, top))
     return np.asarray(alpha) > 127
 
 
-def _offset(side: int, length: int, rng: Rng) -> int:
+def _offset(side: int, length: int, rng: np.random.Generator) -> int:
     low = min(-round(0.2 * length), side - length)
     high = max(low, side - round(0.8 * length))
     return int(rng.integers(low, high + 1))
