@@ -15,10 +15,11 @@
 # ---
 
 # %% [markdown]
-# # Speed
+# # 14 Speed and memory
 #
-# How long does a run take, how much memory does it need, and what makes it fast? All numbers were measured, on the
-# machine that stands beside them.
+# How long does a run take, and how much memory does it need? This chapter answers with recorded runs: first on two
+# processor cores, then on a GPU with the networks of the paper. The second half is for developers. It measures what makes
+# the stages fast.
 
 # %% tags=["parameters", "hide-input"]
 # parameters
@@ -32,13 +33,13 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
-from IPython.display import display
+from IPython.display import display as show_now
 from matplotlib.ticker import LogLocator
 from myst_nb import glue
 
-from safn_book import charts, provenance
+from safn_book import charts, display, provenance
 from safn_book import gpu as gpu_tables
-from safn_book.run_names import Stage
+from safn_book.run_names import CHAIN, Stage
 from safn_book.tables import number, show
 
 charts.use_style()
@@ -50,38 +51,72 @@ def measured(path: str) -> dict:
 
 
 # %% [markdown]
-# ## How long a stage takes
-#
-# These are recorded runs on two CPU cores, without a GPU. A profile trains one classifier and one segmentation
-# network for each of its runs.
+# ## How long does a stage take?
 
 # %% tags=["hide-input"]
 names = {
     "evidence-emoji": "synthetic images",
-    "voc-subset": "photographs, voc-subset",
-    "evidence": "photographs, evidence",
+    "voc-subset": "photographs (voc-subset)",
+    "evidence": "photographs (evidence)",
 }
 times = {}
 for name, title in names.items():
     records = provenance.experiments("../results").get(name, {})
-    rows = [(Stage(stage).heading, r["seconds"] / 60, r["peak_megabytes"] / 1000) for (stage, _), r in records.items()]
+    rows = [
+        (Stage(stage).heading, r["seconds"] / 60, r["peak_megabytes"] / 1000)
+        for (stage, _), r in records.items()
+        if stage < Stage.AGGREGATION
+    ]
     rows = pd.DataFrame(rows, columns=["stage", "minutes", "memory"])
     times[title] = rows.groupby("stage", sort=False)["minutes"].median()
     times[title]["most memory of any stage (GB)"] = rows["memory"].max()
-order = [stage.heading for stage in Stage] + ["most memory of any stage (GB)"]
-show(
-    pd.DataFrame(times).reindex(order).rename_axis(None),
-    "Minutes that one run of a stage takes, medians. Two CPU cores.",
+order = [stage.heading for stage in Stage if stage < Stage.AGGREGATION]
+order += ["most memory of any stage (GB)"]
+times = pd.DataFrame(times).reindex(order).rename_axis(None)
+show(times, "Minutes that one run of a stage takes, and memory. Two cores, no GPU, medians over recorded runs.")
+
+# %% tags=["hide-input"]
+chain = times.loc[[stage.heading for stage in CHAIN]].sum()
+whole = times.drop(index="most memory of any stage (GB)").sum()
+synthetic, photographs = chain["synthetic images"], chain["photographs (voc-subset)"]
+hours = whole["photographs (voc-subset)"] / 60
+glue("minutes_of_a_run", number(synthetic, 0), display=False)
+glue("hours_of_voc_subset", number(hours, 1), display=False)
+display.text(
+    f"One SAFN, from the training of the classifier to its mIoU, takes {synthetic:.0f} minutes on the synthetic"
+    f" images and {photographs:.0f} minutes on 2,374 photographs. With data, saliency maps and the plain classifier,"
+    f" the profile `voc-subset` takes {hours:.1f} hours. Saliency maps cost most of the difference. They are made once"
+    " and serve every run."
 )
 
 # %% [markdown]
-# ## The paper's experiment
+# ## How long does the paper's experiment take?
 #
-# The profile `paper` trains VGG16 and ResNet-101 at the paper's crops and batches. `python -m
-# benchmarks.paper_networks` ran two real training steps of each network on a processor.
+# The profile `paper` trains VGG16 and ResNet-101 at the paper's crops and batches. The table has the hours of one SAFN
+# and of the whole profile: five configurations with three seeds, two controls, the fully supervised network and a ResNet.
 
 # %% tags=["hide-input"]
 trial = measured(smoke)
+estimate, card = trial.get("estimate", {}), measured(gpu)
+glue("crf_core_hours", number(estimate.get("crf_core_hours"), 0), display=False)
+for kind, of in card.get("hours", {}).items():
+    for way, found in of.items():
+        name = f"{way}_{'loop' if 'loop' in kind else 'steps'}"
+        glue(f"one_{name}", number(found["one SAFN"], 1), display=False)
+        glue(f"profile_{name}", number(found["whole profile"], 0), display=False)
+table = gpu_tables.or_command(gpu_tables.hours(card))
+show(table, f"GPU hours of the profile paper, without saliency maps and CRF. {gpu_tables.conditions(card)}.")
+
+# %% [markdown]
+# With mixed precision (`16-mixed`) one SAFN takes {glue:text}`one_16-mixed_steps` hours where batches are always ready. In
+# the measured loop of training they are not: the GPU was busy for 36 % of the time. So {glue:text}`one_16-mixed_loop` hours
+# is an upper number. The whole profile takes {glue:text}`profile_16-mixed_steps` to {glue:text}`profile_16-mixed_loop`
+# hours. Plain float32 takes {glue:text}`profile_plain_steps` hours. The CRF takes {glue:text}`crf_core_hours` hours of one
+# processor core.
+#
+# The next table has two real training steps of each network on a processor, and the memory that they need.
+
+# %% tags=["hide-input"]
 networks = pd.DataFrame(
     [
         {
@@ -97,30 +132,28 @@ networks = pd.DataFrame(
 )
 show(networks, f"Steps of the paper's networks, float32. {trial.get('machine', 'not measured yet')}.")
 
-# %% tags=["hide-input"]
-estimate, card = trial.get("estimate", {}), measured(gpu)
-glue("crf_core_hours", number(estimate.get("crf_core_hours"), 0), display=False)
-for kind, hours in card.get("hours", {}).items():
-    for way, found in hours.items():
-        name = f"{way}_{'loop' if 'loop' in kind else 'steps'}"
-        glue(f"one_{name}", number(found["one SAFN"], 1), display=False)
-        glue(f"profile_{name}", number(found["whole profile"], 0), display=False)
-table = gpu_tables.or_command(gpu_tables.hours(card))
-show(table, f"GPU hours of the profile paper, without saliency maps and CRF. {gpu_tables.conditions(card)}.")
-
 # %% [markdown]
-# With `16-mixed` one SAFN takes {glue:text}`one_16-mixed_steps` hours from the classifier to mIoU, and the whole profile
-# {glue:text}`profile_16-mixed_steps` hours, where batches are always ready. In the loop of training they are not. There
-# the GPU was busy for 36 % of the time, so that {glue:text}`one_16-mixed_loop` and {glue:text}`profile_16-mixed_loop`
-# hours are upper numbers: nothing takes more images a second than that loop did. Plain float32 takes
-# {glue:text}`profile_plain_steps` hours. The CRF takes {glue:text}`crf_core_hours` hours of one processor core.
+# ## What makes it fast
 #
-# ## Against the usual implementation
+# - **One forward pass gives the maps of all classes** (Eq. 4). Grad-CAM goes back through the network once for each
+#   class.
+# - **Dilated depthwise convolutions work by phases.** {py:class}`safn.fast_layers.PhasedConv` splits the image into the
+#   grids that a dilated convolution never mixes. The function is the same, without the slow backward pass.
+# - **Batch normalisation is folded** into the convolution before it, since its statistics are fixed
+#   ({py:func}`safn.fast_layers.fold_batch_norm`).
+# - **The CRF gets only classes that can win.** A class whose probability stays below 0.0001 everywhere is left out
+#   ({py:func}`safn.crf.dense_crf`). The CRF runs in processes of its own while the network goes on
+#   ({py:func}`safn.inference.predict`).
+# - **On a GPU, mixed precision.** The softmax of the attention and all losses stay in float32. Batches are pinned and
+#   copied without blocking, and no step waits for its own loss.
+# - **Memory does not grow with the number of images**, except for the table of counts: 4 kB an image.
+#
+# ## For developers
 #
 # `make bench` measures each part against the usual way to do it. Both alternate within one process, so that
 # background load affects both equally. The ratio is that of the times: above 1, ours is faster.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "hide-output"]
 found = measured(bench)
 parts = pd.DataFrame(found.get("rows", []))
 timed = parts.dropna(subset=["ours ms", "other ms"]) if len(parts) else parts
@@ -155,18 +188,18 @@ show(
 # The next table has the cost of the attention against average pooling, and that of running network and CRF side by
 # side.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "hide-output"]
 dearer = timed[timed["sense"] == "at most"]
 show(table_of(dearer, "times as long"), f"Extra time: medians of 7 interleaved pairs. {found.get('machine', '')}.")
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "hide-output"]
 others = parts.drop(timed.index)[["what", "against", "value"]].rename(
     columns={"against": "compared with", "value": "ratio or value"}
 )
 others["ratio or value"] = [number(value, 3) for value in others["ratio or value"]]
 show(others.reset_index(drop=True), "Shares of the machine's peak, memory, and the time of a second make book.")
 
-# %% mystnb={"figure": {"caption": "Time against the number of images, scales, classes and pixels. The legend has the exponent of the fitted power."}, "image": {"alt": "Time grows in proportion to images and scales. It does not grow with classes for the maps. For the CRF it grows slightly faster than the number of pixels."}} tags=["hide-input"]
+# %% tags=["hide-input", "hide-output"]
 panels = list(dict.fromkeys(curve["of"] for curve in found["growth"]))
 figure, axes = plt.subplots(2, 2, figsize=(8, 6.4), layout="constrained")
 for axis, panel in zip(axes.flat, panels):
@@ -184,23 +217,15 @@ for axis, panel in zip(axes.flat, panels):
 for axis in axes.flat[len(panels) :]:
     axis.remove()
 plt.close(figure)
-figure
+display.figure(
+    figure,
+    "Time against the number of images, scales, classes and pixels. The legend has the exponent of the fitted power.",
+    "Time grows in proportion to images and scales. It does not grow with classes for the maps. For the CRF it grows"
+    " slightly faster than the number of pixels.",
+)
 
 # %% [markdown]
-# ## Why these are fast
-#
-# - **One forward pass gives the maps of all classes** (Eq. 4). Grad-CAM goes back through the network once for each
-#   class.
-# - **Dilated depthwise convolutions work by phases.** {py:class}`safn.fast_layers.PhasedConv` splits the image into the
-#   grids that a dilated convolution never mixes. The function is the same, without the slow backward pass.
-# - **Batch normalisation is folded** into the convolution before it, since its statistics are fixed
-#   ({py:func}`safn.fast_layers.fold_batch_norm`).
-# - **The CRF gets only classes that can win.** A class whose probability stays below 0.0001 everywhere is left out
-#   ({py:func}`safn.crf.dense_crf`). The CRF runs in processes of its own while the network goes on
-#   ({py:func}`safn.inference.predict`).
-# - **Memory does not grow with the number of images**, except for the table of counts: 4 kB an image.
-#
-# ## Where little is gained
+# ### Where little is gained
 #
 # - **VGG16 in float32.** Both implementations reach nine tenths of what the machine multiplies at all. Only a smaller
 #   type helps: `precision: bf16-mixed` halves the time on processors with bf16 units.
@@ -216,14 +241,14 @@ figure
 #   fifths of our time, and leaving classes out cannot save it.
 # - **Network and CRF side by side.** Each keeps both cores busy alone, so little is left to share.
 #
-# The profiles behind these statements:
+# The profiles behind these statements are in the next cell.
 
 # %% tags=["hide-input", "hide-output"]
 for title, rows in found.get("profiles", {}).items():
-    display(show(pd.DataFrame(rows), f"{title}."))
+    show_now(show(pd.DataFrame(rows), f"{title}."))
 
 # %% [markdown]
-# ## On a GPU
+# ### On a GPU
 #
 # These networks are VGG16 with random weights, at 448 pixels, on noise. The plain way is float32 without TF32. The next
 # table has the paper's Table 5. In float32 a workspace of 18 GB, which cuDNN takes for any aggregation, hides
@@ -236,10 +261,10 @@ show(
     f"Ratios to average pooling, batch 4: medians, quartiles. {conditions}.",
 )
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "hide-output"]
 show(gpu_tables.or_command(gpu_tables.steps(card)), f"Milliseconds a training step, medians. {conditions}.")
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "hide-output"]
 show(
     gpu_tables.or_command(gpu_tables.ways(card)),
     f"What makes a step faster: attention, 3 scales, batch 4. {conditions}.",
@@ -264,8 +289,3 @@ show(gpu_tables.not_measured(card), "Not measured yet, with the commands.")
 # python -m benchmarks
 # python -m benchmarks --only vgg16-bf16 maps evaluation
 # ```
-#
-# - `precision: 16-mixed` in the profile `paper` is automatic mixed precision. The softmax of the attention and all
-#   losses stay in float32.
-# - Batches are pinned and copied without blocking. With `workers` they are made ahead.
-# - No step waits for its own loss: it is read one step late, and metrics are summed on the device.

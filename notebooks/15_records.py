@@ -15,12 +15,12 @@
 # ---
 
 # %% [markdown]
-# # Records
+# # 15 Records
 #
-# Every stage leaves a `record.json` beside its results: parameters, seed, fingerprints of its inputs, commit,
-# versions, machine, time and memory. The files in `results/` hold the records of real runs. This page lists them,
-# then the runs of this copy of the book. A fingerprint is the beginning of a SHA-256 over the names and contents of
-# all files of a stage: equal fingerprints, equal files.
+# Where does each number of this book come from? Every stage leaves a `record.json` beside its results: parameters,
+# seed, fingerprints of its inputs, commit, versions, machine, time and memory. The files in `results/` hold the
+# records of real runs. This page lists them, then the runs of this copy of the book. A fingerprint is the beginning of
+# a SHA-256 over the names and contents of all files of a stage: equal fingerprints, equal files.
 
 # %% tags=["parameters", "hide-input"]
 # parameters
@@ -35,6 +35,7 @@ import pandas as pd
 from IPython.display import display
 from myst_nb import glue
 
+from safn.data import VOC_CLASSES
 from safn_book import conclusions, provenance, results
 from safn_book.records import read_all
 from safn_book.run_names import TRAINED
@@ -88,12 +89,12 @@ columns = {
     "pseudo_miou_background": "as background",
     "pseudo_miou_wrong": "as errors",
     "ignored_share": "ignored",
-    "val_miou_single": "val, single scale",
+    "val_miou_single": "val, one scale",
     "val_miou_multi": "multi-scale",
     "val_miou_crf": "+ CRF",
 }
 for name, table in tables.items():
-    shown = table[list(columns)].mul(100).rename(columns=columns)
+    shown = table[list(columns)].drop(columns=["pseudo_miou_wrong", "ignored_share"]).mul(100).rename(columns=columns)
     shown.insert(0, "seed", table["seed"])
     shown.insert(0, "configuration", table["configuration"].map(short_name))
     display(show(shown, f"Every run of {name}: {about.get(name, '')}."))
@@ -204,6 +205,10 @@ subset_data = recorded["voc-subset"]["00_data", "default"]["metrics"]
 glue("train_images", f"{subset_data['train_images']:,.0f}", display=False)
 glue("val_images", f"{subset_data['val_images']:,.0f}", display=False)
 glue("labels_an_image", float(subset_data["labels_an_image"]), display=False)
+images_a_class = subset_data["train_images"] * subset_data["labels_an_image"] / len(VOC_CLASSES)
+glue("images_a_class", f"{images_a_class:.0f}", display=False)
+repeated = tables["evidence"].query("configuration == @main")["pseudo_miou_background_train_list"]
+glue("pseudo_train_list", f"{100 * repeated.mean():.1f} ± {100 * repeated.std():.1f}", display=False)
 
 # %% [markdown]
 # ## Settings of each experiment
@@ -225,7 +230,8 @@ for name, records in recorded.items():
 # `make faults` provokes each fault of [What can go wrong](../book/faults.md) and writes down what happens.
 
 # %% tags=["hide-input", "hide-output"]
-show(pd.read_csv("../results/faults.csv"), "Faults, each provoked by a test.")
+faults = show(pd.read_csv("../results/faults.csv"), "Faults, each provoked by a test.")
+faults.set_table_attributes('class="dataframe texts"')
 
 # %% tags=["hide-input"]
 kills = json.loads(Path("../results/kills.json").read_text())
@@ -273,7 +279,6 @@ costs = pd.DataFrame(
             "memory (MB)": record.get("peak_megabytes"),
             "result": record["fingerprint"][:8],
             "code": str(record.get("code") or "–")[:8],
-            "commit": record.get("commit") or "–",
         }
         for (stage, run), record in sorted(own.items())
     ]
@@ -281,13 +286,8 @@ costs = pd.DataFrame(
 if len(costs):
     minutes = f"{costs['seconds'].sum() / 60:,.0f}"
     copy = f"This copy of the book shows the profile {Path(runs).name}. Its {len(costs)} runs took {minutes} minutes."
-    display(
-        show(
-            costs,
-            "Each run with its cost, and the fingerprints of what it wrote and of its code.",
-            digits=0,
-        )
-    )
+    shown = show(costs, "Each run with its cost, and the fingerprints of what it wrote and of its code.", digits=0)
+    display(shown.set_table_attributes('class="dataframe texts"'))
 else:
     copy = "This copy of the book was built without runs. make book makes them."
 glue("this_copy", copy, display=False)

@@ -115,6 +115,7 @@ def collect(chapters: dict[str, Path], pages: dict[str, Path], out: Path) -> Non
     (out / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False))
     for name in ("book", "profiles"):
         shutil.copytree(ROOT / name, out / name)
+    shutil.copy(ROOT / "README.md", out)  # whose table is on the first page
     for source in sorted((ROOT / "notebooks").glob("[0-9]*.ipynb")):
         _copy_notebook(chapters.get(source.stem, source), out / "notebooks" / source.name, source)
     for page, executed in pages.items():
@@ -187,27 +188,3 @@ def _merged(outputs: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
             lines = "".join("".join(output["text"]) for output in group).split("\n")
             shown = [line.rstrip("\r").rpartition("\r")[2] for line in lines]
             yield {"output_type": "stream", "name": name, "text": "\n".join(shown)}
-
-
-# --- Sphinx ----------------------------------------------------------------------------------------------------------
-
-NOT_RUN = """:::{{note}}
-This copy of the book shows the code of this chapter, but not its results. `make book` runs every stage and builds
-the book with them. This chapter alone: `papermill {name}.ipynb out.ipynb` in the folder `notebooks`.
-:::"""
-
-
-def setup(app: Any) -> dict[str, bool]:
-    """Make this module an extension of Sphinx (``_config.yml``): chapters that have not run say so."""
-    app.connect("source-read", _say_not_run)
-    return {"parallel_read_safe": True}
-
-
-def _say_not_run(app: Any, page: str, source: list[str]) -> None:
-    if not app.env.doc2path(page).endswith(".ipynb") or page in reports.REPORTS:
-        return
-    notebook = json.loads(source[0])
-    if not any(cell.get("execution_count") for cell in notebook["cells"]):
-        text = NOT_RUN.format(name=Path(page).name)
-        notebook["cells"].insert(1, {"cell_type": "markdown", "id": "not-run", "metadata": {}, "source": text})
-        source[0] = json.dumps(notebook)

@@ -12,6 +12,7 @@ import pytest
 
 from safn_book import build, explorer, reports
 from safn_book.run_names import Stage
+from tests import browser, pages
 
 RESULTS = build.ROOT / "results"
 
@@ -93,6 +94,35 @@ def test_every_chapter_is_built_from_its_executed_notebook(html):
         assert ("finished" in page) == (stage is not Stage.AGGREGATION)
     page = re.sub("<[^>]+>", "", text_of(html, "notebooks/08_aggregation"))
     assert "papermill 08_aggregation.ipynb" in page and "conclusions.differences" in page
+
+
+in_a_browser = pytest.mark.skipif(not browser.CHROMIUM, reason="Chromium is not installed")
+
+
+@in_a_browser
+def test_a_browser_shows_every_page_whole(html):
+    assert pages.look(html) == {}
+
+
+@in_a_browser
+@pytest.mark.parametrize(
+    ("words", "first"), [("Eq. 2", "The method"), ("glossary", "Glossary"), ("number is low", "Recipes")]
+)
+def test_the_search_finds_the_page_that_explains(html, words, first):
+    with browser.chromium() as page:
+        page.open((html / "search.html").as_uri() + f"?q={words.replace(' ', '+')}")
+        hit = page.evaluate(FIRST_HIT)
+    assert hit.startswith(first)
+
+
+FIRST_HIT = """(async () => {
+  for (let k = 0; k < 100; k++) {
+    const hit = document.querySelector('#search-results li a');
+    if (hit) return hit.innerText;
+    await new Promise(after => setTimeout(after, 100));
+  }
+  return 'nothing';
+})()"""
 
 
 class Resources(HTMLParser):

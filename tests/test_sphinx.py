@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
-ITS_OWN = {"jupyter_book", "safn_book.build"}  # the first would be gone, the second needs the runs of a profile
+ITS_OWN = {"jupyter_book", "safn_book.extension"}  # the first would be gone, the second needs our pages
 INDEX = """# A book
 
 See {cite}`one`, {numref}`a-figure` and $x_1$.
