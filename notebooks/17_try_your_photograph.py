@@ -163,7 +163,24 @@ display.text(
 )
 
 # %% [markdown]
-# Do not use these networks where an error matters. For classes of your own, [train your own](../book/own_photos.md).
+# Do not use these networks where an error matters. The [model card](../book/model_card.md) says how good they are. For
+# classes of your own, [train your own](../book/own_photos.md).
+#
+# ## Photographs to try
+#
+# These come with the package. All are free of rights: CC0 or in the public domain. No network was trained on them.
+
+# %% tags=["remove-input"]
+import pandas as pd
+
+rows = [
+    [name, one.shows, one.author, one.licence, "yes" if one.mask else ""] for name, one in free_photographs().items()
+]
+titles = ["name", "it shows", "author", "licence", "ground truth"]
+tables.show(pd.DataFrame(rows, columns=titles))
+
+# %% [markdown]
+# `free_photographs()["dog"].path` is the file, and `.source` the page of its author.
 #
 # ## Takeaways
 #
