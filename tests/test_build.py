@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from safn_book import build, reports
+from safn_book import build, explorer, reports
 from safn_book.run_names import Stage
 
 RESULTS = build.ROOT / "results"
@@ -145,6 +145,12 @@ def test_resources_from_elsewhere_are_found_and_links_are_not(tmp_path):
     ]
 
 
+def test_explorer_has_its_data(html):
+    for script in ("explorer_data.js", "explorer.js"):
+        assert f'src="../_static/{script}"' in text_of(html, "book/explorer")
+        assert (html / "_static" / script).stat().st_size > 10_000
+
+
 def test_first_page_and_records_name_the_profile_and_its_runs(html):
     assert "the profile tiny. Its 11 runs took 11 minutes" in text_of(html, "book/index")
     assert "03030303" in text_of(html, "notebooks/15_records")
@@ -262,5 +268,6 @@ def test_a_warning_of_the_build_fails_it_and_is_shown(tmp_path, monkeypatch):
     (root / "profiles").mkdir()
     monkeypatch.setattr(build, "ROOT", root)
     monkeypatch.setattr(reports, "REPORTS", {})
+    monkeypatch.setattr(explorer, "write", lambda path: None)
     with pytest.raises(build.BookError, match="undefined label: 'nowhere'"):
         build.build(tmp_path / "runs", {}, tmp_path / "out")

@@ -311,7 +311,8 @@ def report(script, tmp_path_factory) -> dict[str, Any]:
     (folder / "book").mkdir()
     page = folder / "book" / "explorer.html"
     page.write_text(
-        f"<!DOCTYPE html><meta charset='utf-8'><script>{listen}</script>{answers}{markup}<script>{driver}</script>"
+        f"<!DOCTYPE html><meta charset='utf-8'><script>{listen}</script>"
+        f"<section id='explorer'>{answers}{markup}</section><script>{driver}</script>"
     )
     flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
     flags += (
