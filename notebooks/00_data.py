@@ -62,9 +62,9 @@ p = settings.read(globals())
 #   outlines, and nobody scores them.
 # - A **list** names the images for training (`train_aug`) and for validation (`val`).
 #
-# Without a folder of your own, the notebook composes synthetic images: glyphs of the 20 classes over textured
-# backgrounds, with glyphs of other things that have no label. They are no substitute for photographs. They exist so that
-# every stage runs anywhere, and because they come with exact masks.
+# Without a folder of your own, the notebook composes synthetic images: glyphs of the 20 classes before sky, water, grass,
+# walls and floors, beside a few glyphs of other things that have no label. The background does not depend on the class.
+# They are no substitute for photographs. They let every stage run anywhere, and they come with exact masks.
 
 # %%
 stage = stages.open_stage(p, Stage.DATA)
@@ -92,7 +92,8 @@ labels = {split: np.stack([folder.label(i) for i in ids]) for split, ids in list
 
 # %%
 first = lists["train"][0]
-folder.image(first).size, dict(zip(folder.classes, folder.label(first).astype(int)))
+label = folder.label(first)
+[name for name, there in zip(folder.classes, label) if there], label
 
 # %% [markdown]
 # This is all that training sees of an image: its colours, and which classes it shows. Not where they are, not how many

@@ -95,8 +95,9 @@ made = [i for i in train if i not in set(without)]
 # The ground truth $G$ is 1 on the pixels of any class, else 0. Two measures compare the map $S$ with it, without the void
 # pixels:
 #
-# $$\mathrm{MAE} = \frac{1}{|P|} \sum_{p \in P} |S_p - G_p|, \qquad
-# \mathrm{IoU} = \frac{|\{S \ge t\} \cap \{G = 1\}|}{|\{S \ge t\} \cup \{G = 1\}|}$$
+# $$\mathrm{MAE} = \frac{1}{|P|} \sum_{p \in P} |S_p - G_p|$$
+#
+# $$\mathrm{IoU} = \frac{|\{S \ge t\} \cap \{G = 1\}|}{|\{S \ge t\} \cup \{G = 1\}|}$$
 #
 # $P$ are the pixels of an image, and the mean absolute error (MAE) is averaged over the images. The IoU (intersection
 # over union) is taken over all images at the best threshold $t$.
@@ -211,7 +212,7 @@ display.figure(
 # `papermill 01_saliency.ipynb out.ipynb -p runs ../runs/mine -p views 6`
 #
 # It reads the data of [chapter 0](00_data.ipynb). It writes the folder `01_saliency/default` with `<id>.png`, 8-bit grey,
-# for each training image. The synthetic images take 1.5 minutes on one core. A photograph takes 0.14 s a view on two
+# for each training image. The synthetic images take a minute on one core. A photograph takes 0.14 s a view on two
 # cores.
 # ```
 #

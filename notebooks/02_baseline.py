@@ -105,8 +105,9 @@ display.text(
 # Grad-CAM asks how much the score $x_c$ would change with each feature map. The mean of the gradient over the pixels is
 # the weight of the map. The weighted sum is cut off at zero:
 #
-# $$\alpha^k_c = \frac{1}{hw} \sum_{i,j} \frac{\partial x_c}{\partial A^k_{ij}}, \qquad
-# L_c = \mathrm{ReLU}\Big(\sum_k \alpha^k_c A^k\Big)$$
+# $$\alpha^k_c = \frac{1}{hw} \sum_{i,j} \frac{\partial x_c}{\partial A^k_{ij}}$$
+#
+# $$L_c = \mathrm{ReLU}\Big(\sum_k \alpha^k_c A^k\Big)$$
 
 # %% tags=["hide-input"]
 display.source(baseline.grad_cam)
@@ -227,11 +228,11 @@ display.text(
 # ```{dropdown} Run this chapter yourself
 # In the folder `notebooks`:
 #
-# `papermill 02_baseline.ipynb out.ipynb -p runs ../runs/mine -p epochs 6`
+# `papermill 02_baseline.ipynb out.ipynb -p runs ../runs/mine -p epochs 8`
 #
 # It reads the data of [chapter 0](00_data.ipynb). It writes the folder `02_baseline/default` with the network
 # (`network.json`, `network.safetensors`), `log.csv`, and the maps `train/<id>.npz` and `val/<id>.npz`. The synthetic
-# images take about a minute on two cores.
+# images take about a minute on one core.
 # ```
 #
 # ## Check

@@ -285,7 +285,7 @@ display.figure(
 #
 # It reads the data of [chapter 0](00_data.ipynb), and makes them if they are missing. It writes the folder
 # `03_train_safn/<run>` with the network (`network.json`, `network.safetensors`), `log.csv` and `record.json`. The name of
-# the run holds aggregation, scales and seed. The synthetic images take 3 minutes on one core. The photographs of the
+# the run holds aggregation, scales and seed. The synthetic images take 1.5 minutes on one core. The photographs of the
 # profile `voc-subset` take 10 to 40 minutes on two.
 # ```
 #
