@@ -172,7 +172,8 @@ display.text(
     f"At its best threshold, {sweep.threshold:.2f}, the maps of the training images have a mIoU"
     f" of {number(100 * scores['map_miou'])} %. Masks have chosen that threshold, so this is an"
     f" upper bound. The last row, {number(100 * alone.miou())} %, is the *CAM baseline*: the"
-    " segmentation of a classifier alone. Every later step has to beat it."
+    " segmentation of a classifier alone. Every later step has to beat it.",
+    masked,
 )
 
 # %% [markdown]
@@ -191,7 +192,8 @@ tables.percent(
 small, medium, large = (number(100 * value) for value in sizes.values())
 display.text(
     f"Small objects have {small} %, medium ones {medium} %, and large ones {large} %. If the"
-    " paper's reason decided alone, the numbers would fall from small to large."
+    " paper's reason decided alone, the numbers would fall from small to large.",
+    masked,
 )
 
 # %% [markdown]

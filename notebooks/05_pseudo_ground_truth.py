@@ -181,7 +181,8 @@ display.text(
     " misses a part, the pseudo label misses it, too: see the rows with a low number."
     f" Over all {len(masked)} training images with a mask, the IoU of small objects is"
     f" {sizes[0]} %. It is {sizes[1]} % for medium objects, and {sizes[2]} % for large"
-    " ones."
+    " ones.",
+    masked,
 )
 
 # %% [markdown]
@@ -221,7 +222,8 @@ tables.percent(
 display.text(
     f"The pseudo labels have a mIoU of {number(100 * background)} %, and"
     f" {number(100 * scores['ignored_share'])} % of their pixels are ignored."
-    " The first row has the maps alone, cut off at the threshold that suits them best."
+    " The first row has the maps alone, cut off at the threshold that suits them best.",
+    masked,
 )
 
 # %% [markdown]
@@ -255,7 +257,8 @@ display.text(
     "The weakest classes: "
     + ", ".join(f"{name} ({number(value)} %)" for name, value in weak.items())
     + f". In {missed} of {len(by_class)} classes the recall is below the precision: the"
-    " labels miss more of the class than they add to it. In the others they add more."
+    " labels miss more of the class than they add to it. In the others they add more.",
+    masked,
 )
 
 # %% [markdown]
@@ -288,7 +291,8 @@ display.text(
     f" {number(gammas['background'][p.gamma])} %. The best gamma of the row is"
     f" {gammas['background'].fillna(0).idxmax():g}, with"
     f" {number(gammas['background'].max())} %. Whoever takes that value has chosen a"
-    " setting with masks, and has to say so beside the result."
+    " setting with masks, and has to say so beside the result.",
+    masked,
 )
 
 # %% [markdown]

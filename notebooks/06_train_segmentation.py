@@ -141,7 +141,15 @@ display.source(training.Segmenter.training_step, training.downsample_masks)
 
 # %% tags=["remove-output"]
 options = training.TrainingOptions.from_parameters(p)
-log = pd.DataFrame(training.train_segmenter(network, options, folder, train, masks, stage.folder))
+losses = training.train_segmenter(
+    network,
+    options,
+    folder,
+    train,
+    masks,
+    stage.folder,
+)
+log = pd.DataFrame(losses)
 
 # %% tags=["hide-input"]
 display.figure(
@@ -203,7 +211,8 @@ display.text(
     ". ".join(f"The mIoU of the {name} is {number(100 * value)} %" for name, value in rows)
     + ". The labels have sharp borders, which come from the saliency map. The prediction is"
     " coarser: one logit stands for a square of pixels. But it needs no label, and what the"
-    " saliency map has missed in one image it may have learned from others."
+    " saliency map has missed in one image it may have learned from others.",
+    scored,
 )
 
 # %% [markdown]

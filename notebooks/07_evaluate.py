@@ -54,9 +54,9 @@ charts.use_style()
 # parameters
 runs = "../runs/emoji"  # folder of the outputs of all stages
 run = "attention_1-0.75-0.5_seed0"  # which segmentation network
-test_scales = [1, 1.25, 1.5]  # of the multi-scale test (paper: 0.5 to 1.5; emoji scenes are small already)
+test_scales = [1, 1.25, 1.5]  # of the multi-scale test (paper: 0.5 to 1.5)
 flip = False  # also the mirrored image, in each test (paper: no)
-largest = 0  # long side in pixels to which larger photos are shrunk for the network (0: never)
+largest = 0  # long side in pixels to which larger photos are shrunk (0: never)
 crf = True  # also with the dense CRF
 crf_processes = 1  # processes of the CRF (0: one a core)
 accelerator = "auto"  # cpu, gpu, mps or auto
@@ -177,7 +177,8 @@ display.text(
     f" at a single scale and {number(100 * matrices['multi'].miou())} % at several."
     + (f" The CRF makes it {number(100 * matrices['crf'].miou())} %." if with_crf else "")
     + " The interval says what other images of the same kind would change. It does not say what"
-    " another training would."
+    " another training would.",
+    masked,
 )
 
 # %% [markdown]
@@ -210,7 +211,8 @@ display.text(
     "The weakest classes: "
     + ", ".join(f"{name} ({number(value)} %)" for name, value in weak.items())
     + f". {to_background} of the {len(folder.classes)} object classes lose most pixels to the background:"
-    " the network misses their parts. The others are mixed up with another class."
+    " the network misses their parts. The others are mixed up with another class.",
+    masked,
 )
 
 # %% [markdown]
@@ -232,7 +234,8 @@ tables.show(
 small, medium, large = (number(100 * value) for value in by_size[names[last]])
 display.text(
     f"With the last test, small objects have {small} %, medium ones {medium} %, and large ones"
-    f" {large} %. Two pixels off are little on a large object and most of a small one."
+    f" {large} %. Two pixels off are little on a large object and most of a small one.",
+    masked,
 )
 
 # %% [markdown]

@@ -8,7 +8,7 @@ import html
 import inspect
 import io
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,13 @@ def _line(node: ast.AST) -> int:
     return getattr(node, "lineno", 0)
 
 
-def text(words: str) -> Markdown:
-    """Show a paragraph whose numbers were computed in this run."""
-    return Markdown(words)
+def text(words: str, images: Sized | None = None) -> Markdown:
+    """Show a paragraph whose numbers were computed in this run, of ``images`` with a ground-truth mask. Where there is
+    none, as with own photographs, it says so instead.
+
+    Example:
+        >>> text("The mIoU is – %.", images=[]).data
+        'No image has a ground-truth mask, so nothing is measured here.'
+    """
+    measured = images is None or len(images) > 0
+    return Markdown(words if measured else "No image has a ground-truth mask, so nothing is measured here.")
