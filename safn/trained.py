@@ -98,11 +98,11 @@ def to_8_bits(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def to_floats(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Undo ``to_8_bits``: tensors under the names of the network, at most half a step away from what they were."""
-    steps = {name: tensors.get(name + STEP) for name, tensor in tensors.items() if tensor.dtype == torch.int8}
-    floats = {name: tensor for name, tensor in tensors.items() if name.removesuffix(STEP) not in steps or name in steps}
-    for name, step in steps.items():
-        if step is not None and step.shape == tensors[name].shape[:1]:
-            floats[name] = tensors[name] * _along_outputs(step, tensors[name])
+    floats = dict(tensors)
+    for name, tensor in tensors.items():
+        step = tensors.get(name + STEP)
+        if tensor.dtype == torch.int8 and step is not None and step.shape == tensor.shape[:1]:
+            floats[name] = tensor * _along_outputs(floats.pop(name + STEP), tensor)
     return floats
 
 

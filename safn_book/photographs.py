@@ -148,6 +148,17 @@ class Steps:
         """The mask drawn by hand, uint8 ``(H, W)`` with 255 along the edges, or ``None``."""
         return load_mask(self._mask) if self._mask else None
 
+    def iou(self, mask: np.ndarray) -> float:
+        """Score a mask against the ground truth: IoU in 0..1 of the class that is shown, ignored pixels excluded."""
+        counts = safn.ConfusionMatrix(len(self.classes) + 1)
+        counts.update(mask, self.ground_truth)
+        return float(counts.iou("drop")[self.shown_class + 1])
+
+    def shares(self) -> dict[str, float]:
+        """Return the share of each class in the segmentation, in 0..1, the largest first, without the background."""
+        pixels = np.bincount(self.segmentation.ravel(), minlength=len(self.classes) + 1)[1:] / self.segmentation.size
+        return {self.classes[k]: float(pixels[k]) for k in (-pixels).argsort() if pixels[k]}
+
     @cached_property
     def shown_class(self) -> int:
         """The label whose maps are drawn: that with the largest score."""

@@ -21,6 +21,7 @@ REPORTS: dict[str, tuple[str, dict[str, Any]]] = {
     "notebooks/14_speed": ("14_speed", {}),
     "notebooks/15_records": ("15_records", {}),
     "notebooks/16_safn_in_25_lines": ("16_safn_in_25_lines", {}),
+    "notebooks/17_try_your_photograph": ("17_try_your_photograph", {}),
 }
 
 

@@ -56,9 +56,17 @@ def test_the_segmentation_is_that_of_the_command(steps):
     mask = safn.segment(safn.load("voc"), safn.free_photographs()["cow"].path)
     np.testing.assert_array_equal(steps.segmentation, mask)
     truth = steps.ground_truth
-    inside = (truth == COW + 1) & (truth != 255)
-    union = (inside | (mask == COW + 1)) & (truth != 255)
-    assert (inside & (mask == COW + 1)).sum() / union.sum() > 0.7  # a cow that it never saw
+    both, either = (truth == COW + 1) & (mask == COW + 1), (truth == COW + 1) | (mask == COW + 1)
+    assert steps.iou(mask) == pytest.approx(both.sum() / (either & (truth != 255)).sum())
+    assert steps.iou(mask) > 0.7  # cows that it never saw
+    assert steps.shares() == {"cow": pytest.approx(np.mean(mask == COW + 1))}
+
+
+def test_shares_begin_with_the_largest():
+    steps = Steps(safn.free_photographs()["cow"].path)
+    steps.segmentation = np.array([[0, 1, 1, 20], [0, 20, 20, 3]], np.uint8)
+    assert steps.shares() == {"tvmonitor": 3 / 8, "aeroplane": 2 / 8, "bird": 1 / 8}
+    assert list(steps.shares()) == ["tvmonitor", "aeroplane", "bird"]
 
 
 def test_labels_that_are_not_given_are_predicted():
