@@ -276,8 +276,8 @@ show(
 # cost a fifth. Letting cuDNN try its algorithms gained nothing at batch 4, and would not repeat bit by bit.
 #
 # Maps on this card differ from those of a processor by at most 0.000005 in float32, 0.004 with TF32 and 0.04 in bf16, of
-# a range of 0 to 1. A resumed training gave the same weights bit by bit in each precision, and so did a second training of
-# SAFN in float32. 61 tests passed, and 11 did not fit into the time, nor did these rows:
+# a range of 0 to 1. A resumed training gave the same weights bit by bit in each precision. So did a second training of
+# SAFN in float32. 61 tests passed. 11 tests did not fit into the time, and neither did the rows of the next cell.
 
 # %% tags=["hide-input", "hide-output"]
 show(gpu_tables.not_measured(card), "Not measured yet, with the commands.")

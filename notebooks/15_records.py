@@ -267,7 +267,7 @@ show(pd.DataFrame(lines), "The kills.")
 #
 # The executed notebook of each run is `runs/<profile>/executed/<stage>/<run>.ipynb`.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "hide-output"]
 found = read_all(runs) if runs else []
 own = {(stage.record["stage"], stage.record["run"]): stage.record for stage in found if stage.name in stages}
 costs = pd.DataFrame(

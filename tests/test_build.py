@@ -59,7 +59,7 @@ def make_runs(root: Path) -> tuple[Path, dict[str, Path]]:
         if stage is Stage.AGGREGATION:
             continue
         path = runs / "executed" / stage / "main.ipynb"
-        chapters[stage] = write_notebook(path, INJECTED, code_cell(outputs=PROGRESS), title=stage.title)
+        chapters[stage] = write_notebook(path, INJECTED, code_cell(outputs=PROGRESS), title=stage.heading)
         folder = runs / stage / "main"
         folder.mkdir(parents=True)
         record = {"stage": stage, "run": "main", "fingerprint": stage[:2] * 8, "inputs": {}, "seconds": 60}
