@@ -103,7 +103,8 @@ display.source(aggregate)
 # The mean of $\mathit{MSF}_c$ over the image is the score $x_c$. The label $y_c$ is 1 if the image shows class $c$, else
 # 0. With the logistic function $\sigma$ the loss is
 #
-# $$L(x, y) = -\sum_{c=1}^{N} \big[ y_c \log \sigma(x_c) + (1 - y_c) \log(1 - \sigma(x_c)) \big] \tag{3}$$
+# $$\begin{aligned} L(x, y) = -\sum_{c=1}^{N} \big[ &\, y_c \log \sigma(x_c) \\
+# &+ (1 - y_c) \log(1 - \sigma(x_c)) \big] \end{aligned} \tag{3}$$
 
 # %% tags=["hide-input"]
 display.source(classification_loss)

@@ -139,7 +139,8 @@ display.figure(
 #
 # The mean of $\mathit{MSF}_c$ over the image is the score $x_c$. In training, the loss compares the scores with the labels:
 #
-# $$L(x, y) = -\sum_{c=1}^{N} \big[ y_c \log \sigma(x_c) + (1 - y_c) \log(1 - \sigma(x_c)) \big] \tag{3}$$
+# $$\begin{aligned} L(x, y) = -\sum_{c=1}^{N} \big[ &\, y_c \log \sigma(x_c) \\
+# &+ (1 - y_c) \log(1 - \sigma(x_c)) \big] \end{aligned} \tag{3}$$
 
 # %%
 MSF = (W.unsqueeze(2) * features).sum(1)
@@ -154,7 +155,7 @@ display.text(
     f"The network gives *{network.classes[best[0]]}* the probability "
     f"{probability[0]:.2f} and *{network.classes[best[1]]}* {probability[1]:.2f}. "
     "The loss is the mean over the classes instead of the sum, as in PyTorch, and the code "
-    "uses $1 - \\sigma(x) = \\sigma(-x)$."
+    "uses 1 − σ(x) = σ(−x)."
 )
 
 # %% [markdown]
