@@ -101,10 +101,9 @@ display.source(aggregate)
 # ## Learn from image labels
 #
 # The mean of $\mathit{MSF}_c$ over the image is the score $x_c$. The label $y_c$ is 1 if the image shows class $c$, else
-# 0. With the logistic function $\sigma$ the loss is
+# 0. With the logistic function $\sigma$, for which $1 - \sigma(x) = \sigma(-x)$, the loss is
 #
-# $$\begin{aligned} L(x, y) = -\sum_{c=1}^{N} \big[ &\, y_c \log \sigma(x_c) \\
-# &+ (1 - y_c) \log(1 - \sigma(x_c)) \big] \end{aligned} \tag{3}$$
+# $$L = -\sum_{c=1}^{N} \big[ y_c \log \sigma(x_c) + (1 - y_c) \log \sigma(-x_c) \big] \tag{3}$$
 
 # %% tags=["hide-input"]
 display.source(classification_loss)

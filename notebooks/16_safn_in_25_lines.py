@@ -137,10 +137,10 @@ display.figure(
 #
 # $$\mathit{MSF}_c = \sum_{k=1}^{S} W^k \circ F^k_c \tag{2}$$
 #
-# The mean of $\mathit{MSF}_c$ over the image is the score $x_c$. In training, the loss compares the scores with the labels:
+# The mean of $\mathit{MSF}_c$ over the image is the score $x_c$. In training, the loss compares the scores with the labels
+# by the logistic function $\sigma$, for which $1 - \sigma(x) = \sigma(-x)$:
 #
-# $$\begin{aligned} L(x, y) = -\sum_{c=1}^{N} \big[ &\, y_c \log \sigma(x_c) \\
-# &+ (1 - y_c) \log(1 - \sigma(x_c)) \big] \end{aligned} \tag{3}$$
+# $$L = -\sum_{c=1}^{N} \big[ y_c \log \sigma(x_c) + (1 - y_c) \log \sigma(-x_c) \big] \tag{3}$$
 
 # %%
 MSF = (W.unsqueeze(2) * features).sum(1)
@@ -154,8 +154,7 @@ probability, best = x[0].sigmoid().topk(2)
 display.text(
     f"The network gives *{network.classes[best[0]]}* the probability "
     f"{probability[0]:.2f} and *{network.classes[best[1]]}* {probability[1]:.2f}. "
-    "The loss is the mean over the classes instead of the sum, as in PyTorch, and the code "
-    "uses 1 − σ(x) = σ(−x)."
+    "The loss is the mean over the classes instead of the sum, as in PyTorch."
 )
 
 # %% [markdown]
