@@ -51,6 +51,25 @@ def phrase(configuration: str) -> str:
     return f"the {name}" if name.startswith("baseline") else name
 
 
+def versus(first: str, second: str) -> tuple[str, str]:
+    """Name two configurations by what differs between them.
+
+    Example:
+        >>> versus("attention_1-0.75-0.5", "max_1-0.75-0.5"), versus("attention_1-0.75-0.5", "attention_1")
+        (('SAFN', 'max pooling'), ('3 scales', '1 scale'))
+    """
+    try:
+        runs = [RunName.parse(name, seedless=True) for name in (first, second)]
+    except ValueError:
+        return first, second
+    methods = [METHODS[run.aggregation] for run in runs]
+    counts = [f"{len(run.scales)} scale{'s' * (len(run.scales) > 1)}" for run in runs]
+    for names, others in ((methods, counts), (counts, methods)):
+        if names[0] != names[1] and others[0] == others[1]:
+            return names[0], names[1]
+    return short_name(first), short_name(second)
+
+
 def with_short_names(table: pd.DataFrame) -> pd.DataFrame:
     """Replace configurations by short names in the index and the columns, unless two would be alike."""
     renamed = table.rename(index=short_name, columns=short_name).rename_axis(None)
