@@ -221,8 +221,7 @@ show(table6.rename_axis(None), caption, best=table6)
 # 3. Does the weight of scale 1 depend on the class as well as on the size?
 #
 # ````{dropdown} Solution
-# The table lists it. Classes whose objects are small come with another weight, so size and class cannot be
-# separated by this table alone.
+# The table lists both. Size and class vary together, so this table alone cannot separate them.
 #
 # ```python
 # objects = next(iter(studied.values())).objects
