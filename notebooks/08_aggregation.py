@@ -64,7 +64,7 @@ missing_segmentation = "make"  # of a run: make (train it first), or leave (comp
 bootstrap = 1000  # resampled image sets
 cost_steps = 8  # training steps and maps timed for each aggregation, Table 5 (0: leave it out)
 
-# %% tags=["hide-cell"]
+# %% tags=["remove-cell"]
 p = settings.read(globals())
 source, folder, *_ = stages.load_data(p.runs)
 

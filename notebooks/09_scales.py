@@ -63,7 +63,7 @@ missing_segmentation = "make"  # of a run: make (train it first), or leave (comp
 bootstrap = 1000  # resampled image sets
 study_images = 500  # training images on which the learned weights are studied (0: all)
 
-# %% tags=["hide-cell"]
+# %% tags=["remove-cell"]
 p = settings.read(globals())
 source, folder, train, _ = stages.load_data(p.runs)
 

@@ -42,7 +42,7 @@ baseline = "attention_1_seed0"  # the run of one scale, Fig. 6 (c); empty: the c
 second = ""  # a run <run>@<backbone>-<head> of another segmentation network, Fig. 4 (d); empty: no such column
 examples = 6  # rows of each figure
 
-# %% tags=["hide-cell"]
+# %% tags=["remove-cell"]
 p = settings.read(globals())
 source, folder, train, val = stages.load_data(p.runs)
 plain = stages.require(p.runs, Stage.BASELINE)

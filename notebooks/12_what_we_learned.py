@@ -64,7 +64,8 @@ glue("train_images", f"{counted['train_images']:,.0f}", display=False)
 glue("val_images", f"{counted['val_images']:,.0f}", display=False)
 glue("images", images, display=False)
 network = recorded["03_train_safn", runs["run"].iloc[0]]["parameters"]
-glue("backbone", network["backbone"], display=False)
+names = {"efficientnet_lite0": "EfficientNet-Lite0"}
+glue("backbone", names.get(network["backbone"], network["backbone"]), display=False)
 glue("detector", recorded["01_saliency", "default"]["detector"], display=False)
 glue("comparisons", len(gaps), display=False)
 
@@ -166,6 +167,8 @@ replaced = pd.DataFrame(recorded["09_scales", "default"]["replaced"])
 table = statements.replaced_table(replaced)
 networks = replaced["run"].nunique()
 glue("weights", statements.weights_statement(table, networks), display=False)
+correlations = pd.DataFrame(recorded["09_scales", "default"]["correlations"])
+glue("correlation", statements.correlation_statement(correlations), display=False)
 caption = f"Other weights instead of the learned ones, in each of {networks} networks: "
 caption += "change of "
 caption += "the mIoU of the maps, in points, with 95 % intervals over images. "
@@ -173,10 +176,6 @@ caption += f"Training images, {images}."
 alt = "Dots with intervals. The mean of the learned weights lies near 0, scale 0.5 far "
 alt += "left."
 display.figure(charts.replaced(replaced, statements.WEIGHTS), caption, alt)
-
-# %% tags=["hide-input"]
-correlations = pd.DataFrame(recorded["09_scales", "default"]["correlations"])
-glue("correlation", statements.correlation_statement(correlations), display=False)
 
 # %% [markdown]
 # **Limits.** The weights are replaced in trained networks. A network trained with constant weights may differ.

@@ -102,11 +102,17 @@ def show(table: pd.DataFrame, caption: str = "", digits: int = 1, best: Iterable
     in bold. Integers and texts stay as they are, and an index of consecutive numbers is hidden."""
     fractions = table.select_dtypes("float").columns
     others = table.columns.difference(fractions)
-    styled = table.style.format(partial(number, digits=digits), subset=fractions).format(na_rep=MISSING, subset=others)
+    styled = table.style.format(partial(number, digits=digits), subset=fractions)
+    styled = styled.format(_unbroken, na_rep=MISSING, subset=others)
     styled = styled.apply(_bold_largest, subset=list(best)).set_caption(html.escape(caption, quote=False))
     styled = styled.format_index(escape="html", axis=0).format_index(escape="html", axis=1)  # names such as "< 10 %"
     styled = styled.set_table_attributes('class="dataframe"')  # as pandas does where a table has no style
     return styled.hide(axis="index") if isinstance(table.index, pd.RangeIndex) else styled
+
+
+def _unbroken(value: Any) -> Any:
+    """Keep ``54.1 ± 0.5`` in one line."""
+    return value.replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}") if isinstance(value, str) else value
 
 
 def _bold_largest(column: pd.Series) -> list[str]:
