@@ -70,7 +70,8 @@ measures = {
 }
 grid = {"sharex": "col", "sharey": "row", "layout": "constrained"}
 figure, axes = plt.subplots(3, 5, figsize=(8.6, 6), **grid)
-for column, (setting, label) in zip(axes.T, settings.items()):
+ring = {"color": "white", "markersize": 3, "zorder": 3}
+for column, setting in zip(axes.T, settings):
     chosen = rows["change"].str.fullmatch(f"default|{setting} = [^,]*")
     alone = rows[chosen].sort_values(setting)
     values = list(alone[setting].unique())
@@ -78,7 +79,6 @@ for column, (setting, label) in zip(axes.T, settings.items()):
         shown = alone[alone["data"] == data]
         x = shown[setting].map(values.index)
         default = shown["change"] == "default"
-        ring = {"color": "white", "markersize": 3, "zorder": 3}
         for axis, measure in zip(column, measures):
             y = shown[measure]
             spread = shown["spread 1"] if measure == "weight 1" else None
@@ -86,7 +86,8 @@ for column, (setting, label) in zip(axes.T, settings.items()):
             axis.plot(x[default], y[default], "o", **ring)
     ticks = [value if isinstance(value, str) else f"{value:g}" for value in values]
     column[-1].set_xticks(range(len(values)), ticks, fontsize=8)
-    column[-1].set_xlabel(label, fontsize=8)
+for axis, label in zip(axes[-1], settings.values()):
+    axis.set_xlabel(label, fontsize=8)
 for axis, label in zip(axes[:, 0], measures.values()):
     axis.set_ylabel(label)
 lines, names = axes[1, 0].containers, list(rows["data"].unique())
