@@ -15,30 +15,26 @@
 # ---
 
 # %% [markdown]
-# # Figures 4, 5 and 6
+# # 10 Figures 4, 5 and 6
 #
-# The paper's qualitative figures from the run at hand, in its order of columns. Examples are evenly spaced over the
-# list of images, not chosen; the rows of Fig. 5 are ordered by object size. What they cannot show, the book measures:
-# [what we learned](12_what_we_learned.ipynb).
+# A mean over a thousand images hides how a method fails. The paper therefore shows pictures in its Sec. IV: good
+# segmentations (Figure 4), maps at each scale (Figure 5) and maps of each method (Figure 6). This chapter draws the
+# same figures from the run at hand.
 #
-# | | |
-# |---|---|
-# | **Reads** | `02_baseline`, and stages 03, 04 and 07 of each run in `experiments` |
-# | **Writes** | `10_figures/default`: a record only |
-# | **Command** | `papermill 10_figures.ipynb out.ipynb -p runs ../runs/mine` |
-# | **Expected** | pictures |
-# | **Time** | half a minute |
+# Pictures persuade more than they should, so nobody chose these. Rows are spaced evenly from small objects to large
+# ones. The paper does not say how its examples were chosen. What pictures cannot show is measured in [what we
+# learned](12_what_we_learned.ipynb). The equations stand in [the method](../book/method.md).
 
-# %%
+# %% tags=["hide-input"]
 import safn
 from safn import evaluation, loading
-from safn_book import charts, checks, galleries, settings, stages
+from safn_book import charts, checks, display, galleries, settings, stages
 from safn_book.run_names import RunName, Stage
 from safn_book.tables import METHODS
 
 charts.use_style()
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 # parameters
 runs = "../runs/emoji"  # folder of the outputs of all stages
 experiments = ["attention_1-0.75-0.5_seed0", "max_1-0.75-0.5_seed0", "avg_1-0.75-0.5_seed0"]  # the main one first
@@ -46,62 +42,151 @@ baseline = "attention_1_seed0"  # the run of one scale, Fig. 6 (c); empty: the c
 second = ""  # a run <run>@<backbone>-<head> of another segmentation network, Fig. 4 (d); empty: no such column
 examples = 6  # rows of each figure
 
-# %%
+# %% tags=["remove-cell"]
 p = settings.read(globals())
-
-# %%
 source, folder, train, val = stages.load_data(p.runs)
 plain = stages.require(p.runs, Stage.BASELINE)
-maps = {run: stages.require(p.runs, Stage.MAPS, run) for run in [*p.experiments, p.baseline] if run}
+wanted = [run for run in (*p.experiments, p.baseline) if run]
+maps = {run: stages.require(p.runs, Stage.MAPS, run) for run in wanted}
 main = p.experiments[0]
 ends = [stages.require(p.runs, Stage.EVALUATE, run) for run in (main, p.second) if run]
-stage = stages.open_stage(p, Stage.FIGURES, inputs=[source, plain, *ends, *maps.values()])
+inputs = [source, plain, *ends, *maps.values()]
+stage = stages.open_stage(p, Stage.FIGURES, inputs=inputs)
+data = checks.data_words(source)
 
 # %% [markdown]
-# ## Figure 4: segmentation of validation images
-# (a) image, (b) our prediction, then that of the second segmentation network where the profile has one (the paper's is
-# DeepLab-ASPP on ResNet), and the ground truth.
+# ## Figure 4: segmentations
+#
+# The network was trained on pseudo labels. It has never seen a ground-truth mask, nor any of these images. The
+# paper's second network is DeepLab-ASPP on a ResNet. It stands here where the profile trains one.
 
-# %%
-predictions = [end.folder / list(end.record["per_class"])[-1] for end in ends]  # of the last test protocol
+# %% tags=["hide-input"]
+last = list(ends[0].record["per_class"])[-1]  # the most thorough test
+predictions = [end.folder / last for end in ends]
 titles = ("prediction", "second network")
 shown = galleries.examples(folder, val, p.examples)
-galleries.image_gallery(folder, shown, masks=dict(zip(titles, predictions)), letters=True)
+masks = dict(zip(titles, predictions))
+figure = galleries.image_gallery(folder, shown, masks=masks, letters=True)
+caption = f"Validation images, from small objects to large ones: {data}."
+alt = "Images beside the predicted mask and the ground-truth mask."
+display.figure(figure, caption, alt)
 
 # %% [markdown]
+# **What to look for.** Outlines follow the object where the saliency maps did. A mask may have the right outline and
+# the wrong class. Small objects are the first to be missed.
+#
 # ### Where it succeeds and where it fails
-# Validation images from the best and from the worst tenth. The mIoU of the image stands beside the row.
+#
+# These are images of the best tenth and of the worst tenth. Beside each row stands its own mIoU.
 
-# %%
-counts = evaluation.load_counts(ends[0].folder / f"counts_{predictions[0].name}.npz")
-galleries.best_and_worst(folder, val, counts, predictions[0], p.examples)
+# %% tags=["hide-input"]
+counts = evaluation.load_counts(ends[0].folder / f"counts_{last}.npz")
+figure = galleries.best_and_worst(folder, val, counts, predictions[0], p.examples)
+caption = f"The best and the worst tenth of the validation images: {data}."
+alt = "The first rows show good masks, the last rows wrong or missing ones."
+display.figure(figure, caption, alt)
 
 # %% [markdown]
 # ## Figure 5: maps of small and of large objects
-# (a) image, then the maps of the main experiment's network at each scale alone, the maps of each aggregation, each from
-# the network that was trained with it, and the ground truth. Small objects come first.
+#
+# The paper's argument stands in this figure. At scale 1 the map of a large object covers a part of it. At scale 0.5
+# the map of a small object spills over its border. First we show one network, the main experiment's, at each scale
+# alone:
 
 # %%
 network = safn.load(stages.require(p.runs, Stage.TRAIN_SAFN, main).folder)
 shown = galleries.by_object_size(folder, train, p.examples)
 size = maps[main].record["parameters"]["size"]
-alone = galleries.scale_maps(network, loading.PlainSet(folder, shown, network.normalisation, size))
-pooled = {METHODS[RunName.parse(run).aggregation]: maps[run].folder / "train" for run in p.experiments}
-galleries.image_gallery(folder, shown, maps=alone | pooled, letters=True)
+samples = loading.PlainSet(folder, shown, network.normalisation, size)
+alone = galleries.scale_maps(network, samples)
+
+# %% tags=["hide-input"]
+figure = galleries.image_gallery(folder, shown, maps=alone, letters=True)
+caption = "Maps of one network at each scale alone, small objects first. Training "
+caption += f"images: {data}."
+alt = "The smaller the scale, the wider and the smoother the maps."
+display.figure(figure, caption, alt)
 
 # %% [markdown]
-# ## Figure 6: from the plain classifier to SAFN
-# (a) image, (b) the plain classifier with Grad-CAM, then our baseline with one scale where the run has it, SAFN, and the
-# ground truth.
+# Then the maps of each aggregation, each from the network that was trained with it:
 
-# %%
+# %% tags=["hide-input"]
+names = {run: METHODS[RunName.parse(run).aggregation] for run in p.experiments}
+pooled = {name: maps[run].folder / "train" for run, name in names.items()}
+figure = galleries.image_gallery(folder, shown, maps=pooled, letters=True)
+caption = f"Maps of each aggregation for the same training images: {data}."
+alt = "Maps of the three aggregations beside the ground truth."
+display.figure(figure, caption, alt)
+
+# %% [markdown]
+# **What to look for.** Compare the first row with the last one. An empty map means that the network finds no evidence
+# at that scale, which happens to small objects. The maps of scale 0.5 are coarse for all sizes. A row in which all
+# columns look alike is a row in which the aggregation does not matter. There are many of these, and this agrees with
+# the small differences of [chapter 8](08_aggregation.ipynb).
+#
+# ## Figure 6: from the plain classifier to SAFN
+#
+# The first map is Grad-CAM of the plain classifier ([chapter 2](02_baseline.ipynb)). Then come our network with one
+# scale, where the run has it, and SAFN.
+
+# %% tags=["hide-input"]
 columns = {"plain, Grad-CAM": plain.folder / "train"}
 if p.baseline:
     columns["baseline, 1 scale"] = maps[p.baseline].folder / "train"
 columns["SAFN"] = maps[main].folder / "train"
 shown = galleries.examples(folder, train, p.examples)
-galleries.image_gallery(folder, shown, maps=columns, letters=True)
+figure = galleries.image_gallery(folder, shown, maps=columns, letters=True)
+caption = f"Maps of three networks, small objects first. Training images: {data}."
+alt = "Maps of Grad-CAM, of one scale and of SAFN beside the ground truth."
+display.figure(figure, caption, alt)
 
-# %%
+# %% [markdown]
+# **What to look for.** Grad-CAM marks less of the object or more of its surroundings. Between one scale and SAFN the
+# eye finds little. [Chapter 9](09_scales.ipynb) measures it.
+#
+# ## Takeaways
+#
+# - Failures are as instructive as successes, so both are shown.
+# - Figures of chosen examples prove nothing. Figures of examples that nobody chose prove little.
+#
+# ## Exercises
+#
+# 1. Show the six images with the smallest objects. At which scale are their maps best?
+#
+# ````{dropdown} Solution
+# At scale 1, as far as the network finds them at all.
+#
+# ```python
+# smallest = galleries.by_object_size(folder, train, 40)[:6]
+# samples = loading.PlainSet(folder, smallest, network.normalisation, size)
+# alone = galleries.scale_maps(network, samples)
+# galleries.image_gallery(folder, smallest, maps=alone)
+# ```
+# ````
+#
+# 2. Which class fails most often among the worst images?
+#
+# ````{dropdown} Solution
+# The answer depends on the run. This counts the labels of the worst tenth:
+#
+# ```python
+# from safn.metrics import mean_iou
+#
+# masked = folder.with_mask(val)
+# worst = mean_iou(counts).argsort()[: len(masked) // 10]
+# labels = sum(folder.label(masked[k]) for k in worst)
+# dict(zip(folder.classes, labels.astype(int)))
+# ```
+# ````
+#
+# ## Next
+#
+# [The paper's tables](11_comparison.ipynb) beside the numbers of this run.
+#
+# ```{dropdown} Run this chapter yourself
+# `papermill 10_figures.ipynb out.ipynb -p runs ../runs/mine` in the folder `notebooks`. It takes half a minute. It reads
+# `02_baseline`, and stages 03, 04 and 07 of each run in `experiments`. It writes a record to `10_figures/default`.
+# ```
+
+# %% tags=["remove-cell"]
 done = stage.finish({})
-checks.compare(done, source)

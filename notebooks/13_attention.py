@@ -15,11 +15,30 @@
 # ---
 
 # %% [markdown]
-# # Does the attention collapse?
+# # 13 Does the attention collapse?
 #
 # An attention that gives one scale all the weight at every pixel has collapsed. It is then a network of one scale
-# with more parameters. Whether this happens depends on how far the attention moves from its initialisation: on its
-# learning rate and on the number of steps. Here one setting at a time is changed.
+# with more parameters. When does this happen?
+#
+# **It depends on how far the attention moves from its initialisation**, that is on its learning rate and on the number
+# of steps. The paper gives the attention ten times the learning rate of the backbone (Sec. IV-A). With these settings
+# the attention collapses in our experiments on synthetic images: the weight of scale 1 is
+# {glue:text}`emoji_sgd_factor_10_weight:.2f` at every pixel. With AdamW and a tenth of the backbone's learning rate, our
+# default, it does not collapse:
+#
+# | learning rate of the attention / backbone | weight of scale 1, synthetic images | weight of scale 1, 200 photographs |
+# |---|---|---|
+# | 1 | {glue:text}`emoji_factor_1_weight:.2f` | {glue:text}`photos_factor_1_weight:.2f` |
+# | 0.3 | {glue:text}`emoji_factor_03_weight:.2f` | {glue:text}`photos_factor_03_weight:.2f` |
+# | 0.1 (default) | {glue:text}`emoji_default_weight:.2f` | {glue:text}`photos_default_weight:.2f` |
+#
+# **It does not matter much for the result.** The mAP of the classifier is {glue:text}`emoji_factor_1_mAP:.1f`,
+# {glue:text}`emoji_factor_03_mAP:.1f` and {glue:text}`emoji_default_mAP:.1f` % in the three rows on synthetic images.
+# The maps have {glue:text}`emoji_default_maps:.1f` mIoU with the default, {glue:text}`emoji_factor_1_maps:.1f` when
+# nearly all weight is on scale 1, and {glue:text}`emoji_one_scale_maps:.1f` with one scale alone. Average pooling has
+# {glue:text}`emoji_average_maps:.1f`. One seed was trained for each setting, so differences of a point or two are noise.
+#
+# [Training SAFN](03_train_safn.ipynb) has the code of the attention, and [the method](../book/method.md) its equations.
 
 # %% tags=["parameters", "hide-input"]
 # parameters
@@ -28,17 +47,15 @@ sweep = "../results/attention.csv"  # rows of `python -m benchmarks.attention`
 # %% tags=["hide-input"]
 import matplotlib.pyplot as plt
 import pandas as pd
-from IPython.display import display
 from myst_nb import glue
 
-from safn_book import charts, provenance
-from safn_book.tables import number, show
+from safn_book import charts, display, provenance
 
 charts.use_style()
 
-# %% mystnb={"figure": {"caption": "One setting at a time moved away from the default, which has a ring. Whiskers: standard deviation of the weight between the pixels of an image."}, "image": {"alt": "Weight of scale 1, mAP and map mIoU against five settings of the attention, for synthetic images and for photographs. The weight of scale 1 grows with the learning rate of the attention and with the epochs."}} tags=["hide-input"]
 rows = pd.read_csv(sweep)
-rows["data"] = ["synthetic images" if data.startswith("emoji") else "photographs" for data in rows["data"]]
+emoji = rows["data"].str.startswith("emoji")
+rows["data"] = emoji.map({True: "synthetic images", False: "photographs"})
 settings = {
     "attention_factor": "learning rate of the\nattention / backbone",
     "attention_start": "initialisation of\nthe attention",
@@ -46,27 +63,46 @@ settings = {
     "epochs": "epochs",
     "crop": "crop (pixels)",
 }
-measures = {"weight 1": "weight of scale 1", "val mAP (%)": "val mAP (%)", "map mIoU (%)": "mIoU of the maps (%)"}
-figure, axes = plt.subplots(3, 5, figsize=(10, 6.3), sharex="col", sharey="row", layout="constrained")
-for column, (setting, label) in zip(axes.T, settings.items()):
-    alone = rows[rows["change"].str.fullmatch(f"default|{setting} = [^,]*")].sort_values(setting)
+measures = {
+    "weight 1": "weight of scale 1",
+    "val mAP (%)": "val mAP (%)",
+    "map mIoU (%)": "mIoU of the maps (%)",
+}
+grid = {"sharex": "col", "sharey": "row", "layout": "constrained"}
+figure, axes = plt.subplots(3, 5, figsize=(8.6, 6), **grid)
+ring = {"color": "white", "markersize": 3, "zorder": 3}
+for column, setting in zip(axes.T, settings):
+    chosen = rows["change"].str.fullmatch(f"default|{setting} = [^,]*")
+    alone = rows[chosen].sort_values(setting)
     values = list(alone[setting].unique())
     for colour, data in zip(charts.SERIES, rows["data"].unique()):
         shown = alone[alone["data"] == data]
         x = shown[setting].map(values.index)
         default = shown["change"] == "default"
         for axis, measure in zip(column, measures):
+            y = shown[measure]
             spread = shown["spread 1"] if measure == "weight 1" else None
-            axis.errorbar(x, shown[measure], spread, marker="o", capsize=3, color=colour)
-            axis.plot(x[default], shown[measure][default], "o", color="white", markersize=3, zorder=3)
+            axis.errorbar(x, y, spread, marker="o", capsize=3, color=colour)
+            axis.plot(x[default], y[default], "o", **ring)
     ticks = [value if isinstance(value, str) else f"{value:g}" for value in values]
     column[-1].set_xticks(range(len(values)), ticks, fontsize=8)
-    column[-1].set_xlabel(label, fontsize=9)
+for axis, label in zip(axes[-1], settings.values()):
+    axis.set_xlabel(label, fontsize=8)
 for axis, label in zip(axes[:, 0], measures.values()):
     axis.set_ylabel(label)
-figure.legend(axes[1, 0].containers, list(rows["data"].unique()), ncols=2, loc="outside upper center")
+lines, names = axes[1, 0].containers, list(rows["data"].unique())
+figure.legend(lines, names, ncols=2, loc="outside upper center")
 plt.close(figure)
-figure
+caption = "One setting at a time moved away from the default, which has a ring. "
+caption += "Whiskers: "
+caption += "standard deviation of the weight between the pixels of an image. 320 "
+caption += "synthetic "
+caption += "images and 200 photographs, EfficientNet-Lite0, one seed."
+alt = "Weight of scale 1, mAP and map mIoU against five settings. The weight of scale "
+alt += "1 grows "
+alt += "with the learning rate of the attention and with the epochs, mAP and map mIoU "
+alt += "do not."
+display.figure(figure, caption, alt)
 
 # %% tags=["hide-input"]
 SGD = "optimizer = sgd, learning_rate = 0.005, new_layer_factor = 10, batch_size = 4"
@@ -102,27 +138,11 @@ for data, group in rows.groupby("data"):
     for name, change in GLUED.items():
         for short, column in COLUMNS.items():
             if change in found.index:
-                glue(f"{short_data}_{name}_{short}", float(found.loc[change, column]), display=False)
+                value = float(found.loc[change, column])
+                glue(f"{short_data}_{name}_{short}", value, display=False)
 
 # %% [markdown]
-# ## What was found
-#
-# One seed was trained for each setting. Differences of a point or two are noise.
-#
-# **The learning rate decides.** The paper trains with SGD and gives the attention ten times the learning rate of the
-# backbone. On synthetic images that attention collapses: the weight of scale 1 is
-# {glue:text}`emoji_sgd_factor_10_weight:.2f` at every pixel. With AdamW the weight depends on the factor between the
-# two learning rates.
-#
-# | factor | weight of scale 1, synthetic images | weight of scale 1, 200 photographs |
-# |---|---|---|
-# | 1 | {glue:text}`emoji_factor_1_weight:.2f` | {glue:text}`photos_factor_1_weight:.2f` |
-# | 0.3 | {glue:text}`emoji_factor_03_weight:.2f` | {glue:text}`photos_factor_03_weight:.2f` |
-# | 0.1 (default) | {glue:text}`emoji_default_weight:.2f` | {glue:text}`photos_default_weight:.2f` |
-#
-# The mAP of the classifier hardly changes: it is {glue:text}`emoji_factor_1_mAP:.1f`,
-# {glue:text}`emoji_factor_03_mAP:.1f` and {glue:text}`emoji_default_mAP:.1f` % on synthetic images. The profile
-# `voc-subset` trains two and a half times as many steps, so its factor is 0.05.
+# ## What else moves the weights
 #
 # **Longer training moves weight to scale 1.** After 3, 6 and 12 epochs its weight is
 # {glue:text}`emoji_epochs_3_weight:.2f`, {glue:text}`emoji_default_weight:.2f` and
@@ -149,57 +169,66 @@ for data, group in rows.groupby("data"):
 # {glue:text}`photos_crop_320_weight_075:.2f` at 160, 224 and 320 pixels. At 320 pixels the weights hardly vary
 # between pixels: their standard deviation is {glue:text}`photos_crop_320_spread:.3f`. We do not know why.
 #
-# **Does an attention that has not collapsed give better maps?** This sweep does not show it. On synthetic images the
-# maps have {glue:text}`emoji_default_maps:.1f` mIoU with the default, {glue:text}`emoji_factor_1_maps:.1f` when
-# nearly all weight is on scale 1, and {glue:text}`emoji_one_scale_maps:.1f` with one scale. Average pooling is worse,
-# with {glue:text}`emoji_average_maps:.1f`. [What we learned](12_what_we_learned.ipynb) answers it with three seeds.
+# ## Takeaways
 #
-# ## All rows
+# - Look at the mean weights and at their spread between pixels before you believe an attention.
+# - A smaller learning rate for the attention, and a zero initialisation, keep it from collapsing.
+# - An attention that has not collapsed is not yet one that helps. [What we learned](12_what_we_learned.ipynb) measures
+#   this with three seeds.
 #
-# mAP is that of the validation images. The mIoU of the maps is that of the best threshold on training images.
-# `attention_factor` is the learning rate of the attention over that of the backbone. `attention_start` is its
-# initialisation: `zero` begins at average pooling. `input_scaling` divides the input of the attention by its standard
-# deviation. SGD has a learning rate of 0.005, batches of 4, and a factor of 10 for the new layers.
-
-# %% tags=["hide-input"]
-shown = ["change", "weight 1", "weight 0.75", "weight 0.5", "spread 1", "val mAP (%)", "map mIoU (%)"]
-decimals = dict.fromkeys(shown[1:5], 2) | dict.fromkeys(shown[5:], 1)
-for (data, images), group in rows.groupby(["data", "images"], sort=False):
-    table = group[shown].reset_index(drop=True)
-    for column, digits in decimals.items():
-        table[column] = [number(value, digits) for value in table[column]]
-    for text, words in {SGD: "SGD", "scales = (1,)": "one scale", "aggregation = avg": "average pooling"}.items():
-        table["change"] = table["change"].str.replace(text, words)
-    text = f"{data.capitalize()}, {images} for training: EfficientNet-Lite0 from ImageNet weights, seed 0."
-    display(show(table.rename(columns={"change": "what is changed", "spread 1": "std of weight 1"}), text))
-
-# %% [markdown]
-# ## Weights of the recorded runs
+# ## Exercises
+#
+# 1. What are the mean weight and the spread of an attention whose last layer is all zero?
+#
+# ````{dropdown} Solution
+# The softmax of equal numbers: 1/3 at every pixel for three scales, with spread 0. This is average pooling, and it is
+# where `attention_start="zero"` begins.
+#
+# ```python
+# import torch
+# from safn import SAFN
+#
+# network = SAFN("efficientnet_lite0", 20, (1, 0.75, 0.5), weights="none").eval()
+# network(torch.rand(1, 3, 128, 128))
+# network.scale_weights.mean((0, 2, 3)), network.scale_weights.std((2, 3))
+# ```
+# ````
+#
+# 2. Which setting of the sweep on synthetic images has the largest spread between pixels?
+#
+# ````{dropdown} Solution
+# The first row of this table:
+#
+# ```python
+# emoji = rows[rows["data"] == "synthetic images"]
+# emoji.sort_values("spread 1", ascending=False)[["change", "weight 1", "spread 1"]].head()
+# ```
+# ````
+#
+# ## Next
+#
+# [The paper's figures](10_figures.ipynb) show what the weights do to the maps.
+#
+# ```{dropdown} All rows, and how to make them
+# In the file below, `attention_factor` is the learning rate of the attention over that of the backbone, and
+# `attention_start` its initialisation: `zero` begins at average pooling. `input_scaling` divides the input of the
+# attention by its standard deviation. SGD has a learning rate of 0.005, batches of 4, and a factor of 10 for the new
+# layers. mAP is that of validation images, the mIoU of the maps that of training images at the best threshold.
+#
+# `python -m benchmarks.attention runs/emoji` makes the rows that `results/attention.csv` does not have. For photographs
+# it is `python -m benchmarks.attention runs/voc-subset --limit 200 --only attention_factor attention_start momentum
+# epochs crop`.
+# ```
 
 # %% tags=["hide-input"]
 weights = []
 for name, records in provenance.experiments("../results").items():
-    for (stage, _), record in records.items():
-        parameters, metrics = record["parameters"], record["metrics"]
-        if stage == "03_train_safn" and "weight 1" in metrics:
-            row = {
-                "experiment": name,
-                "seed": parameters["seed"],
-                "scales": len(parameters["scales"]),
-                "crop": parameters["crop"],
-            }
-            row["learning rate of the attention"] = (
-                f"{parameters['learning_rate'] * parameters['attention_factor']:.0e}"
-            )
-            row |= {f"weight {scale:g}": metrics[f"weight {scale:g}"] for scale in parameters["scales"]}
-            weights.append(row | {"std of weight 1": metrics["weight spread 1"]})
-show(
-    pd.DataFrame(weights),
-    "Mean weights of the scales on validation images, and the standard deviation between pixels.",
-    digits=2,
-)
-
-# %% [markdown]
-# `python -m benchmarks.attention runs/emoji` makes the rows that `results/attention.csv` does not have. For
-# photographs it is `python -m benchmarks.attention runs/voc-subset --limit 200 --only attention_factor
-# attention_start momentum epochs crop`.
+    for (stage, run), record in records.items():
+        if stage == "03_train_safn" and "weight 1" in record["metrics"]:
+            given, metrics = record["parameters"], record["metrics"]
+            rate = given["learning_rate"] * given["attention_factor"]
+            row = {"experiment": name, "run": run, "learning rate, attention": rate}
+            found = {k: metrics[k] for k in metrics if k.startswith("weight")}
+            weights.append(row | found)
+weights = pd.DataFrame(weights)
+display.downloads({"attention_sweep.csv": rows, "weights_of_runs.csv": weights})

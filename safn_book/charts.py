@@ -14,7 +14,7 @@ from matplotlib.rcsetup import cycler
 from matplotlib.ticker import LogLocator, MaxNLocator
 
 from safn_book.results import MEASURES
-from safn_book.tables import short_name
+from safn_book.tables import versus, with_short_names
 
 # Okabe and Ito's colours, safe for colour-blind readers
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
@@ -72,6 +72,20 @@ def bars(
     return figure
 
 
+def by_size(sizes: dict[str, tuple[pd.DataFrame, pd.DataFrame]]) -> Figure:
+    """Draw tables of ``results.by_size`` as bars, one panel a measure: their means, and deviations as whiskers."""
+    figure, axes = _panels(1, len(sizes), (PAGE, 2.8), sharey=True)
+    for axis, (measure, tables) in zip(axes[0], sizes.items()):
+        means, spread = (with_short_names(table) for table in tables)
+        means.plot.bar(ax=axis, yerr=spread, capsize=2, rot=0, width=0.8, legend=False)
+        axis.set_xticks(axis.get_xticks(), [name.replace(" (", "\n(") for name in means.index])
+        axis.grid(axis="x", visible=False)
+        axis.set_title(textwrap.fill(MEASURES[measure].heading, 28), fontsize=9)
+    axes[0, 0].set_ylabel("foreground IoU (%)")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), ncols=3, loc="outside upper center")
+    return figure
+
+
 def sweep(name: str, miou: np.ndarray) -> Figure:
     """Draw mIoU (0..1, at evenly spaced thresholds in 0..1) against the background threshold; a dot marks the best."""
     figure, ((axis,),) = _panels(1, 1, (6, 3.2))
@@ -124,23 +138,21 @@ def weights_by_size(rows: pd.DataFrame) -> Figure:
     return figure
 
 
-def seeds(runs: pd.DataFrame, panels: dict[str, str]) -> Figure:
-    """Draw every run of ``results.runs_table`` as a dot and the mean over its seeds as a line, in percent.
-
-    One panel a metric, with its title; one row a configuration. The axes do not begin at 0.
-    """
-    configurations = list(runs["configuration"].unique())[::-1]  # the first at the top
-    figure, axes = _panels(1, len(panels), (PAGE, 1 + 0.3 * len(configurations)), sharey=True)
-    for axis, (metric, title) in zip(axes[0], panels.items()):
-        for place, name in enumerate(configurations):
-            values = 100 * runs.loc[runs["configuration"] == name, metric].dropna()
-            axis.plot(values, [place] * len(values), "o", color=SERIES[0], markersize=5, alpha=0.6)
-            if len(values):
-                axis.plot([values.mean()] * 2, [place - 0.35, place + 0.35], color=SERIES[1], linewidth=2)
-        axis.set_title(title, fontsize=9)
-        axis.set_xlabel("%")
-        axis.locator_params(axis="x", nbins=4)  # more labels would touch those of the next panel
-    axes[0, 0].set_yticks(range(len(configurations)), [short_name(name) for name in configurations])
+def replaced(rows: pd.DataFrame, names: dict[str, str]) -> Figure:
+    """Draw how other weights change the mIoU of the maps: one row a kind of weights, named in ``names``, and in it for
+    each network of ``studies.replacement_scores`` a dot with its interval over images."""
+    rows = rows[rows["weights"] != "learned"]
+    kinds = list(rows["weights"].unique())[::-1]  # the first at the top
+    networks = list(rows["run"].unique())
+    figure, ((axis,),) = _panels(1, 1, (6.5, 0.8 + 0.32 * len(kinds)))
+    axis.axvline(0, color="0.5", linestyle="--", linewidth=1)
+    for row in rows.to_dict("records"):
+        place = kinds.index(row["weights"]) + 0.18 * ((len(networks) - 1) / 2 - networks.index(row["run"]))
+        axis.hlines(place, row["from"], row["to"], color=SERIES[0], linewidth=1.2)
+        axis.plot(row["difference"], place, "o", color=SERIES[1], markersize=4)
+    axis.set_yticks(range(len(kinds)), [names.get(kind, kind) for kind in kinds])
+    axis.set_ylim(-0.5, len(kinds) - 0.5)
+    axis.set_xlabel("change of the mIoU of the maps (points)")
     return figure
 
 
@@ -166,7 +178,7 @@ def differences(rows: pd.DataFrame) -> Figure:
             axis.plot(row["points"], place, "o", color=SERIES[1], markersize=5)
         axis.set_title(textwrap.fill(MEASURES[measure].title, 14, break_on_hyphens=False), fontsize=8)
         axis.set_xlabel("points of mIoU")
-    names = [f"{short_name(first)} − {short_name(second)}" for first, second in pairs]
+    names = [" − ".join(versus(*pair)) for pair in pairs]
     axes[0, 0].set_yticks(range(len(pairs)), names, fontsize=8)
     axes[0, 0].set_ylim(-0.5, len(pairs) - 0.5)
     figure.legend(handles.values(), handles, ncols=3, loc="outside upper center")

@@ -31,6 +31,12 @@ def data_name(source: Input) -> str:
     return f"emoji: {p['train_images']} + {p['val_images']} of {p['image_size']} pixels, seed {p['seed']}{limit}"
 
 
+def data_words(source: Input) -> str:
+    """The data of stage 00 in the words of a caption."""
+    kind = "photographs" if source.record["parameters"]["data_folder"] else "synthetic scenes"
+    return "{}, {train_images:,} for training, {val_images:,} for validation".format(kind, **source.record["metrics"])
+
+
 def compare(done: Input, source: Input) -> Styler:
     """Show each metric of a finished stage beside its range in recorded runs, in words.
 

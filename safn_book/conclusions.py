@@ -1,4 +1,4 @@
-"""Differences between configurations with their intervals, and what the intervals allow one to say."""
+"""Differences between configurations with their intervals and verdicts."""
 
 from __future__ import annotations
 
@@ -15,14 +15,11 @@ from safn.evaluation import load_counts
 from safn.metrics import bootstrap
 from safn_book.archive import Records
 from safn_book.checks import unlike
-from safn_book.results import LEAST_SEEDS, MEASURES, Measure, Runs, over_seeds, shared_seeds
+from safn_book.results import LEAST_SEEDS, MEASURES, Measure, Runs
 from safn_book.run_names import CHAIN, COMPARING, DEFAULT, TRAINED, RunName
-from safn_book.tables import MISSING, interval, number, phrase, with_short_names
 
 BOUNDS = ["images_from", "images_to", "all_from", "all_to"]
 DIFFERENCES = ["measure", "first", "second", "points", "seeds", *BOUNDS, "verdict"]
-CONSTANT = "mean of the learned weights"
-WEIGHTS = {"their mean": CONSTANT, "shuffled pixels": "learned weights, shuffled", "equal": "equal weights"}
 
 
 class Verdict(StrEnum):
@@ -33,18 +30,6 @@ class Verdict(StrEnum):
     UNDECIDED = "undecided"
     TOO_FEW_SEEDS = "too_few_seeds"
     DIFFERENT_MACHINES = "different_machines"
-
-
-SENTENCES = {
-    Verdict.BETTER: "are significantly better than those of",
-    Verdict.WORSE: "are significantly worse than those of",
-    Verdict.UNDECIDED: "do not differ significantly from those of",
-    Verdict.TOO_FEW_SEEDS: "have too few seeds to be compared with those of",
-    Verdict.DIFFERENT_MACHINES: "come from another type of machine and cannot be compared with those of",
-}
-
-
-# --- differences -----------------------------------------------------------------------------------------------------
 
 
 def differences(runs: Runs, by: str, draws: int = 1000) -> pd.DataFrame:
@@ -143,95 +128,3 @@ def against(rows: pd.DataFrame, first: str) -> pd.DataFrame:
     behind["verdict"] = behind["verdict"].replace({"better": "worse", "worse": "better"})
     joined = pd.concat([rows[rows["first"] == first], behind])
     return joined.drop_duplicates(["measure", "second"], ignore_index=True)
-
-
-# --- tables and sentences --------------------------------------------------------------------------------------------
-
-
-def listing(words: list[str]) -> str:
-    """Join words as in a sentence: ``a, b and c``."""
-    *before, last = words
-    return f"{', '.join(before)} and {last}" if before else last
-
-
-def conclusion(rows: pd.DataFrame, noun: str) -> str:
-    """Say what rows of ``against`` of one measure allow one to say of a plural noun, such as ``maps``.
-
-    Example:
-        >>> rows = pd.DataFrame({"first": ["attention_1-0.5"], "second": ["max_1-0.5"], "verdict": ["better"]})
-        >>> conclusion(rows, "maps")
-        'The maps of SAFN with 2 scales are significantly better than those of max pooling with 2 scales.'
-    """
-    sentences: list[str] = []
-    for verdict, text in SENTENCES.items():
-        others = [phrase(name) for name in rows["second"][rows["verdict"] == verdict]]
-        if others:
-            subject = "They" if sentences else f"The {noun} of {phrase(rows['first'].iloc[0])}"
-            sentences.append(f"{subject} {text} {listing(others)}.")
-    return " ".join(sentences) or f"The {noun} were not compared."
-
-
-def comparison(runs: pd.DataFrame, rows: pd.DataFrame, measure: str) -> pd.DataFrame:
-    """Set a configuration beside each alternative, as texts: the mean over the seeds that all have, and by how many
-    points the first is ahead, with the interval over images and seeds (over images where one seed was trained).
-
-    ``runs`` is a ``results.runs_table``, ``rows`` are of ``against``, and ``measure`` is a key of ``results.MEASURES``.
-    """
-    rows, metric = rows[rows["measure"] == measure].set_index("second"), MEASURES[measure].metric
-    compared = runs[runs["configuration"].isin([*rows.index, *rows["first"]])].dropna(subset=metric)
-    table = over_seeds(shared_seeds(compared), [metric]).rename(columns={metric: "mIoU"})
-    table["mIoU"] = table["mIoU"].str.replace(" ", "\N{NO-BREAK SPACE}")
-    over = "all" if rows["all_from"].notna().any() else "images"
-    bounds = rows[[f"{over}_from", f"{over}_to"]].to_numpy()
-    shown = pd.DataFrame(index=rows.index)
-    shown["ahead by"] = [number(points, 2, sign=True) for points in rows["points"]]
-    title = "images, seeds" if over == "all" else "images"
-    shown[f"95 % interval ({title})"] = [interval(low, high, 2) for low, high in bounds]
-    shown["each seed"] = [_signed(seeds, 1) for seeds in rows["seeds"]]
-    return with_short_names(table.join(shown).fillna(MISSING).rename_axis(None))
-
-
-def _signed(values: Iterable[float], digits: int = 2) -> str:
-    return ", ".join(number(value, digits, sign=True) for value in values)
-
-
-def replaced_table(replaced: pd.DataFrame) -> pd.DataFrame:
-    """Summarise the rows of ``studies.replacement_scores``, one row a kind of weights: the mean change in points of
-    mIoU, that in each network, and in how many networks it is significant."""
-    rows = replaced[replaced["weights"] != "learned"]
-    rows = rows.assign(worse=np.signbit(rows["to"]), better=rows["from"] > 0)  # with two decimals, -0.0 is below 0
-    groups = rows.groupby("weights", sort=False)
-    table = groups.agg({"difference": "mean", "worse": "sum", "better": "sum"})
-    table.insert(1, "each network", groups["difference"].agg(_signed))
-    return table.rename(columns={"difference": "change"}, index=WEIGHTS).rename_axis(None)
-
-
-def weights_statement(table: pd.DataFrame, networks: int) -> str:
-    """Say of a ``replaced_table`` whether one constant weight for each scale does as well as the learned weights."""
-    row = table.loc[CONSTANT]
-    head = "worse than" if row["worse"] else "as well as"
-    return (
-        f"A constant weight for each scale does {head} the learned weights. With it the maps change by "
-        f"{number(row['change'], 2, sign=True)} points of mIoU, and become significantly worse in "
-        f"{row['worse'] or 'none'} of {networks} networks."
-    )
-
-
-def size_statement(sizes: pd.DataFrame) -> str:
-    """Say of a table of ``results.by_size`` which configuration has the highest IoU on objects of each size."""
-    best = sizes.dropna(how="all").idxmax(axis=1)
-    parts = [f"{phrase(name)} on {size} objects" for size, name in best.items()]
-    return f"Highest IoU: {listing(parts)}." if parts else "No object was scored."
-
-
-def correlation_statement(correlations: pd.DataFrame) -> str:
-    """Say of ``studies.weight_size_correlation`` whether the largest scale's weight falls with the object's size."""
-    if correlations.empty:
-        return "No network with attention was studied."
-    scale = max(correlations["scale"], key=float)
-    rows = correlations[correlations["scale"] == scale]
-    falls, rises = (rows["to"] < 0).sum(), (rows["from"] > 0).sum()
-    return (
-        f"The paper expects the weight of scale {scale} to fall with the size of the object. It falls significantly in "
-        f"{falls or 'none'} of {len(rows)} networks, and rises significantly in {rises or 'none'}."
-    )

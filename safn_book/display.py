@@ -12,6 +12,7 @@ from collections.abc import Callable, Sized
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from IPython.display import HTML, Markdown
 from matplotlib.figure import Figure
 
@@ -77,3 +78,13 @@ def text(words: str, images: Sized | None = None) -> Markdown:
     """
     measured = images is None or len(images) > 0
     return Markdown(words if measured else "No image has a ground-truth mask, so nothing is measured here.")
+
+
+def downloads(tables: dict[str, pd.DataFrame]) -> HTML:
+    """Offer tables as CSV files, by file name. The page holds them itself, so that the links work everywhere."""
+    links = []
+    for name, table in tables.items():
+        data = base64.b64encode(table.to_csv(index=not isinstance(table.index, pd.RangeIndex)).encode()).decode()
+        rows = "1 row" if len(table) == 1 else f"{len(table)} rows"
+        links.append(f'<li><a download="{name}" href="data:text/csv;base64,{data}">{name}</a>, {rows}</li>')
+    return HTML(f"<ul>{''.join(links)}</ul>")

@@ -136,7 +136,7 @@ def _legend(figure: Figure, masks: Sequence[np.ndarray], classes: Sequence[str])
         figure.legend(
             handles=patches,
             loc="outside lower center",
-            ncols=max(2, int(figure.get_figwidth())),
+            ncols=max(2, int(0.75 * figure.get_figwidth())),
             fontsize=8,
             frameon=False,
         )

@@ -17,15 +17,15 @@ from safn_book.tables import MISSING
 
 LEAST_SEEDS = 3  # fewer allow no verdict
 PROTOCOLS = {"single": "single scale", "multi": "multi-scale", "crf": "multi-scale + CRF"}
-COLUMNS = {
-    "val_mAP": "mAP, validation images",
-    "map_miou": "localization maps, training images",
-    "pseudo_miou_drop": "pseudo labels, training images, ignored pixels excluded",
-    "pseudo_miou_background": "ignored pixels counted as background",
-    "pseudo_miou_wrong": "ignored pixels counted as errors",
-    "ignored_share": "share of ignored pixels",
-    **{f"val_miou_{key}": f"segmentation, validation images, {title}" for key, title in PROTOCOLS.items()},
-}
+COLUMNS = (
+    "val_mAP",
+    "map_miou",
+    "pseudo_miou_drop",
+    "pseudo_miou_background",
+    "pseudo_miou_wrong",
+    "ignored_share",
+    *(f"val_miou_{protocol}" for protocol in PROTOCOLS),
+)
 OVERVIEW = {
     "val_mAP": "mAP",
     "map_miou": "localization maps",
@@ -37,7 +37,7 @@ OVERVIEW = {
 
 @dataclass(frozen=True)
 class Measure:
-    """A mIoU by which configurations are compared. *Strict*: ignored pixels are errors."""
+    """A mIoU by which configurations are compared."""
 
     stage: Stage  #: that measures it
     metric: str  #: its name among the metrics of the stage
@@ -60,7 +60,7 @@ def _segmentation(protocol: str, title: str) -> Measure:
 MEASURES = {
     "maps": Measure(Stage.MAPS, "map_miou", "wrong", "localization maps", "map_iou "),
     "pseudo_background": Measure(Stage.PSEUDO_LABELS, "pseudo_miou_background", "background", "pseudo labels"),
-    "pseudo_wrong": Measure(Stage.PSEUDO_LABELS, "pseudo_miou_wrong", "wrong", "pseudo labels (strict)", "pseudo_iou "),
+    "pseudo_wrong": Measure(Stage.PSEUDO_LABELS, "pseudo_miou_wrong", "wrong", "pseudo labels (ignored pixels as errors)", "pseudo_iou "),
     "segmentation_single": _segmentation("single", "single-scale segmentations"),
     "segmentation_multi": _segmentation("multi", "multi-scale segmentations"),
     "segmentation_crf": _segmentation("crf", "multi-scale segmentations with CRF"),

@@ -51,6 +51,25 @@ def phrase(configuration: str) -> str:
     return f"the {name}" if name.startswith("baseline") else name
 
 
+def versus(first: str, second: str) -> tuple[str, str]:
+    """Name two configurations by what differs between them.
+
+    Example:
+        >>> versus("attention_1-0.75-0.5", "max_1-0.75-0.5"), versus("attention_1-0.75-0.5", "attention_1")
+        (('SAFN', 'max pooling'), ('3 scales', '1 scale'))
+    """
+    try:
+        runs = [RunName.parse(name, seedless=True) for name in (first, second)]
+    except ValueError:
+        return first, second
+    methods = [METHODS[run.aggregation] for run in runs]
+    counts = [f"{len(run.scales)} scale{'s' * (len(run.scales) > 1)}" for run in runs]
+    for names, others in ((methods, counts), (counts, methods)):
+        if names[0] != names[1] and others[0] == others[1]:
+            return names[0], names[1]
+    return short_name(first), short_name(second)
+
+
 def with_short_names(table: pd.DataFrame) -> pd.DataFrame:
     """Replace configurations by short names in the index and the columns, unless two would be alike."""
     renamed = table.rename(index=short_name, columns=short_name).rename_axis(None)
@@ -83,11 +102,17 @@ def show(table: pd.DataFrame, caption: str = "", digits: int = 1, best: Iterable
     in bold. Integers and texts stay as they are, and an index of consecutive numbers is hidden."""
     fractions = table.select_dtypes("float").columns
     others = table.columns.difference(fractions)
-    styled = table.style.format(partial(number, digits=digits), subset=fractions).format(na_rep=MISSING, subset=others)
+    styled = table.style.format(partial(number, digits=digits), subset=fractions)
+    styled = styled.format(_unbroken, na_rep=MISSING, subset=others)
     styled = styled.apply(_bold_largest, subset=list(best)).set_caption(html.escape(caption, quote=False))
     styled = styled.format_index(escape="html", axis=0).format_index(escape="html", axis=1)  # names such as "< 10 %"
     styled = styled.set_table_attributes('class="dataframe"')  # as pandas does where a table has no style
     return styled.hide(axis="index") if isinstance(table.index, pd.RangeIndex) else styled
+
+
+def _unbroken(value: Any) -> Any:
+    """Keep ``54.1 ± 0.5`` in one line."""
+    return value.replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}") if isinstance(value, str) else value
 
 
 def _bold_largest(column: pd.Series) -> list[str]:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-import pytest
 
 from safn_book import charts
 
@@ -37,13 +36,32 @@ def test_weights_by_size_have_a_line_a_run_and_scale_and_a_colour_a_scale():
     assert axis.get_xscale() == "log" and axis.get_ylim() == (0, 1)
 
 
-def test_each_run_is_a_dot_and_each_mean_a_line():
-    runs = pd.DataFrame({"configuration": ["max_1-0.5", "b", "max_1-0.5", "c"], "map_miou": [0.3, 0.5, 0.4, np.nan]})
-    axis = charts.seeds(runs, {"map_miou": "maps"}).axes[0]
-    assert [label.get_text() for label in axis.get_yticklabels()] == ["c", "b", "max pooling, 2 scales"]
-    dots = {tuple(np.round(line.get_xdata(), 3)) for line in axis.lines if line.get_linestyle() == "None"}
-    means = [line.get_xdata()[0] for line in axis.lines if line.get_linestyle() != "None"]
-    assert dots == {(), (50.0,), (30.0, 40.0)} and means == pytest.approx([50, 35])
+def test_objects_by_size_have_a_panel_a_measure_with_bars_of_the_means():
+    means = pd.DataFrame(
+        {"attention_1-0.5": [10.0, 20.0], "max_1-0.5": [30.0, 40.0]}, index=["small (< 10 %)", "large"]
+    )
+    figure = charts.by_size({"maps": (means, means / 10), "segmentation_multi": (2 * means, means / 10)})
+    assert [axis.get_title() for axis in figure.axes] == ["Localization maps", "Multi-scale segmentations"]
+    heights = [sorted(patch.get_height() for patch in axis.patches) for axis in figure.axes]
+    assert heights == [[10, 20, 30, 40], [20, 40, 60, 80]]
+    assert labels(figure) == ["SAFN, 2 scales", "max pooling, 2 scales"]
+    assert [text.get_text() for text in figure.axes[0].get_xticklabels()] == ["small\n(< 10 %)", "large"]
+
+
+def test_other_weights_have_a_row_each_and_a_dot_with_an_interval_a_network():
+    rows = [("a", "learned", 0, 0, 0), ("a", "equal", -1, -2, -0.5), ("a", "one", 1, 0, 2), ("b", "equal", -3, -4, -1)]
+    axis = charts.replaced(
+        pd.DataFrame(rows, columns=["run", "weights", "difference", "from", "to"]), {"equal": "1/S"}
+    ).axes[0]
+    assert [text.get_text() for text in axis.get_yticklabels()] == ["one", "1/S"]
+    dots = [line.get_xydata()[0].tolist() for line in axis.lines[1:]]
+    assert [x for x, _ in dots] == [-1, 1, -3] and [round(y) for _, y in dots] == [1, 0, 1]
+    assert dots[0][1] > dots[2][1]  # networks of one row do not hide one another
+    assert [[x for x, _ in ends] for (ends,) in (c.get_segments() for c in axis.collections)] == [
+        [-2, -0.5],
+        [0, 2],
+        [-4, -1],
+    ]
 
 
 def test_the_sensitivity_has_a_panel_a_threshold_and_marks_what_was_set():

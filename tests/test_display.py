@@ -1,4 +1,8 @@
+import base64
+import re
+
 import matplotlib.pyplot as plt
+import pandas as pd
 import pytest
 
 from safn import inference, maps, network
@@ -41,3 +45,10 @@ def test_source_of_a_method_begins_at_the_left():
 def test_source_of_a_decorated_function_is_its_own():
     shown = display.source(inference.multi_scale_maximum).data
     assert "# safn/inference.py\n@torch.inference_mode()\ndef multi_scale_maximum(" in shown
+
+
+def test_tables_are_offered_as_files_that_the_page_holds():
+    table = pd.DataFrame({"mIoU": [39.2, 38.1]}, index=["max", "avg"])
+    shown = display.downloads({"a.csv": table}).data
+    data = re.search(r'download="a.csv" href="data:text/csv;base64,([^"]+)"', shown)[1]
+    assert base64.b64decode(data).decode() == ",mIoU\nmax,39.2\navg,38.1\n" and "2 rows" in shown

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import re
 from pathlib import Path
@@ -11,7 +13,7 @@ import pandas as pd
 import pytest
 
 from safn_book import build, reports
-from safn_book.tables import phrase
+from safn_book.tables import versus
 
 RESULTS = reports.ROOT / "results"
 
@@ -65,10 +67,11 @@ def test_conclusions_follow_from_the_intervals(runs, page, name):
             if low > 0
             else "are significantly worse"
         )
-        next(names for words, names in kinds.items() if words.startswith(kind)).add(phrase(other))
-    for sentence in texts["maps"].split(". "):
-        (words,) = [words for words in kinds if words in sentence]
-        assert {name for name in kinds[words] if name in sentence} == kinds.pop(words)
+        next(names for words, names in kinds.items() if words.startswith(kind)).add(versus(main, other)[1])
+    for part in texts["maps"].split(", and "):
+        (words,) = [words for words in kinds if words in part]
+        named = re.split(", | and ", part.partition("those of ")[2].rstrip("."))
+        assert set(named) == kinds.pop(words)
     assert not any(kinds.values())
 
 
@@ -85,6 +88,19 @@ def test_weights_and_saliency_are_said_with_the_recorded_numbers(runs, page, nam
     }
     for control in ("+saliency", "+maps"):
         assert f"{100 * (scores[control] - scores['']):.1f} points".replace("-", "−") in texts["saliency"]
+
+
+@pytest.mark.parametrize("page, name", [("12_what_we_learned", "evidence"), ("emoji_results", "evidence-emoji")])
+def test_files_to_download_hold_the_recorded_numbers(runs, page, name):
+    records, text = records_of(name), (runs / "executed" / "reports" / f"{page}.ipynb").read_text()
+    files = dict(re.findall(r'download=\\"([\w.]+)\\" href=\\"data:text/csv;base64,([\w+/=]+)', text))
+    tables = {name: pd.read_csv(io.BytesIO(base64.b64decode(data))) for name, data in files.items()}
+    table = tables["runs.csv"].set_index("run")
+    maps = {run: r["metrics"]["map_miou"] for (stage, run), r in records.items() if stage == "04_localization_maps"}
+    for run, value in maps.items():
+        assert table.loc[run, "map_miou"] == pytest.approx(value)
+    assert len(tables["replaced_weights.csv"]) == len(records["09_scales", "default"]["replaced"])
+    assert {"by_class.csv", "by_object_size.csv", "differences.csv", "thresholds.csv"} <= set(tables)
 
 
 def test_attention_speed_and_records_show_recorded_numbers(runs):

@@ -86,4 +86,5 @@ def test_a_range_holds_only_what_is_possible(metric, low, high, text):
 
 def test_the_best_of_texts_with_deviations_is_in_bold():
     table = pd.DataFrame({"mIoU": ["9.5 ± 0.1", "54.1", "–"]})
-    assert re.findall(r"(row\d)_col0 {\s*font-weight: bold", tables.show(table, best=["mIoU"]).to_html()) == ["row1"]
+    html = tables.show(table, best=["mIoU"]).to_html()
+    assert re.findall(r"(row\d)_col0 {\s*font-weight: bold", html) == ["row1"] and "9.5\xa0±\xa00.1" in html
