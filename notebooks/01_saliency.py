@@ -33,7 +33,16 @@ from pathlib import Path
 from tqdm import tqdm
 
 from safn import evaluation, map_files, saliency
-from safn_book import charts, checks, display, galleries, photographs, settings, stages, tables
+from safn_book import (
+    charts,
+    checks,
+    display,
+    galleries,
+    photographs,
+    settings,
+    stages,
+    tables,
+)
 from safn_book.run_names import Stage
 
 charts.use_style()
@@ -80,7 +89,9 @@ stage = stages.open_stage(p, Stage.SALIENCY, inputs=[source])
 
 # %%
 if p.saliency_folder:
-    without = map_files.copy_saliency(Path(p.saliency_folder), train, stage.folder, p.missing_saliency)
+    without = map_files.copy_saliency(
+        Path(p.saliency_folder), train, stage.folder, p.missing_saliency
+    )
 else:
     without, detector = [], saliency.U2NetP(p.threads)
     todo = [i for i in train if not (stage.folder / f"{i}.png").exists()]

@@ -58,8 +58,14 @@ charts.use_style()
 # %% tags=["parameters", "hide-input"]
 # parameters
 runs = "../runs/emoji"  # folder of the outputs of all stages
-experiments = ["attention_1-0.75-0.5_seed0", "attention_1_seed0", "attention_1-0.75_seed0"]  # runs to compare
-missing_segmentation = "make"  # of a run: make (train it first), or leave (compare what there is of it)
+experiments = [
+    "attention_1-0.75-0.5_seed0",
+    "attention_1_seed0",
+    "attention_1-0.75_seed0",
+]  # runs to compare
+missing_segmentation = (
+    "make"  # of a run: make (train it first), or leave (compare what there is of it)
+)
 bootstrap = 1000  # resampled image sets
 study_images = 500  # training images on which the learned weights are studied (0: all)
 

@@ -73,7 +73,10 @@ for name, title in names.items():
 order = [stage.heading for stage in Stage if stage < Stage.AGGREGATION]
 order += ["most memory of any stage (GB)"]
 times = pd.DataFrame(times).reindex(order).rename_axis(None)
-show(times, "Minutes that one run of a stage takes, and memory. Two cores, no GPU, medians over recorded runs.")
+show(
+    times,
+    "Minutes that one run of a stage takes, and memory. Two cores, no GPU, medians over recorded runs.",
+)
 
 # %% tags=["hide-input"]
 chain = times.loc[[stage.heading for stage in CHAIN]].sum()
@@ -105,7 +108,10 @@ for kind, of in card.get("hours", {}).items():
         glue(f"one_{name}", number(found["one SAFN"], 1), display=False)
         glue(f"profile_{name}", number(found["whole profile"], 0), display=False)
 table = gpu_tables.or_command(gpu_tables.hours(card))
-show(table, f"GPU hours of the profile paper, without saliency maps and CRF. {gpu_tables.conditions(card)}.")
+show(
+    table,
+    f"GPU hours of the profile paper, without saliency maps and CRF. {gpu_tables.conditions(card)}.",
+)
 
 # %% [markdown]
 # With mixed precision (`16-mixed`) one SAFN takes {glue:text}`one_16-mixed_steps` hours where batches are always ready. In
@@ -121,7 +127,9 @@ networks = pd.DataFrame(
     [
         {
             "network": row["network"],
-            "use": "training" if row["stage"][:2] in ("02", "03", "06") else "one photograph",
+            "use": "training"
+            if row["stage"][:2] in ("02", "03", "06")
+            else "one photograph",
             "image": " × ".join(map(str, row["image"])),
             "batch": row["batch"],
             "seconds a step": row["seconds_a_step"],
@@ -130,7 +138,10 @@ networks = pd.DataFrame(
         for row in trial.get("measured", [])
     ]
 )
-show(networks, f"Steps of the paper's networks, float32. {trial.get('machine', 'not measured yet')}.")
+show(
+    networks,
+    f"Steps of the paper's networks, float32. {trial.get('machine', 'not measured yet')}.",
+)
 
 # %% [markdown]
 # ## What makes it fast
@@ -173,7 +184,10 @@ def table_of(rows: pd.DataFrame, ratio: str) -> pd.DataFrame:
             "ours (ms)": [number(value, 0) for value in rows["ours ms"]],
             "other (ms)": [number(value, 0) for value in rows["other ms"]],
             ratio: [number(value, 2) for value in rows["value"]],
-            "quartiles": [f"{low:.2f} to {high:.2f}" for low, high in zip(rows["quartile 1"], rows["quartile 3"])],
+            "quartiles": [
+                f"{low:.2f} to {high:.2f}"
+                for low, high in zip(rows["quartile 1"], rows["quartile 3"])
+            ],
         }
     ).reset_index(drop=True)
 
@@ -190,14 +204,20 @@ show(
 
 # %% tags=["hide-input", "hide-output"]
 dearer = timed[timed["sense"] == "at most"]
-show(table_of(dearer, "times as long"), f"Extra time: medians of 7 interleaved pairs. {found.get('machine', '')}.")
+show(
+    table_of(dearer, "times as long"),
+    f"Extra time: medians of 7 interleaved pairs. {found.get('machine', '')}.",
+)
 
 # %% tags=["hide-input", "hide-output"]
 others = parts.drop(timed.index)[["what", "against", "value"]].rename(
     columns={"against": "compared with", "value": "ratio or value"}
 )
 others["ratio or value"] = [number(value, 3) for value in others["ratio or value"]]
-show(others.reset_index(drop=True), "Shares of the machine's peak, memory, and the time of a second make book.")
+show(
+    others.reset_index(drop=True),
+    "Shares of the machine's peak, memory, and the time of a second make book.",
+)
 
 # %% tags=["hide-input", "hide-output"]
 panels = list(dict.fromkeys(curve["of"] for curve in found["growth"]))
@@ -262,7 +282,10 @@ show(
 )
 
 # %% tags=["hide-input", "hide-output"]
-show(gpu_tables.or_command(gpu_tables.steps(card)), f"Milliseconds a training step, medians. {conditions}.")
+show(
+    gpu_tables.or_command(gpu_tables.steps(card)),
+    f"Milliseconds a training step, medians. {conditions}.",
+)
 
 # %% tags=["hide-input", "hide-output"]
 show(

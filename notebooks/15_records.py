@@ -24,7 +24,9 @@
 
 # %% tags=["parameters", "hide-input"]
 # parameters
-runs = ""  # folder of the runs of this copy of the book; empty: it was built without any
+runs = (
+    ""  # folder of the runs of this copy of the book; empty: it was built without any
+)
 stages = []  # those of its stages that belong to the book, <stage>/<run>
 
 # %% tags=["hide-input"]
@@ -55,7 +57,11 @@ about = {
     "voc-subset-352": "photographs: longer training of the classifier",
     "evidence-emoji": "synthetic images: the main comparison",
 }
-recorded = {name: recorded[name] for name in [*about, *sorted(recorded.keys() - about)] if name in recorded}
+recorded = {
+    name: recorded[name]
+    for name in [*about, *sorted(recorded.keys() - about)]
+    if name in recorded
+}
 tables = {name: results.runs_table(records) for name, records in recorded.items()}
 lines = {}
 for name, records in recorded.items():
@@ -74,8 +80,14 @@ show(pd.DataFrame(lines).T, "The experiments in results/, each in a file of its 
 lines = {}
 for name, records in recorded.items():
     trained = [record for (stage, _), record in records.items() if stage in TRAINED]
-    lines[name] = {key: provenance.values(trained, key) for key in ("backbone", "head", "init", "machine", "commit")}
-show(pd.DataFrame(lines).T, "What trained their networks: backbone, segmentation, initial weights, machine, commit.")
+    lines[name] = {
+        key: provenance.values(trained, key)
+        for key in ("backbone", "head", "init", "machine", "commit")
+    }
+show(
+    pd.DataFrame(lines).T,
+    "What trained their networks: backbone, segmentation, initial weights, machine, commit.",
+)
 
 # %% [markdown]
 # All numbers below are in percent. Maps and pseudo labels are scored on training images, segmentations on validation
@@ -94,7 +106,12 @@ columns = {
     "val_miou_crf": "+ CRF",
 }
 for name, table in tables.items():
-    shown = table[list(columns)].drop(columns=["pseudo_miou_wrong", "ignored_share"]).mul(100).rename(columns=columns)
+    shown = (
+        table[list(columns)]
+        .drop(columns=["pseudo_miou_wrong", "ignored_share"])
+        .mul(100)
+        .rename(columns=columns)
+    )
     shown.insert(0, "seed", table["seed"])
     shown.insert(0, "configuration", table["configuration"].map(short_name))
     display(show(shown, f"Every run of {name}: {about.get(name, '')}."))
@@ -108,15 +125,31 @@ for name, table in tables.items():
 
 # %% tags=["hide-input"]
 again = ["evidence", "evidence-rerun", "evidence-amd", "evidence-again"]
-rows = pd.concat([tables[name].assign(experiment=name) for name in again if name in tables])
+rows = pd.concat(
+    [tables[name].assign(experiment=name) for name in again if name in tables]
+)
 rows = rows[~rows["supervised"] & (rows["control"] == "") & rows["val_mAP"].notna()]
 repeated = rows.groupby("run")["experiment"].transform("nunique") > 1
-for metric, title in {"val_mAP": "mAP of the classifier", "map_miou": "mIoU of the maps"}.items():
-    side = rows[repeated].pivot(index=["configuration", "seed"], columns="experiment", values=metric).mul(100)
-    side = side[[name for name in again if name in side]].reset_index().rename_axis(None, axis=1)
+for metric, title in {
+    "val_mAP": "mAP of the classifier",
+    "map_miou": "mIoU of the maps",
+}.items():
+    side = (
+        rows[repeated]
+        .pivot(index=["configuration", "seed"], columns="experiment", values=metric)
+        .mul(100)
+    )
+    side = (
+        side[[name for name in again if name in side]]
+        .reset_index()
+        .rename_axis(None, axis=1)
+    )
     side["configuration"] = side["configuration"].map(short_name)
     display(
-        show(side, f"{title} in percent, of classifiers that were trained several times with one seed and one setting.")
+        show(
+            side,
+            f"{title} in percent, of classifiers that were trained several times with one seed and one setting.",
+        )
     )
 
 # %% [markdown]
@@ -131,14 +164,17 @@ for metric, title in {"val_mAP": "mAP of the classifier", "map_miou": "mIoU of t
 main = "attention_1-0.75-0.5"
 pairs = {}
 for name, machine in {"evidence": "Intel Xeon", "evidence-amd": "AMD EPYC"}.items():
-    gaps = conclusions.against(conclusions.differences_table(recorded[name]), main).set_index(["measure", "second"])
-    texts = [f"{number(r.points, 2, sign=True)} ({interval(r.all_from, r.all_to, 2)})" for r in gaps.itertuples()]
+    gaps = conclusions.against(
+        conclusions.differences_table(recorded[name]), main
+    ).set_index(["measure", "second"])
+    texts = [
+        f"{number(r.points, 2, sign=True)} ({interval(r.all_from, r.all_to, 2)})"
+        for r in gaps.itertuples()
+    ]
     pairs[machine] = pd.Series(texts, gaps.index)
 for measure, title in {"maps": "Maps", "pseudo_background": "Pseudo labels"}.items():
     both = pd.DataFrame({machine: texts[measure] for machine, texts in pairs.items()})
-    text = (
-        f"{title}: points of mIoU by which SAFN with 3 scales is ahead, with 95 % intervals. Photographs, three seeds."
-    )
+    text = f"{title}: points of mIoU by which SAFN with 3 scales is ahead, with 95 % intervals. Photographs, three seeds."
     display(show(both.rename(index=short_name).rename_axis(None), text))
 
 # %% [markdown]
@@ -157,14 +193,24 @@ chosen = {
     ("voc-subset", main): "larger crops and one more epoch for the segmentation",
     ("evidence", "masks"): "ground-truth masks instead of pseudo labels",
     ("evidence-amd", main): "the main comparison, AMD EPYC",
-    ("voc-subset-352", main): "longer training of the classifier at crops of 352 pixels, AMD EPYC",
+    (
+        "voc-subset-352",
+        main,
+    ): "longer training of the classifier at crops of 352 pixels, AMD EPYC",
 }
 lines = []
 for (name, configuration), title in chosen.items():
     table = tables[name]
-    row = table[(table["configuration"] == configuration) & (table["seed"] == 0)].iloc[0]
-    lines.append({"what": title, **{text: 100 * row[key] for key, text in columns.items()}})
-show(pd.DataFrame(lines).drop(columns=["as errors", "ignored"]), "SAFN with 3 scales, photographs, seed 0: percent.")
+    row = table[(table["configuration"] == configuration) & (table["seed"] == 0)].iloc[
+        0
+    ]
+    lines.append(
+        {"what": title, **{text: 100 * row[key] for key, text in columns.items()}}
+    )
+show(
+    pd.DataFrame(lines).drop(columns=["as errors", "ignored"]),
+    "SAFN with 3 scales, photographs, seed 0: percent.",
+)
 
 # %% [markdown]
 # The longer training gives better maps. Its pseudo labels are better if ignored pixels are excluded, and worse if
@@ -186,7 +232,11 @@ titles = {
 }
 for name, row in {row["what"]: row for row in choices["rows"]}.items():
     for key in ("points", "from", "to"):
-        glue(f"{name.replace(', ', '_').replace(' ', '_')}_{key}", float(row[key]), display=False)
+        glue(
+            f"{name.replace(', ', '_').replace(' ', '_')}_{key}",
+            float(row[key]),
+            display=False,
+        )
 gains = pd.DataFrame(choices["rows"]).assign(what=lambda rows: rows["what"].map(titles))
 gains = gains.rename(columns={"points": "gain", "from": "95 % from", "to": "to"})
 show(
@@ -205,10 +255,18 @@ subset_data = recorded["voc-subset"]["00_data", "default"]["metrics"]
 glue("train_images", f"{subset_data['train_images']:,.0f}", display=False)
 glue("val_images", f"{subset_data['val_images']:,.0f}", display=False)
 glue("labels_an_image", float(subset_data["labels_an_image"]), display=False)
-images_a_class = subset_data["train_images"] * subset_data["labels_an_image"] / len(VOC_CLASSES)
+images_a_class = (
+    subset_data["train_images"] * subset_data["labels_an_image"] / len(VOC_CLASSES)
+)
 glue("images_a_class", f"{images_a_class:.0f}", display=False)
-repeated = tables["evidence"].query("configuration == @main")["pseudo_miou_background_train_list"]
-glue("pseudo_train_list", f"{100 * repeated.mean():.1f} ± {100 * repeated.std():.1f}", display=False)
+repeated = tables["evidence"].query("configuration == @main")[
+    "pseudo_miou_background_train_list"
+]
+glue(
+    "pseudo_train_list",
+    f"{100 * repeated.mean():.1f} ± {100 * repeated.std():.1f}",
+    display=False,
+)
 
 # %% [markdown]
 # ## Settings of each experiment
@@ -218,11 +276,23 @@ for name, records in recorded.items():
     rows = []
     for stage in sorted({stage for stage, _ in records}):
         runs_of_stage = [record for (s, _), record in records.items() if s == stage]
-        settings = dict.fromkeys(key for record in runs_of_stage for key in record["parameters"])
+        settings = dict.fromkeys(
+            key for record in runs_of_stage for key in record["parameters"]
+        )
         for key in settings.keys() - {"run", "seed", "experiments"}:
-            rows.append({"stage": stage, "setting": key, "value": provenance.values(runs_of_stage, key)})
+            rows.append(
+                {
+                    "stage": stage,
+                    "setting": key,
+                    "value": provenance.values(runs_of_stage, key),
+                }
+            )
     table = pd.DataFrame(rows).sort_values(["stage", "setting"], ignore_index=True)
-    display(show(table, f"Settings of {name}. Several values: they differ between the runs."))
+    display(
+        show(
+            table, f"Settings of {name}. Several values: they differ between the runs."
+        )
+    )
 
 # %% [markdown]
 # ## Faults
@@ -240,7 +310,11 @@ glue("kills", len(kills["kills"]), display=False)
 glue("metrics_compared", kills["metrics compared"], display=False)
 glue("records_compared", kills["records compared"], display=False)
 glue("same_folders", kills["folders with the same bytes"], display=False)
-glue("different", "nothing differs" if not different else f"{different} values differ", display=False)
+glue(
+    "different",
+    "nothing differs" if not different else f"{different} values differ",
+    display=False,
+)
 
 # %% [markdown]
 # `python -m benchmarks.kills` killed a whole `make book` {glue:text}`kills` times at random moments, and gave the
@@ -269,7 +343,11 @@ show(pd.DataFrame(lines), "The kills.")
 
 # %% tags=["hide-input", "hide-output"]
 found = read_all(runs) if runs else []
-own = {(stage.record["stage"], stage.record["run"]): stage.record for stage in found if stage.name in stages}
+own = {
+    (stage.record["stage"], stage.record["run"]): stage.record
+    for stage in found
+    if stage.name in stages
+}
 costs = pd.DataFrame(
     [
         {
@@ -286,7 +364,11 @@ costs = pd.DataFrame(
 if len(costs):
     minutes = f"{costs['seconds'].sum() / 60:,.0f}"
     copy = f"This copy of the book shows the profile {Path(runs).name}. Its {len(costs)} runs took {minutes} minutes."
-    shown = show(costs, "Each run with its cost, and the fingerprints of what it wrote and of its code.", digits=0)
+    shown = show(
+        costs,
+        "Each run with its cost, and the fingerprints of what it wrote and of its code.",
+        digits=0,
+    )
     display(shown.set_table_attributes('class="dataframe texts"'))
 else:
     copy = "This copy of the book was built without runs. make book makes them."
@@ -295,11 +377,18 @@ glue("this_copy", copy, display=False)
 # %% tags=["hide-input"]
 environments = []
 for record in own.values():
-    found = {key: record[key] for key in ("machine", "device", "python") if record.get(key)}
-    found |= {key: version for key, version in (record.get("versions") or {}).items() if version}
+    found = {
+        key: record[key] for key in ("machine", "device", "python") if record.get(key)
+    }
+    found |= {
+        key: version
+        for key, version in (record.get("versions") or {}).items()
+        if version
+    }
     if found not in environments:
         environments.append(found)
 shown = pd.DataFrame(environments).T
 show(
-    shown.rename(columns=lambda k: f"environment {k + 1}"), "The environments in which the runs of this copy were made."
+    shown.rename(columns=lambda k: f"environment {k + 1}"),
+    "The environments in which the runs of this copy were made.",
 )

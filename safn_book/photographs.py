@@ -150,6 +150,8 @@ class Steps:
 
     def iou(self, mask: np.ndarray) -> float:
         """Score a mask against the ground truth: IoU in 0..1 of the class that is shown, ignored pixels excluded."""
+        if self.ground_truth is None:
+            raise ValueError(f"{self.name} has no ground-truth mask")
         counts = safn.ConfusionMatrix(len(self.classes) + 1)
         counts.update(mask, self.ground_truth)
         return float(counts.iou("drop")[self.shown_class + 1])

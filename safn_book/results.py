@@ -60,7 +60,9 @@ def _segmentation(protocol: str, title: str) -> Measure:
 MEASURES = {
     "maps": Measure(Stage.MAPS, "map_miou", "wrong", "localization maps", "map_iou "),
     "pseudo_background": Measure(Stage.PSEUDO_LABELS, "pseudo_miou_background", "background", "pseudo labels"),
-    "pseudo_wrong": Measure(Stage.PSEUDO_LABELS, "pseudo_miou_wrong", "wrong", "pseudo labels (ignored pixels as errors)", "pseudo_iou "),
+    "pseudo_wrong": Measure(
+        Stage.PSEUDO_LABELS, "pseudo_miou_wrong", "wrong", "pseudo labels (ignored pixels as errors)", "pseudo_iou "
+    ),
     "segmentation_single": _segmentation("single", "single-scale segmentations"),
     "segmentation_multi": _segmentation("multi", "multi-scale segmentations"),
     "segmentation_crf": _segmentation("crf", "multi-scale segmentations with CRF"),
