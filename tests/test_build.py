@@ -296,6 +296,7 @@ def test_a_warning_of_the_build_fails_it_and_is_shown(tmp_path, monkeypatch):
     (root / "_toc.yml").write_text("format: jb-book\nroot: book/index\nparts: [{chapters: [{file: book/more}]}]\n")
     (root / "book" / "more.md").write_text("# More\n")
     (root / "profiles").mkdir()
+    (root / "README.md").write_text("# Tiny\n")
     monkeypatch.setattr(build, "ROOT", root)
     monkeypatch.setattr(reports, "REPORTS", {})
     monkeypatch.setattr(explorer, "write", lambda path: None)
