@@ -24,13 +24,13 @@ from safn.files import write_json
 from safn.loading import PlainSet, plain_loader
 from safn.training import mean_average_precision
 from safn_book.environment import environment
+from safn_book.photographs import MAP_SIZE
 
 RESULTS = Path(__file__).resolve().parent.parent / "results" / "shipped.json"
-SIZE = 288  # of the images that the classifier was scored on, profile voc-subset
 
 
 @torch.inference_mode()
-def val_map(network: safn.SAFN, folder: VOCFolder, ids: list[str], size: int = SIZE) -> float:
+def val_map(network: safn.SAFN, folder: VOCFolder, ids: list[str], size: int = MAP_SIZE) -> float:
     """Compute the mAP of a classifier, in 0..1, as stage 03 does."""
     scores, labels = [], []
     loader = plain_loader(PlainSet(folder, ids, network.normalisation, size), 0)
