@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -23,13 +24,13 @@ from safn.files import write_json
 from safn.loading import PlainSet, plain_loader
 from safn.training import mean_average_precision
 from safn_book.environment import environment
+from safn_book.photographs import MAP_SIZE
 
 RESULTS = Path(__file__).resolve().parent.parent / "results" / "shipped.json"
-SIZE = 288  # of the images that the classifier was scored on, profile voc-subset
 
 
 @torch.inference_mode()
-def val_map(network: safn.SAFN, folder: VOCFolder, ids: list[str], size: int = SIZE) -> float:
+def val_map(network: safn.SAFN, folder: VOCFolder, ids: list[str], size: int = MAP_SIZE) -> float:
     """Compute the mAP of a classifier, in 0..1, as stage 03 does."""
     scores, labels = [], []
     loader = plain_loader(PlainSet(folder, ids, network.normalisation, size), 0)
@@ -39,15 +40,16 @@ def val_map(network: safn.SAFN, folder: VOCFolder, ids: list[str], size: int = S
     return mean_average_precision(torch.cat(scores), torch.cat(labels))
 
 
-def val_miou(network: Any, folder: VOCFolder, ids: list[str], masks: Path, crf: bool = False) -> dict[str, float]:
-    """Compute the mIoU of a segmentation network, in 0..1, at one scale, and with ``crf`` also at five and after the CRF."""
+def val_iou(network: Any, folder: VOCFolder, ids: list[str], masks: Path, crf: bool = False) -> dict[str, np.ndarray]:
+    """Compute the IoU of each class of a segmentation network, float64 ``(n,)`` in 0..1, background first: at one scale
+    (``single``), and with ``crf`` also at five scales (``multi``) and after the CRF (``crf``)."""
     photos = folder.photos(ids)
     inference.predict(network, network.normalisation, photos, masks / "single")
     if crf:
         scales = inference.TEST_SCALES
         inference.predict(network, network.normalisation, photos, masks / "multi", scales, refined=masks / "crf")
     protocols = ("single", "multi", "crf") if crf else ("single",)
-    return {f"val_miou_{p}": evaluation.score_masks(folder, ids, masks / p)[0].miou() for p in protocols}
+    return {protocol: evaluation.score_masks(folder, ids, masks / protocol)[0].iou() for protocol in protocols}
 
 
 def main() -> None:
@@ -61,10 +63,11 @@ def main() -> None:
     ids = folder.ids("val")
     for bits, place in {8: trained.SHIPPED, 32: Path(given.floats)}.items():
         classifier, segmenter = safn.load(place / "voc-safn"), safn.load(place / "voc")
+        iou = val_iou(segmenter, folder, ids, Path(given.work) / str(bits), given.crf)
         scores = {"val_mAP": val_map(classifier, folder, ids)}
-        scores |= val_miou(segmenter, folder, ids, Path(given.work) / str(bits), given.crf)
-        size = sum((place / name / trained.WEIGHTS).stat().st_size for name in ("voc", "voc-safn"))
-        rows.append({"bits": bits, "megabytes": round(size / 1e6, 1), **{k: round(v, 4) for k, v in scores.items()}})
+        scores |= {f"val_miou_{protocol}": float(np.nanmean(values)) for protocol, values in iou.items()}
+        classes = dict(zip(["background", *folder.classes], iou["single"].round(4)))
+        rows.append({"bits": bits, **{k: round(v, 4) for k, v in scores.items()}, "iou_single": classes})
         print(rows[-1])
     about = {"data": f"photographs {content_fingerprint(folder, ids)}", "split": "val", "images": len(ids)}
     write_json(RESULTS, {"rows": rows, **about, **environment()})

@@ -175,7 +175,7 @@ display.figure(
 #
 # ## Photographs
 #
-# Nine photographs free of rights come with the package. No network of this book was trained on them. Five have a mask that
+# Ten photographs free of rights come with the package. No network of this book was trained on them. Six have a mask that
 # was drawn by hand for this project.
 
 # %% tags=["hide-input"]

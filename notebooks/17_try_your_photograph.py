@@ -190,7 +190,7 @@ tables.show(pd.DataFrame(rows, columns=titles))
 #
 # ## Exercises
 #
-# 1. Nine photographs come with the package. For which is the likeliest class not the label?
+# 1. Ten photographs come with the package. For which is the likeliest class not the label?
 #
 # ````{dropdown} Solution
 # ```python

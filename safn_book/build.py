@@ -116,6 +116,8 @@ def collect(chapters: dict[str, Path], pages: dict[str, Path], out: Path) -> Non
     for name in ("book", "profiles"):
         shutil.copytree(ROOT / name, out / name)
     shutil.copy(ROOT / "README.md", out)  # whose table is on the first page
+    (out / "safn" / "weights").mkdir(parents=True)
+    shutil.copy(ROOT / "safn" / "weights" / "README.md", out / "safn" / "weights")  # the model card
     for source in sorted((ROOT / "notebooks").glob("[0-9]*.ipynb")):
         _copy_notebook(chapters.get(source.stem, source), out / "notebooks" / source.name, source)
     for page, executed in pages.items():

@@ -163,7 +163,7 @@ class Steps:
 
     @cached_property
     def shown_class(self) -> int:
-        """The label whose maps are drawn: that with the largest score."""
+        """The label whose maps are drawn: that with the largest score. Set another one to draw its maps."""
         return int((self.labels * self.scores).argmax())
 
     def pictures(self, step: str) -> Row:

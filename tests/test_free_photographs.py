@@ -26,7 +26,7 @@ def test_author_source_and_licence_are_named(one):
     assert one.licence in ("CC0-1.0", "public domain")
     assert one.author and one.shows and one.changes and one.source.startswith("https://")
     package, file = one.found_in.split(": ")
-    assert package and Path(file).name in ("README", "_fetchers.py")
+    assert package and Path(file).name in ("README", "README.md", "_fetchers.py")
 
 
 def test_they_are_few_small_and_of_many_classes():
@@ -63,7 +63,7 @@ def test_none_is_among_the_photographs_of_training_and_test(voc12):
 
 def test_the_command_makes_their_masks(tmp_path, capsys):
     assert main(["predict", "voc", str(IMAGES), str(tmp_path / "masks")]) == 0
-    assert "9 masks" in capsys.readouterr().out
+    assert "10 masks" in capsys.readouterr().out
     masks = {image_id: load_mask(tmp_path / "masks" / "multi" / f"{image_id}.png") for image_id in PHOTOGRAPHS}
     for image_id in ("cat", "cow", "dog", "sheep", "kingfisher"):
         truth, own = load_mask(PHOTOGRAPHS[image_id].mask), masks[image_id]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+import yaml
 from torch.nn import functional as F
 
 import safn
@@ -13,6 +17,7 @@ from safn.loading import resize_long
 from safn_book import photographs
 from safn_book.photographs import Steps, columns, free_steps, strip
 
+ROOT = Path(__file__).resolve().parent.parent
 COW = VOC_CLASSES.index("cow")
 
 
@@ -24,6 +29,15 @@ def steps() -> Steps:
     steps.saliency = np.zeros((375, 500), np.float32)
     steps.saliency[125:250, 167:333] = 1
     return steps
+
+
+def test_the_settings_are_those_of_the_profile_that_trained_the_networks():
+    stages = yaml.safe_load((ROOT / "profiles" / "voc-subset.yaml").read_text())["stages"]
+    assert stages["01_saliency"]["views"] == photographs.VIEWS
+    assert stages["03_train_safn"]["size"] == stages["04_localization_maps"]["size"] == photographs.MAP_SIZE
+    defaults = {name: value.default for name, value in inspect.signature(safn.pseudo_ground_truth).parameters.items()}
+    rules = {name: defaults[name] for name in photographs.RULES}
+    assert rules | stages["05_pseudo_ground_truth"] == photographs.RULES
 
 
 def test_the_classifier_is_that_of_the_package(steps):
