@@ -210,6 +210,9 @@ for data, group in rows.groupby("data"):
 # [The paper's figures](10_figures.ipynb) show what the weights do to the maps.
 #
 # ```{dropdown} All rows, and how to make them
+# The synthetic images of this sweep are 320 scenes with coloured noise as background, and six epochs. Today's scenes are
+# calmer, and the sweep has not been repeated on them.
+#
 # In the file below, `attention_factor` is the learning rate of the attention over that of the backbone, and
 # `attention_start` its initialisation: `zero` begins at average pooling. `input_scaling` divides the input of the
 # attention by its standard deviation. SGD has a learning rate of 0.005, batches of 4, and a factor of 10 for the new

@@ -35,7 +35,11 @@ from safn_book.photographs import Steps, columns
 cow = free_photographs()["cow"]
 names = [name.strip() for name in labels.split(",") if name.strip()]
 steps = Steps(photograph or cow.path, names or None, None if photograph else cow.mask)
-steps.picture
+display.figure(
+    columns(["photograph"], steps),
+    f"The photograph: {steps.name}.",
+    f"The photograph {steps.name}, as the networks see it.",
+)
 
 # %% [markdown]
 # ## Which classes does it show?
