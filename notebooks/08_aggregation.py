@@ -158,13 +158,15 @@ if p.cost_steps:
     measured, ratios = cost.measure(workload, p.cost_steps)
     table5 = cost.ratios_beside_paper(ratios)
     training, extraction, memory = ratios.loc["attention"]
-    text = f"Attention trains {training:.2f} times as long as average pooling. Its "
-    text += "maps take "
-    text += f"{extraction:.2f} times as long, and its memory is {memory:.2f} times as "
-    text += "large."
+    text = (
+        f"Attention trains {training:.2f} times as long as average pooling. Its maps "
+        f"take {extraction:.2f} times as long, and its memory is {memory:.2f} times as "
+        "large."
+    )
     show_all(display.text(text))
-    caption = "Cost divided by that of average pooling: this run, and the paper (Table "
-    caption += "5)."
+    caption = (
+        "Cost divided by that of average pooling: this run, and the paper (Table 5)."
+    )
     show_all(show(with_short_names(table5), caption, digits=2))
 table5.to_csv(stage.folder / "table5.csv")
 

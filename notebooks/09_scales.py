@@ -144,8 +144,10 @@ if left_out := [run for run in networks if run not in studied]:
 text = statements.correlation_statement(correlations)
 show_all(display.text(f"**This run.** {text}"))
 if studied:
-    caption = "Weight of each scale on objects of similar size: median and quartiles. "
-    caption += f"One line a network, {data}."
+    caption = (
+        "Weight of each scale on objects of similar size: median and quartiles. One "
+        f"line a network, {data}."
+    )
     alt = "Three lines over the share of the image that a class covers, one a scale."
     show_all(display.figure(charts.weights_by_size(grouped), caption, alt))
 photographs = pd.DataFrame(recorded["correlations"])
@@ -172,10 +174,11 @@ if studied:
     changes = statements.replaced_table(replaced)
     text = statements.weights_statement(changes, len(studied))
     show_all(display.text(f"**This run.** {text}"))
-    caption = "Other weights than the learned ones: change of the mIoU of the maps, in "
-    caption += "points, "
-    caption += "with 95 % intervals over images. A dot is a network. Training images, "
-    caption += f"{data}."
+    caption = (
+        "Other weights than the learned ones: change of the mIoU of the maps, in "
+        "points, with 95 % intervals over images. A dot is a network. Training "
+        f"images, {data}."
+    )
     alt = "One row a kind of weights. The smaller a single scale, the worse its maps."
     figure = charts.replaced(replaced, statements.WEIGHTS)
     show_all(display.figure(figure, caption, alt))

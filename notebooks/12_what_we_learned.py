@@ -75,8 +75,10 @@ glue("comparisons", len(gaps), display=False)
 # {glue:text}`maps`
 
 # %% tags=["hide-input"]
-caption = "Localization maps: mIoU (%), and the lead of SAFN in points. Training "
-caption += f"images, {images}."
+caption = (
+    "Localization maps: mIoU (%), and the lead of SAFN in points. Training images, "
+    f"{images}."
+)
 show(statements.comparison(runs, gaps, "maps"), caption, best=["mIoU (%)"])
 
 # %% [markdown]
@@ -92,8 +94,10 @@ show(statements.comparison(runs, gaps, "maps"), caption, best=["mIoU (%)"])
 # {glue:text}`pseudo_background`
 
 # %% tags=["hide-input"]
-caption = "Pseudo labels: mIoU (%), and the lead of SAFN in points. Training images, "
-caption += f"{images}."
+caption = (
+    "Pseudo labels: mIoU (%), and the lead of SAFN in points. Training images, "
+    f"{images}."
+)
 table = statements.comparison(runs, gaps, "pseudo_background")
 show(table, caption, best=["mIoU (%)"])
 
@@ -112,11 +116,11 @@ scores = first["pseudo_miou_background"].mul(100)
 saliency = scores[f"{main}+saliency"] - scores[main]
 maps = scores[f"{main}+maps"] - scores[main]
 head = "saliency" if saliency > maps else "localization"
-text = f"The {head} maps do most of the work: outlines from the saliency maps alone "
-text += "change the "
-text += f"pseudo labels by {number(saliency, sign=True)} points of mIoU, outlines from "
-text += "the "
-text += f"localization maps alone by {number(maps, sign=True)} points."
+text = (
+    f"The {head} maps do most of the work: outlines from the saliency maps alone "
+    f"change the pseudo labels by {number(saliency, sign=True)} points of mIoU, "
+    f"outlines from the localization maps alone by {number(maps, sign=True)} points."
+)
 glue("saliency", text, display=False)
 
 sources = {main: "both", f"{main}+saliency": "saliency maps"}
@@ -148,8 +152,10 @@ show(shown, caption, best=shown.columns)
 compared = statements.comparison(runs, gaps, "segmentation_crf")
 bound = results.over_seeds(runs[runs["supervised"]], ["val_miou_crf"])
 bound = with_short_names(bound.rename(columns={"val_miou_crf": "mIoU (%)"}))
-caption = "Segmentation, multi-scale + CRF: mIoU (%), and the lead of SAFN in points. "
-caption += f"Validation images, {images}."
+caption = (
+    "Segmentation, multi-scale + CRF: mIoU (%), and the lead of SAFN in points. "
+    f"Validation images, {images}."
+)
 show(pd.concat([compared, bound]).fillna("–"), caption)
 
 # %% [markdown]
@@ -169,12 +175,15 @@ networks = replaced["run"].nunique()
 glue("weights", statements.weights_statement(table, networks), display=False)
 correlations = pd.DataFrame(recorded["09_scales", "default"]["correlations"])
 glue("correlation", statements.correlation_statement(correlations), display=False)
-caption = f"Other weights instead of the learned ones, in each of {networks} networks: "
-caption += "change of "
-caption += "the mIoU of the maps, in points, with 95 % intervals over images. "
-caption += f"Training images, {images}."
-alt = "Dots with intervals. The mean of the learned weights lies near 0, scale 0.5 far "
-alt += "left."
+caption = (
+    f"Other weights instead of the learned ones, in each of {networks} networks: "
+    "change of the mIoU of the maps, in points, with 95 % intervals over images. "
+    f"Training images, {images}."
+)
+alt = (
+    "Dots with intervals. The mean of the learned weights lies near 0, scale 0.5 far "
+    "left."
+)
 display.figure(charts.replaced(replaced, statements.WEIGHTS), caption, alt)
 
 # %% [markdown]
@@ -205,20 +214,23 @@ display.figure(charts.differences(differences), caption, alt)
 
 # %% tags=["hide-input"]
 by_size = pd.DataFrame(recorded["09_scales", "default"]["weights_by_size"])
-caption = "Weights of the scales on objects of each size: medians and quartiles, one "
-caption += "line a "
-caption += f"network. Training images, {images}."
+caption = (
+    "Weights of the scales on objects of each size: medians and quartiles, one line a "
+    f"network. Training images, {images}."
+)
 alt = "The weight of scale 1 lies far above those of the other two at all object sizes."
 display.figure(charts.weights_by_size(by_size), caption, alt)
 
 # %% tags=["hide-input"]
 labels = recorded["05_pseudo_ground_truth", runs["run"].iloc[0]]
 thresholds = pd.DataFrame(labels["thresholds"])
-caption = "The three thresholds of the pseudo labels, moved one at a time. Dashed: the "
-caption += "setting. "
-caption += f"Up to 150 training images, {images}."
-alt = "mIoU of the pseudo labels against each threshold, and below it the ignored "
-alt += "share."
+caption = (
+    "The three thresholds of the pseudo labels, moved one at a time. Dashed: the "
+    f"setting. Up to 150 training images, {images}."
+)
+alt = (
+    "mIoU of the pseudo labels against each threshold, and below it the ignored share."
+)
 display.figure(charts.sensitivity(thresholds, labels["parameters"]), caption, alt)
 
 # %% [markdown]

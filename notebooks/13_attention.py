@@ -93,15 +93,16 @@ for axis, label in zip(axes[:, 0], measures.values()):
 lines, names = axes[1, 0].containers, list(rows["data"].unique())
 figure.legend(lines, names, ncols=2, loc="outside upper center")
 plt.close(figure)
-caption = "One setting at a time moved away from the default, which has a ring. "
-caption += "Whiskers: "
-caption += "standard deviation of the weight between the pixels of an image. 320 "
-caption += "synthetic "
-caption += "images and 200 photographs, EfficientNet-Lite0, one seed."
-alt = "Weight of scale 1, mAP and map mIoU against five settings. The weight of scale "
-alt += "1 grows "
-alt += "with the learning rate of the attention and with the epochs, mAP and map mIoU "
-alt += "do not."
+caption = (
+    "One setting at a time moved away from the default, which has a ring. Whiskers: "
+    "standard deviation of the weight between the pixels of an image. 320 synthetic "
+    "images and 200 photographs, EfficientNet-Lite0, one seed."
+)
+alt = (
+    "Weight of scale 1, mAP and map mIoU against five settings. The weight of scale 1 "
+    "grows with the learning rate of the attention and with the epochs, mAP and map "
+    "mIoU do not."
+)
 display.figure(figure, caption, alt)
 
 # %% tags=["hide-input"]
