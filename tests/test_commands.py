@@ -15,7 +15,9 @@ def test_a_sound_folder_is_told_with_its_counts(tiny_voc, capsys):
     (tiny_voc / "VOCdevkit/VOC2012/SegmentationClass/a7.png").unlink()
     assert main(["verify", str(tiny_voc)]) == 0
     out, err = capsys.readouterr()
-    assert out == "no problem found: train_aug 5 images (5 masks), val 3 images (2 masks), 3 classes\n" and err == ""
+    note, said = out.splitlines()
+    assert said == "no problem found: train_aug 5 images (5 masks), val 3 images (2 masks), 3 classes" and err == ""
+    assert note == "note: val.txt: only 2 of its 3 images have a mask: scores are of these"
 
 
 def test_every_problem_is_a_line(tiny_voc, capsys):

@@ -317,3 +317,13 @@ def test_a_loss_that_arrives_late_stops_before_the_checkpoint_and_names_the_firs
     with pytest.raises(FloatingPointError, match=r"loss is nan in epoch 1, step \d, images .*\bimage_5\b"):
         tiny.train(tmp_path, samples=tiny.Samples(spoilt=(1, 5)))
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 4
+
+
+@pytest.mark.fault(25, "precision that the device has not", "16-mixed on a CPU, which lightning replaces by bf16-mixed")
+def test_a_precision_that_would_be_replaced_is_an_error(tmp_path, happened):
+    with pytest.raises(
+        ValueError, match="precision='16-mixed' is not for this device, which has 'bf16-mixed'"
+    ) as error:
+        tiny.train(tmp_path, precision="16-mixed")
+    assert not list(tmp_path.iterdir())
+    happened(error.value)
