@@ -17,8 +17,8 @@ from PIL import ExifTags, Image
 from safn.arguments import require_unit_interval
 from safn.files import DataError, write_file
 
+ORIENTATION = ExifTags.Base.Orientation
 TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}  # EXIF orientation -> Image.Transpose that makes it upright
-LYING = 5  # from this orientation on, width and height change places
 DARK = 4096  # values of 12 bits, which in a file of 16 are nearly black
 COLOURED = 16  # largest difference of red, green and blue in a map that is still grey
 
@@ -80,22 +80,16 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 
 def _upright(image: Image.Image, pixels: Image.Image) -> Image.Image:
-    """Turn ``pixels`` as the EXIF of ``image`` says."""
-    turn = TURNS.get(_orientation(image))
+    """Turn ``pixels`` as the EXIF of ``image`` says. Its other entries, which may be damaged, are not looked at."""
+    turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
     return pixels if turn is None else pixels.transpose(Image.Transpose(turn))
 
 
-def _orientation(image: Image.Image) -> int:
-    """Read the EXIF orientation: 1 is upright."""
-    value = image.getexif().get(ExifTags.Base.Orientation)
-    return value if value in TURNS else 1
-
-
 def image_head(path: Path) -> tuple[tuple[int, int], int]:
-    """Read width and height of the upright image, and its EXIF orientation (1 to 8), from the head of the file alone."""
+    """Read width and height of the upright image, and its EXIF orientation, from the head of the file alone."""
     with opened(path) as image:
-        turn = _orientation(image)
-        return image.size if turn < LYING else image.size[::-1], turn
+        orientation = image.getexif().get(ORIENTATION, 1)
+        return image.size[::-1] if orientation in (5, 6, 7, 8) else image.size, orientation
 
 
 def unreadable(paths: Iterable[Path]) -> list[str]:

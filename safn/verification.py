@@ -17,7 +17,6 @@ from safn.metrics import VOID
 NEARLY_ALL, FEW = 0.9, 5  # a share of the images that is no coincidence, unless they are fewer
 MANY = 0.2  # of the images. SBD's masks lack objects: 0.065 of them differ from VOC's labels
 BRIGHT = 128  # of 255: in any set of saliency maps some pixel has it
-BORDER = 0.05  # of the shorter side of a map
 TURNED = "masks fit their photo whether they are turned by its EXIF or not: look at one"
 TWICE = "masks differ between SegmentationClassAug, which counts, and SegmentationClass: keep one"
 
@@ -92,14 +91,14 @@ def _verify_image(folder: VOCFolder, image_id: str, found: Findings, odd: dict[s
         problems.append(f"no valid row in image_labels.csv; the classes are {', '.join(folder.classes)}")
     try:
         load_image(photo)
-        (width, height), turn = image_head(photo)
+        (width, height), orientation = image_head(photo)
         if damage := decoder_warning(photo):
             found.notes.append(damage)
         masks = [load_mask(path) for path in folder.mask_paths(image_id)]
         for mask in masks[:1]:
             if mask.shape != (height, width):
                 problems.append(f"mask is {mask.shape[1]}x{mask.shape[0]}, photo is {width}x{height}, upright")
-            elif turn in (2, 3, 4) or (turn > 1 and width == height):
+            elif orientation in (2, 3, 4) or (orientation in (5, 6, 7, 8) and width == height):
                 odd[TURNED].append(image_id)
             shown[image_id] = set(np.flatnonzero(np.bincount(mask.ravel())).tolist())
             if unknown := sorted(shown[image_id] - {*range(len(folder.classes) + 1), VOID}):
@@ -150,7 +149,8 @@ def verify_saliency(folder: VOCFolder, ids: list[str], maps: Path) -> Findings:
             continue
         h, w = values.shape
         brightest.append(values.max())
-        if _is_brighter_outside(values):
+        border = np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]])
+        if border.mean() > values.mean():
             inverted.append(image_id)
         if abs(w * height - h * width) > max(0.02 * w * height, width, height):  # more than a pixel and two per cent
             stretched.append(image_id)
@@ -160,15 +160,6 @@ def verify_saliency(folder: VOCFolder, ids: list[str], maps: Path) -> Findings:
         (found.problems if certain else found.notes).append(text)
     text = "saliency maps are brighter at the border than inside: what stands out is white"
     found.judge(inverted, len(paths), text, MANY, NEARLY_ALL)
-    found.judge(
-        stretched, len(paths), "saliency maps have another side ratio than their photo: they are stretched to it"
-    )
+    text = "saliency maps have another side ratio than their photo: they are stretched to it"
+    found.judge(stretched, len(paths), text)
     return found
-
-
-def _is_brighter_outside(values: np.ndarray) -> bool:
-    """Whether the border of a map ``(H, W)`` has a larger mean than the whole."""
-    edge = max(1, round(BORDER * min(values.shape)))
-    border = np.ones(values.shape, bool)
-    border[edge:-edge, edge:-edge] = False
-    return values[border].mean() > values.mean()

@@ -248,7 +248,8 @@ STDERR = {
 }
 
 
-def test_warnings_of_other_programs_are_listed_once_and_left_out_of_the_page(tmp_path):
+@pytest.mark.fault(25, "warning of another program in a notebook", "a missing glyph, and a line that is no warning")
+def test_warnings_of_other_programs_are_listed_once_and_left_out_of_the_page(tmp_path, happened):
     path = write_notebook(tmp_path / "03_train_safn.ipynb", code_cell(outputs=[STDERR, *PROGRESS]))
     assert build.notebook_problems(path) == []
     assert build.notebook_warnings(path) == ["fonts.py:12: UserWarning: Glyph 29483 missing", "odd"]
@@ -256,6 +257,7 @@ def test_warnings_of_other_programs_are_listed_once_and_left_out_of_the_page(tmp
     build.collect({"03_train_safn": path}, {}, tmp_path / "out")
     page = (tmp_path / "out" / "notebooks" / "03_train_safn.ipynb").read_text()
     assert "finished" in page and "Glyph" not in page
+    happened("no message: the book is built, and its page of records lists them")
 
 
 def test_build_refuses_all_faulty_notebooks_at_once_and_writes_nothing(tmp_path):

@@ -50,6 +50,15 @@ CASES = {
     18: "submission that would be rejected",
     19: "papermill killed while it writes",
     20: "a cell that ends its notebook",
+    21: "values in their range that mean something else",
+    22: "images of other kinds",
+    23: "damaged photo that can still be read",
+    24: "results of something else under the same name",
+    25: "warnings of other programs",
+    26: "parameters of a notebook",
+    27: "wrong arguments of functions",
+    28: "names that pass through a shell",
+    29: "what is refused before anything is written",
 }
 
 

@@ -291,8 +291,11 @@ tiny.train(Path(sys.argv[1]))
 """
 
 
+@pytest.mark.fault(
+    25, "srun on the PATH, and the variables of a cluster", "a training on a login node, and as one of four tasks"
+)
 @pytest.mark.parametrize("task", [None, 1], ids=["on the login node", "as the second of four tasks"])
-def test_a_cluster_changes_nothing(tmp_path, task):
+def test_a_cluster_changes_nothing(tmp_path, task, happened):
     srun = tmp_path / "bin" / "srun"
     srun.parent.mkdir()
     srun.write_text("#!/bin/sh\n")
@@ -310,6 +313,7 @@ def test_a_cluster_changes_nothing(tmp_path, task):
     assert read_log(tmp_path / "run" / "log.csv") == log
     files = [sorted(p.name for p in (tmp_path / name).iterdir()) for name in ("run", "here")]
     assert files[0] == files[1]
+    happened("no message: one process trains, as elsewhere")
 
 
 def test_a_loss_that_arrives_late_stops_before_the_checkpoint_and_names_the_first_bad_step(tmp_path, monkeypatch):

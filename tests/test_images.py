@@ -86,7 +86,7 @@ def test_whatever_pillow_raises_names_the_file(tmp_path, monkeypatch):
     def odd(*_, **__):
         raise TypeError("object of type 'float' has no len()")
 
-    monkeypatch.setattr("safn.images._orientation", odd)
+    monkeypatch.setattr("safn.images._upright", odd)
     with pytest.raises(DataError, match=r"a\.png cannot be read: object of type 'float'"):
         load_image(tmp_path / "a.png")
 

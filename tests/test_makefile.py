@@ -24,8 +24,9 @@ ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("MAKE") and k != RUN}
 
 
+@pytest.mark.fault(28, "numbers, braces, quotes and blanks in DATA, RUNS and PROFILE", "nine such values through make")
 @pytest.mark.parametrize("value", ["2012", "with blanks", "it's", 'a "quoted" one', "{braces}", "#1", "a;b", "-x", "*"])
-def test_variables_reach_the_program_as_they_are(tmp_path, value):
+def test_variables_reach_the_program_as_they_are(tmp_path, value, happened):
     program = tmp_path / "python"
     program.write_text(f"#!{sys.executable}\nimport json, sys\nprint(json.dumps(sys.argv[1:]))\n")
     program.chmod(0o755)
@@ -34,6 +35,7 @@ def test_variables_reach_the_program_as_they_are(tmp_path, value):
     done = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=True)
     arguments = json.loads(done.stdout)
     assert {f"--{name}={value}" for name in ("profile", "data", "runs", "flags")} <= set(arguments)
+    happened("no message: they reach the program as they are")
 
 
 def test_clean_deletes_the_runs_of_the_profile_alone(tmp_path):

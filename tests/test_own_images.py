@@ -145,7 +145,8 @@ def test_a_full_disk_leaves_nothing_behind(mine, tmp_path, monkeypatch):
     assert not (tmp_path / "data" / "old").exists() and verify(VOCFolder(tmp_path / "data")).problems == []
 
 
-def test_a_broken_link_is_a_problem_among_others_and_the_table_may_be_a_link(mine):
+@pytest.mark.fault(22, "broken link in a folder of photos", "beside a file that is no image")
+def test_a_broken_link_is_a_problem_among_others_and_the_table_may_be_a_link(mine, happened):
     (mine / "photo 3.webp").unlink()
     (mine / "photo 3.webp").symlink_to("nowhere")
     table = mine / "labels.csv"
@@ -156,6 +157,7 @@ def test_a_broken_link_is_a_problem_among_others_and_the_table_may_be_a_link(min
     assert first.startswith("notes.txt: not an image") and second.startswith(
         f"{mine / 'photo 3.webp'} cannot be read: "
     )
+    happened("; ".join([first, second]))
 
 
 def test_a_damaged_photo_that_can_be_read_is_a_note(mine, tmp_path, capsys):

@@ -184,11 +184,15 @@ def test_more_classes_than_ids_are_refused_wherever_the_table_is_read(tiny_voc, 
     happened(error.value)
 
 
+@pytest.mark.fault(
+    21, "class called background, void, or nothing at all", "such names in the header of image_labels.csv"
+)
 @pytest.mark.parametrize("name", ["background", "Void", ""])
-def test_a_name_that_is_taken_is_refused(tiny_voc, name):
+def test_a_name_that_is_taken_is_refused(tiny_voc, name, happened):
     (tiny_voc / "image_labels.csv").write_text(f"id,cat,{name}\na0,1,0\n")
-    with pytest.raises(DataError, match=f"names a class {name!r}; give it another name"):
+    with pytest.raises(DataError, match=f"names a class {name!r}; give it another name") as error:
         VOCFolder(tiny_voc)
+    happened(error.value)
 
 
 @pytest.mark.fault(21, "SegmentationClassAug beside a different SegmentationClass", "other masks in the second folder")
@@ -310,7 +314,8 @@ def test_inverted_saliency_maps_are_a_problem(tiny_voc, tmp_path, happened):
     happened(line)
 
 
-def test_stretched_missing_and_unreadable_maps_are_told(tiny_voc, tmp_path):
+@pytest.mark.fault(21, "saliency map of another side ratio than its photo", "one of five maps turned")
+def test_stretched_missing_and_unreadable_maps_are_told(tiny_voc, tmp_path, happened):
     folder = VOCFolder(tiny_voc)
     maps = write_maps(folder, tmp_path / "maps")
     Image.open(maps / "a1.png").transpose(Image.Transpose.ROTATE_90).save(maps / "a1.png")
@@ -325,6 +330,7 @@ def test_stretched_missing_and_unreadable_maps_are_told(tiny_voc, tmp_path):
     assert (
         stretched == "1 of 4 saliency maps have another side ratio than their photo: they are stretched to it, first a1"
     )
+    happened(stretched)
 
 
 def test_real_saliency_maps_raise_no_false_alarm(voc12):
