@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from safn.data import DataError, VOCFolder, load_mask
+from safn.data import VOCFolder
+from safn.files import DataError
+from safn.images import load_mask
 from safn.map_files import (
     copy_saliency,
     ids_without_saliency,

@@ -12,7 +12,8 @@ from PIL import Image
 
 import safn
 from safn import backbones
-from safn.data import DataError, load_mask
+from safn.files import DataError
+from safn.images import load_mask
 from safn.inference import multi_scale_maximum, predict_folder
 from safn.network import SAFN
 from safn.segmentation import DeepLab

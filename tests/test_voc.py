@@ -5,8 +5,10 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from safn.data import VOC_CLASSES, DataError, VOCFolder, load_mask
+from safn.data import VOC_CLASSES, VOCFolder
 from safn.datasets import voc
+from safn.files import DataError
+from safn.images import load_mask
 from safn.verification import verify
 
 
