@@ -59,7 +59,9 @@ def main() -> None:
         "size": given.size,
         "commit": commit(),
     }
-    rows = pd.DataFrame([own | row for row in measure(network, PlainSet(folder, ids, network.normalisation, given.size))])
+    rows = pd.DataFrame(
+        [own | row for row in measure(network, PlainSet(folder, ids, network.normalisation, given.size))]
+    )
     if RESULTS.exists():
         rows = pd.concat([pd.read_csv(RESULTS), rows])
     rows.drop_duplicates(["network", "data", "size", "left out"], keep="last").to_csv(RESULTS, index=False)

@@ -29,8 +29,9 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 from benchmarks import paper_networks
 from safn import SAFN, ConfusionMatrix, DeepLab, backbones, crf_workers, dense_crf, evaluation, inference
 from safn.backbones import FixedBatchNorm, lite0_stages
-from safn.data import VOCFolder, load_image
+from safn.data import VOCFolder
 from safn.datasets import emoji
+from safn.images import load_image
 from safn.loading import PlainSet
 from safn.network import classification_loss
 from safn_book import cost

@@ -49,7 +49,8 @@ from benchmarks.gpu_steps import (
 )
 from safn import training
 from safn.backbones import IMAGENET
-from safn.data import VOC_CLASSES, VOCFolder, save_mask
+from safn.data import VOC_CLASSES, VOCFolder
+from safn.images import save_mask
 from safn.inference import TEST_SCALES, flipped_features, multi_scale_maximum
 from safn.loading import Augmentation, TrainingSet, training_loader
 from safn.maps import localization_maps

@@ -29,9 +29,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from safn import inference, training
 from safn.baseline import PlainClassifier
-from safn.data import VOC_CLASSES, VOCFolder, save_mask
+from safn.data import VOC_CLASSES, VOCFolder
 from safn.datasets.voc import COUNTS
 from safn.files import write_json
+from safn.images import save_mask
 from safn.loading import PlainSet
 from safn.network import SAFN
 from safn.options import TrainingOptions

@@ -31,7 +31,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from safn import data
+from safn import data, verification
 from safn.datasets import emoji
 from safn_book import (
     charts,
@@ -83,13 +83,11 @@ else:
     root = stage.folder
     emoji.generate(root, p.train_images, p.val_images, p.image_size, p.seed)
 folder = data.VOCFolder(root)
-problems = folder.verify()
-if problems:
-    raise data.DataError.from_problems(f"{root}: {len(problems)} problems", problems)
+verification.verify(folder).settle(root)
 
 # %% [markdown]
-# `verify` opens every file. It lists damaged images, labels of unknown classes and masks of another size all at once.
-# Here it found no problem.
+# `verify` opens every file. It lists damaged images, masks of another size, and labels and masks that name different
+# classes, all at once. Here it found no problem.
 #
 # ## What does a label say?
 

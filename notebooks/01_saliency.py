@@ -90,7 +90,7 @@ stage = stages.open_stage(p, Stage.SALIENCY, inputs=[source])
 # %%
 if p.saliency_folder:
     without = map_files.copy_saliency(
-        Path(p.saliency_folder), train, stage.folder, p.missing_saliency
+        folder, train, Path(p.saliency_folder), stage.folder, p.missing_saliency
     )
 else:
     without, detector = [], saliency.U2NetP(p.threads)

@@ -39,6 +39,7 @@ from myst_nb import glue
 
 from safn.data import VOC_CLASSES
 from safn_book import conclusions, provenance, results
+from safn_book.build import notebook_warnings
 from safn_book.records import read_all
 from safn_book.run_names import TRAINED
 from safn_book.tables import interval, number, short_name, show
@@ -392,3 +393,17 @@ show(
     shown.rename(columns=lambda k: f"environment {k + 1}"),
     "The environments in which the runs of this copy were made.",
 )
+
+# %% [markdown]
+# Other programs wrote these lines to the error output of a run. A warning stops no run, and the pages leave it out.
+
+# %% tags=["hide-input"]
+warned = [
+    {"stage": stage, "run": run, "warning": line}
+    for stage, run in sorted(own)
+    for line in notebook_warnings(Path(runs) / "executed" / stage / f"{run}.ipynb")
+]
+if warned:
+    display(show(pd.DataFrame(warned), "Warnings of other programs."))
+else:
+    print("no warning")

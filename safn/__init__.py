@@ -1,8 +1,8 @@
 """Scale-Aware Feature Networks: weakly supervised semantic segmentation from image-level labels."""
 
 from safn.crf import dense_crf
-from safn.data import DataError
 from safn.datasets.free_photographs import free_photographs
+from safn.files import DataError
 from safn.masks import segment
 from safn.metrics import ConfusionMatrix
 from safn.network import SAFN

@@ -10,7 +10,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from safn.arguments import require_scales
-from safn.data import DataError, VOCFolder, read_text
+from safn.data import VOCFolder, read_text
+from safn.files import DataError
+from safn.verification import class_notes, verify
 
 TEST_SCALES = "[0.5,0.75,1,1.25,1.5]"  # Sec. IV-A
 
@@ -37,12 +39,14 @@ def _parser() -> argparse.ArgumentParser:
         return command
 
     layout = "holds VOCdevkit/VOC2012 and image_labels.csv"
-    add("verify", _verify, "print every problem of a data folder in the VOC layout", folder=layout)
+    command = add("verify", _verify, "print every problem of a data folder in the VOC layout", folder=layout)
+    command.add_argument("--saliency", type=Path, help="a folder of <id>.png maps of your own, to check them as well")
 
     root = "what torchvision calls root"
     text = "complete a download of VOC 2012 and SBD to the layout"
     command = add("voc", _voc, text, folder=f"{root}; SBD in its folder sbd")
     command.add_argument("--download", action="store_true", help="fetch both archives first")
+    command.set_defaults(saliency=None)
 
     text = "lay your own images and their labels out as a data folder"
     table = "CSV: id,<class>,..., a row of 0 and 1 for each image"
@@ -89,8 +93,10 @@ def _size(text: str) -> int:
 
 def _verify(options: argparse.Namespace) -> int:
     folder = VOCFolder(options.folder)
-    if problems := folder.verify():
-        print(*problems, sep="\n")
+    found = verify(folder, options.saliency)
+    for line in [*found.problems, *(f"note: {note}" for note in found.notes)]:
+        print(line)
+    if found.problems:
         return 1
     counts = []
     for split in ("train_aug", "val"):
@@ -111,6 +117,8 @@ def _photos(options: argparse.Namespace) -> None:
     from safn.datasets import own_images
 
     lists = own_images.prepare(options.images, options.labels, options.out, options.val_share)
+    for note in class_notes(VOCFolder(options.out), lists["train_aug"]):
+        print(f"note: {note}")
     print(f"{options.out}: {', '.join(f'{split} {len(ids)} images' for split, ids in lists.items())}. Next:")
     print(f"make book PROFILE=photos DATA={shlex.quote(options.out)}")
 

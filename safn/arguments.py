@@ -1,8 +1,10 @@
 """Checks of what public functions are given; each raises a ``ValueError`` with the value and the valid ones."""
 
 import math
+import os
 from collections.abc import Collection, Iterable, Sequence
 from numbers import Real
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,17 @@ def require_number(name: str, value: Any, low: float, high: float = math.inf, wh
 def require_count(name: str, value: Any, low: int = 1, high: float = math.inf) -> None:
     """Require a whole number from ``low`` to ``high``."""
     require_number(name, value, low, high, whole=True)
+
+
+def processors(asked: int) -> int:
+    """Return ``asked``, or for 0 all processors that this process may use. A container may have fewer than the machine."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        time, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()  # of a container: "200000 100000" is two
+        allowed = min(allowed, max(1, int(time) // int(period)))
+    except (OSError, ValueError):  # no such file, or "max"
+        pass
+    return asked or allowed
 
 
 def require_scales(scales: Any) -> None:

@@ -1,7 +1,6 @@
 """The dense CRF of many images, in processes of its own: pydensecrf holds the interpreter's lock."""
 
 import multiprocessing
-import os
 from collections import deque
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
 from pathlib import Path
@@ -11,8 +10,10 @@ import numpy as np
 import torch
 from PIL import Image
 
+from safn.arguments import processors
 from safn.crf import dense_crf
-from safn.data import DataError, load_image, save_mask
+from safn.files import DataError
+from safn.images import load_image, save_mask
 from safn.loading import shrink_to
 
 
@@ -20,7 +21,7 @@ class CRFWorkers:
     """Refine masks in processes while the network goes on, into ``folder/<id>.png``; arguments as of ``predict``."""
 
     def __init__(self, folder: Path, processes: int = 0, pool: Executor | None = None, largest: int = 0) -> None:
-        self.folder, self.largest, self.processes = folder, largest, processes or os.cpu_count() or 1
+        self.folder, self.largest, self.processes = folder, largest, processors(processes)
         self.pending: deque[tuple[str, Future]] = deque()
         self.shared = pool is not None
         spawn = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang

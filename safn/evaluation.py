@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from safn.arguments import require_number, require_shape
-from safn.data import VOCFolder, load_mask
+from safn.data import VOCFolder
 from safn.files import write_file
+from safn.images import load_mask
 from safn.map_files import load_maps, load_saliency
 from safn.maps import maps_prediction
 from safn.metrics import VOID, ConfusionMatrix, mean_iou

@@ -1,4 +1,4 @@
-"""Files that appear only when complete, and tensors that cannot run code."""
+"""Files that appear only when complete, tensors that cannot run code, and the error that names a file."""
 
 from __future__ import annotations
 
@@ -14,6 +14,21 @@ from typing import Any
 
 import numpy as np
 import torch
+
+
+class DataError(ValueError):
+    """Say which files are missing, damaged or do not fit, with ids and values.
+
+    Example:
+        >>> print(DataError.from_problems("1 problem:", ["a7: no valid row in image_labels.csv"]))
+        1 problem:
+          - a7: no valid row in image_labels.csv
+    """
+
+    @classmethod
+    def from_problems(cls, head: str, problems: list[str]) -> DataError:
+        """Return one error with a line for each problem."""
+        return cls("\n  - ".join([head, *problems]))
 
 
 def write_file(path: Path, content: bytes) -> None:

@@ -37,6 +37,7 @@ HARMLESS = (  # warnings
     ".*isinstance.treespec, LeafSpec",  # lightning's own call of torch
     ".*Checkpoint directory.*exists and is not empty",
     "The .srun. command is available",  # on a login node: one process trains without it
+    ".*fp16 .* not supported on CPU",  # which is an error here
 )
 LINE_SECONDS = 30  # between two lines of training.log
 
@@ -61,6 +62,7 @@ def fit(
         A row for each epoch: ``epoch``, ``step``, ``loss``, ``learning_rate`` (the highest), and what else is logged.
 
     Raises:
+        ValueError: the device has not the precision that was asked for.
         FloatingPointError: the loss is not finite.
         TrainingInterrupted: by Ctrl-C or Jupyter's stop button.
     """
@@ -93,6 +95,8 @@ def fit(
             enable_progress_bar=False,
             use_distributed_sampler=False,
         )
+        if trainer.precision != options.precision:
+            raise ValueError(f"precision={options.precision!r} is not for this device, which has {trainer.precision!r}")
         _run(trainer, module, train, validation, checkpoint)
     trained.save(module.network, folder, classes, max(options.resize))
     checkpoint.unlink(missing_ok=True)

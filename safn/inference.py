@@ -21,9 +21,9 @@ from safn import trained
 from safn.backbones import ANY_SIZE, Grid, Normalisation, rescale
 from safn.baseline import PlainClassifier, grad_cam
 from safn.crf_workers import CRFWorkers, resize_mask
-from safn.data import DataError, load_image, save_mask
-from safn.datasets.own_images import find_images, unreadable
-from safn.files import write_json
+from safn.datasets.own_images import find_images
+from safn.files import DataError, write_json
+from safn.images import load_image, save_mask, unreadable
 from safn.loading import PlainSet, plain_loader, shrink_to
 from safn.map_files import save_maps
 from safn.maps import localization_maps
@@ -217,7 +217,7 @@ def predict_folder(
     if only is not None:
         problems = [f"{i}: no such image" for i in only if i not in chosen] if only else ["the list of ids is empty"]
         chosen = {i: chosen[i] for i in only if i in chosen}
-    problems += [f"{i}: {why}" for i, path in chosen.items() if (why := unreadable(path))]
+    problems += unreadable(chosen.values())
     inside = out.resolve().is_relative_to(images.resolve())
     if inside or images.resolve() in (out.resolve() / "multi", out.resolve() / "crf"):
         problems.append(f"{out} lies among the images: give another folder for the masks")

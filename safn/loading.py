@@ -13,7 +13,8 @@ from PIL import Image, ImageOps
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from safn.backbones import Normalisation
-from safn.data import VOCFolder, load_mask
+from safn.data import VOCFolder
+from safn.images import load_mask
 from safn.metrics import VOID
 
 # ``id``, ``image`` float32 (3, H, W), ``label`` float32 (N,), ``mask`` int64 (H, W) where given

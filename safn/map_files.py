@@ -12,9 +12,11 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from safn.arguments import require_one_of, require_shape, require_unit_interval
-from safn.data import DataError, VOCFolder, save_mask
-from safn.files import write_file
+from safn.data import VOCFolder
+from safn.files import DataError, write_file
+from safn.images import load_grey, save_mask
 from safn.pseudo import pseudo_ground_truth
+from safn.verification import verify_saliency
 
 ABSENT = ("error", "skip", "map-only")  # images without saliency: refused, left out, or made of their maps alone
 Size = tuple[int, int] | None  # height and width to which maps are resampled (bilinear)
@@ -64,12 +66,8 @@ def save_saliency(path: Path, saliency: np.ndarray) -> None:
 
 
 def load_saliency(path: Path, size: Size = None) -> np.ndarray:
-    """Read a grey PNG of 8 or 16 bits, float32 ``(H, W)`` in 0..1."""
-    with Image.open(path) as image:
-        if image.mode[0] == "I":  # of 16 bits, which convert would cut off at 255
-            grey = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
-        else:
-            grey = image.convert("L")
+    """Read a grey map of any mode, float32 ``(H, W)`` in 0..1."""
+    grey = load_grey(path)
     if size is not None and grey.size != size[::-1]:
         grey = grey.resize(size[::-1], Image.Resampling.BILINEAR)
     return np.asarray(grey, np.float32) / 255
@@ -85,11 +83,17 @@ def ids_without_saliency(folder: Path, ids: list[str], absent: str = "error") ->
     return without
 
 
-def copy_saliency(source: Path, ids: list[str], out: Path, absent: str = "error") -> list[str]:
-    """Copy maps made elsewhere, ``source/<id>.png``, into ``out``; return ``ids_without_saliency``."""
+def copy_saliency(folder: VOCFolder, ids: list[str], source: Path, out: Path, absent: str = "error") -> list[str]:
+    """Write maps made elsewhere, ``source/<id>.png``, to ``out`` in 8 bits; return ``ids_without_saliency``.
+
+    Raises:
+        DataError: listing what ``verification.verify_saliency`` finds wrong. Nothing is written then.
+    """
     without = ids_without_saliency(source, ids, absent)
-    for image_id in sorted(set(ids) - set(without)):
-        write_file(out / f"{image_id}.png", (source / f"{image_id}.png").read_bytes())
+    there = sorted(set(ids) - set(without))
+    verify_saliency(folder, there, source).settle(source)
+    for image_id in there:
+        save_saliency(out / f"{image_id}.png", load_saliency(source / f"{image_id}.png"))
     return without
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from safn.crf_workers import resize_mask
-from safn.data import load_image
+from safn.images import load_image
 from safn.inference import TEST_SCALES, multi_scale_maximum
 from safn.loading import shrink_to
 

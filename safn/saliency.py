@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageOps
 
-from safn.arguments import require_count, require_one_of, require_shape
+from safn.arguments import processors, require_count, require_one_of, require_shape
 from safn.files import package_file
 
 SHA256 = "309c8469258dda742793dce0ebea8e6dd393174f89934733ecc8b14c76f4ddd8"  # of u2netp.onnx
@@ -35,7 +35,7 @@ class U2NetP:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = processors(threads)
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # leave other jobs their cores
         self.session = onnxruntime.InferenceSession(weights, options, providers=["CPUExecutionProvider"])
         self.input = self.session.get_inputs()[0].name

@@ -22,8 +22,7 @@ from torch import Tensor, nn
 
 from safn.backbones import Normalisation
 from safn.baseline import PlainClassifier
-from safn.data import DataError
-from safn.files import write_file, write_json
+from safn.files import DataError, write_file, write_json
 from safn.network import SAFN
 from safn.segmentation import DeepLab
 

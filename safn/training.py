@@ -14,7 +14,8 @@ from torchmetrics.functional.classification import binary_average_precision
 
 from safn.arguments import require_one_of, require_shape
 from safn.baseline import PlainClassifier
-from safn.data import DataError, VOCFolder
+from safn.data import VOCFolder
+from safn.files import DataError
 from safn.fitting import FiniteLoss, Log, fit
 from safn.loading import Augmentation, PlainSet, TrainingSet, plain_loader, training_loader
 from safn.metrics import VOID

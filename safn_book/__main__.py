@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from json import JSONDecodeError
 from pathlib import Path
 
-from safn.data import DataError
+from safn.files import DataError
 from safn_book import archive, charts, conclusions
 from safn_book.settings import SettingsError
 from safn_book.stages import StageError

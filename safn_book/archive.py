@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from safn.data import DataError
 from safn.evaluation import load_counts, save_counts
-from safn.files import write_file, write_json
+from safn.files import DataError, write_file, write_json
 from safn_book import records
 from safn_book.checks import unlike
 from safn_book.records import OF_THIS_MACHINE, RECORD

@@ -30,7 +30,7 @@ def build(runs: Path, chapters: dict[str, Path], out: Path, jobs: Iterable[tuple
     run of all that belongs to the book, which is searched for errors and listed with its cost.
 
     Raises:
-        BookError: notebooks with errors or warnings, or a warning of Jupyter Book.
+        BookError: notebooks with errors, or a warning of Jupyter Book.
     """
     jobs = list(jobs)
     _refuse_faulty({*chapters.values(), *(runs / "executed" / stage / f"{run}.ipynb" for stage, run in jobs)})
@@ -64,7 +64,7 @@ def _refuse_faulty(notebooks: Iterable[Path]) -> None:
 
 
 def notebook_problems(path: Path) -> list[str]:
-    """What keeps a notebook out of the book: errors, warnings or other error output, cells not run, widgets."""
+    """What keeps a notebook out of the book: errors, cells not run, widgets. Warnings do not: ``notebook_warnings``."""
     if not path.exists():
         return [f"{path}: missing"]
     notebook = json.loads(path.read_text())
@@ -82,16 +82,18 @@ def notebook_problems(path: Path) -> list[str]:
     return problems
 
 
+def notebook_warnings(path: Path) -> list[str]:
+    """What other programs wrote to the error output of a notebook, each line once and without the folder it comes from.
+    The book is built all the same, without these lines. The page of records lists them."""
+    cells = json.loads(path.read_text())["cells"] if path.exists() else []
+    errors = [output for cell in cells for output in cell.get("outputs", ()) if output.get("name") == "stderr"]
+    lines = [line for output in errors for line in "".join(output["text"]).splitlines()]
+    return list(dict.fromkeys(re.sub(r"^/\S*/", "", line)[:200] for line in lines if line[:1].strip()))
+
+
 def _output_problems(output: dict[str, Any]) -> Iterator[str]:
     if output["output_type"] == "error":
         yield f"{output['ename']}: {output['evalue']}"
-    elif output["output_type"] == "stream":
-        lines = "".join(output["text"]).strip().splitlines()
-        warned = [line for line in lines if re.search(r"\b\w*Warning: ", line)]
-        if output["name"] == "stderr" and lines:
-            yield f"error output: {lines[0][:200]}"
-        elif warned:
-            yield f"warning: {warned[0][:200]}"
     elif any("widget" in kind for kind in output.get("data", ())):
         yield "a widget, which needs scripts from elsewhere: use plain tqdm"
 
@@ -142,7 +144,7 @@ def _copy_notebook(executed: Path, target: Path, source: Path, title: str = "") 
         if "injected-parameters" in tags:
             cell["metadata"]["tags"] = [*tags, "remove-cell"]
         if "outputs" in cell:
-            cell["outputs"] = list(_merged(cell["outputs"]))
+            cell["outputs"] = list(_merged(o for o in cell["outputs"] if o.get("name") != "stderr"))
     _number(notebook)
     target.write_text(json.dumps(notebook, indent=1))
 
@@ -181,7 +183,7 @@ def _number(notebook: dict[str, Any]) -> None:
                 output["data"]["text/html"] = re.sub("<(figcaption|caption)>", numbered, page)
 
 
-def _merged(outputs: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def _merged(outputs: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Join the texts that follow one another in a stream, and drop what a carriage return has overwritten."""
     for name, group in itertools.groupby(outputs, lambda output: output.get("name")):
         if name is None:  # not a stream

@@ -10,6 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager
 from matplotlib.rcsetup import cycler
 from matplotlib.ticker import LogLocator, MaxNLocator
 
@@ -29,13 +30,17 @@ STYLE: dict[str, Any] = {
     "axes.prop_cycle": cycler(color=SERIES),
     "savefig.facecolor": "white",
     "legend.frameon": False,
+    "text.parse_math": False,  # a class may be called US$ or $5$
 }
+WORLD = ("Noto Sans", "WenQuanYi", "Microsoft YaHei", "SimHei", "PingFang", "Hiragino", "Arial Unicode", "Unifont")
 IGNORED = {"drop": "ignored pixels excluded", "background": "counted as background", "wrong": "counted as errors"}
 
 
 def use_style() -> None:
-    """Set the style of the book for the figures that this process draws."""
-    plt.rcParams.update(cast(Any, STYLE))
+    """Set the style of the book for the figures that this process draws. Letters that Matplotlib's own font lacks are
+    taken from fonts of the machine."""
+    fonts = [name for name in sorted(set(fontManager.get_font_names())) if name.startswith(WORLD)]
+    plt.rcParams.update(cast(Any, STYLE | {"font.family": ["DejaVu Sans", *fonts]}))
 
 
 def _panels(rows: int, columns: int, size: tuple[float, float], **options: Any) -> tuple[Figure, np.ndarray]:

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from safn.data import DataError
 from safn.evaluation import load_counts
+from safn.files import DataError
 from safn.metrics import bootstrap
 from safn_book.archive import Records
 from safn_book.checks import unlike

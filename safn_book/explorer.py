@@ -15,9 +15,9 @@ import numpy as np
 from PIL import Image
 
 import safn
-from safn.data import palette
 from safn.datasets.free_photographs import FreePhotograph, free_photographs
 from safn.files import write_file
+from safn.images import palette
 from safn.loading import resize_long
 from safn_book import photographs
 from safn_book.galleries import HEAT

@@ -16,9 +16,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from PIL import Image
 
-from safn.data import VOCFolder, load_mask, palette
+from safn.data import VOCFolder
+from safn.images import load_mask, palette
 from safn.loading import PlainSet, plain_loader
-from safn.map_files import load_maps
+from safn.map_files import load_maps, load_saliency
 from safn.maps import localization_maps
 from safn.metrics import VOID, mean_iou
 from safn.network import SAFN
@@ -200,7 +201,7 @@ def image_gallery(
         if maps:
             row |= {title: Heat(_maps(found, image_id, folder)[label], picture) for title, found in maps.items()}
         if saliency:
-            row["saliency map"] = Heat(load_mask(saliency / f"{image_id}.png") / 255)
+            row["saliency map"] = Heat(load_saliency(saliency / f"{image_id}.png"))
         for title, path in (masks or {}).items():
             row[title] = Mask(load_mask(path / f"{image_id}.png"), picture)
         if folder.mask_path(image_id):

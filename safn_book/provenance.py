@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from safn.data import DataError
+from safn.files import DataError
 from safn_book import archive
 from safn_book.archive import Records
 

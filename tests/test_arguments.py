@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -58,3 +61,20 @@ def test_scales_that_differ_pass(scales):
 def test_other_scales_are_refused(scales):
     with pytest.raises(ValueError, match="^scales=.*; valid: different numbers above 0, at most 2"):
         arguments.require_scales(scales)
+
+
+@pytest.mark.fault(25, "container with fewer processors than the machine", "eight processors, of which two may be used")
+@pytest.mark.parametrize(
+    ("allowed", "quota", "expected"),
+    [(8, "max 100000", 8), (8, "250000 100000", 2), (1, "400000 100000", 1), (8, None, 8)],
+)
+def test_all_processors_are_those_that_this_process_may_use(monkeypatch, allowed, quota, expected, happened):
+    def read(path):
+        if quota is None:
+            raise FileNotFoundError(path)
+        return quota
+
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(allowed)), raising=False)
+    monkeypatch.setattr(Path, "read_text", read)
+    assert arguments.processors(0) == expected and arguments.processors(3) == 3
+    happened("no message: as many threads and processes as may be used")

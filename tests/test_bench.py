@@ -15,8 +15,8 @@ from torch import nn
 from benchmarks import __main__ as bench
 from benchmarks import cases, choices, growth, profiles
 from safn import backbones, dense_crf, inference
-from safn.data import load_image, load_mask
 from safn.fast_layers import PhasedConv, PointwiseConv
+from safn.images import load_image, load_mask
 
 
 def test_the_ratio_is_the_other_s_time_to_ours_and_the_warm_up_does_not_count(monkeypatch):

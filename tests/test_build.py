@@ -226,14 +226,6 @@ FAULTS = {
         code_cell(outputs=[{"output_type": "error", "ename": "ValueError", "evalue": "no", "traceback": []}]),
         "cell 2: ValueError: no",
     ),
-    "stderr": (
-        code_cell(outputs=[{"output_type": "stream", "name": "stderr", "text": "odd\nmore"}]),
-        "cell 2: error output: odd",
-    ),
-    "warning": (
-        code_cell(outputs=[{"output_type": "stream", "name": "stdout", "text": "ok\nx.py: UserWarning: odd\n"}]),
-        "cell 2: warning: x.py: UserWarning: odd",
-    ),
     "not run": (code_cell(count=None), "cell 2: not executed"),
     "widget": (
         code_cell(outputs=[{"output_type": "display_data", "data": {"application/vnd.jupyter.widget-view+json": {}}}]),
@@ -247,6 +239,25 @@ def test_notebook_with_a_fault_is_named_with_its_cell(tmp_path, fault):
     cell, message = FAULTS[fault]
     path = write_notebook(tmp_path / "03_train_safn.ipynb", cell)
     assert [line for line in build.notebook_problems(path) if f"03_train_safn.ipynb, {message}" in line]
+
+
+STDERR = {
+    "output_type": "stream",
+    "name": "stderr",
+    "text": "/usr/lib/python3/site-packages/x/fonts.py:12: UserWarning: Glyph 29483 missing\n  draw()\nodd\nodd\n",
+}
+
+
+@pytest.mark.fault(25, "warning of another program in a notebook", "a missing glyph, and a line that is no warning")
+def test_warnings_of_other_programs_are_listed_once_and_left_out_of_the_page(tmp_path, happened):
+    path = write_notebook(tmp_path / "03_train_safn.ipynb", code_cell(outputs=[STDERR, *PROGRESS]))
+    assert build.notebook_problems(path) == []
+    assert build.notebook_warnings(path) == ["fonts.py:12: UserWarning: Glyph 29483 missing", "odd"]
+    assert build.notebook_warnings(tmp_path / "restored.ipynb") == []
+    build.collect({"03_train_safn": path}, {}, tmp_path / "out")
+    page = (tmp_path / "out" / "notebooks" / "03_train_safn.ipynb").read_text()
+    assert "finished" in page and "Glyph" not in page
+    happened("no message: the book is built, and its page of records lists them")
 
 
 def test_build_refuses_all_faulty_notebooks_at_once_and_writes_nothing(tmp_path):

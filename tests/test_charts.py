@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
@@ -119,3 +120,21 @@ def test_a_saved_figure_has_the_same_bytes_each_time(tmp_path):
     for name in ("a", "b"):
         charts.save(charts.bars(pd.DataFrame({"x": [1.0]}), "mIoU"), tmp_path / f"{name}.svg")
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+
+
+@pytest.mark.fault(
+    25, "class names with dollar signs, and in letters that Matplotlib's font lacks", "drawn as a legend"
+)
+def test_names_of_classes_are_drawn_as_they_are(monkeypatch, happened):
+    monkeypatch.setattr(charts.fontManager, "get_font_names", lambda: ["DejaVu Sans", "Impact", "Noto Sans CJK SC"])
+    with plt.rc_context():
+        charts.use_style()
+        assert plt.rcParams["font.family"] == ["DejaVu Sans", "Noto Sans CJK SC"]
+        plt.rcParams["font.family"] = ["DejaVu Sans"]
+        names = ["$5 and $10", "US$ \\frac"]
+        figure = charts.bars(pd.DataFrame({names[0]: [1.0]}, [names[1]]), "images")
+        figure.canvas.draw()  # as mathematics the names would be errors, or lose their signs
+        axis = figure.axes[0]
+        shown = [axis.get_legend().get_texts()[0], axis.get_xticklabels()[0]]
+        assert [text.get_text() for text in shown] == names and not any(text.get_parse_math() for text in shown)
+    happened("no message: drawn as they are, in another font of the machine where it has one")

@@ -55,6 +55,11 @@ IMAGE = np.zeros((4, 6, 3), np.uint8)
 PROBABILITIES = np.full((2, 4, 6), 0.5)
 
 
+@pytest.mark.fault(
+    27,
+    "values that the dense CRF cannot take",
+    "16 of them, such as logits, 0 to 255, NaN and bi_xy_std=0, which ended Python",
+)
 @pytest.mark.parametrize(
     ("change", "text"),
     [
@@ -76,14 +81,17 @@ PROBABILITIES = np.full((2, 4, 6), 0.5)
         ({"floor": 2}, "floor=2; valid: a number from 0 to 1"),
     ],
 )
-def test_arguments_out_of_range_are_refused(change, text):
-    with pytest.raises(ValueError, match=text):
+def test_arguments_out_of_range_are_refused(change, text, happened):
+    with pytest.raises(ValueError, match=text) as error:
         dense_crf(**{"image": IMAGE, "probabilities": PROBABILITIES, **change})
+    happened(error.value)
 
 
-def test_a_parameter_that_does_not_exist_is_refused():
-    with pytest.raises(TypeError, match="bi_weight"):
+@pytest.mark.fault(27, "parameter that the dense CRF does not have", "bi_weight=10")
+def test_a_parameter_that_does_not_exist_is_refused(happened):
+    with pytest.raises(TypeError, match="bi_weight") as error:
         dense_crf(IMAGE, PROBABILITIES, bi_weight=10)
+    happened(error.value)
 
 
 def test_the_smallest_deviations_and_the_largest_floor_are_taken(scene):

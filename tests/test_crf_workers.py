@@ -7,7 +7,8 @@ import pytest
 import tiny
 
 from safn import backbones, crf_workers
-from safn.data import DataError, load_mask
+from safn.files import DataError
+from safn.images import load_mask
 from safn.inference import predict
 
 

@@ -9,6 +9,7 @@ from PIL import Image
 
 from safn.data import VOC_CLASSES, VOCFolder
 from safn.datasets import emoji
+from safn.verification import verify
 
 
 def installed() -> bool:
@@ -37,7 +38,7 @@ def digest(root) -> dict[str, str]:
 @drawn
 def test_the_folder_is_sound_and_complete(made):
     folder = VOCFolder(made)
-    assert folder.verify() == [] and folder.classes == VOC_CLASSES
+    assert verify(folder).problems == [] and folder.classes == VOC_CLASSES
     assert len(folder.ids("train")) == 20 == len(folder.ids("val")) and folder.ids("train") == folder.ids("train_aug")
     assert not set(folder.ids("train")) & set(folder.ids("val"))
     assert all(folder.image(i).size == (64, 64) for i in folder.ids("val"))

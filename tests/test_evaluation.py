@@ -5,7 +5,8 @@ import pytest
 import tiny
 
 from safn import evaluation
-from safn.data import VOCFolder, save_mask
+from safn.data import VOCFolder
+from safn.images import save_mask
 from safn.map_files import load_maps, save_maps, save_saliency
 from safn.maps import maps_prediction
 from safn.metrics import ConfusionMatrix, class_iou

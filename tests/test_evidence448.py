@@ -14,9 +14,10 @@ from PIL import Image
 from benchmarks import evidence448, gpu_data, gpu_scores, gpu_training, pack_photographs, probe448
 from benchmarks.evidence448 import Job
 from safn import backbones
-from safn.data import VOC_CLASSES, VOCFolder, palette
+from safn.data import VOC_CLASSES, VOCFolder
 from safn.evaluation import SweepCounter
 from safn.fast_layers import PhasedConv
+from safn.images import palette
 from safn.inference import multi_scale_maximum
 from safn.loading import Augmentation, PlainSet, TrainingSet
 from safn.map_files import save_saliency
@@ -24,6 +25,7 @@ from safn.metrics import ConfusionMatrix
 from safn.network import SAFN
 from safn.pseudo import pseudo_ground_truth
 from safn.segmentation import DeepLab
+from safn.verification import verify
 from safn_book import workflow
 
 SIZES = {"a": (90, 60), "b": (61, 88), "c": (90, 60), "d": (40, 96)}  # width, height
@@ -173,7 +175,7 @@ def test_packed_and_unpacked_the_folder_is_the_same(root, tmp_path):
         with tarfile.open(part) as archive:
             archive.extractall(tmp_path / "out", filter="data")
     before, after = VOCFolder(root), VOCFolder(tmp_path / "out")
-    assert after.verify() == before.verify() and after.ids("train") == ["a", "b"]
+    assert verify(after) == verify(before) and after.ids("train") == ["a", "b"]
     for image_id in SIZES:
         assert np.array_equal(np.asarray(after.image(image_id)), np.asarray(before.image(image_id)))
         assert np.array_equal(after.mask(image_id), before.mask(image_id))

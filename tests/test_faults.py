@@ -20,10 +20,12 @@ import tiny
 import torch
 from PIL import Image, ImageDraw
 
-from safn import backbones, data, evaluation, files, inference, loading, map_files
-from safn.data import VOCFolder, load_mask
+from safn import backbones, evaluation, files, images, inference, loading, map_files
+from safn.data import VOCFolder
 from safn.datasets import voc_server
+from safn.images import load_mask
 from safn.network import SAFN
+from safn.verification import verify
 from safn_book import build, records, workflow
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -48,6 +50,15 @@ CASES = {
     18: "submission that would be rejected",
     19: "papermill killed while it writes",
     20: "a cell that ends its notebook",
+    21: "values in their range that mean something else",
+    22: "images of other kinds",
+    23: "damaged photo that can still be read",
+    24: "results of something else under the same name",
+    25: "warnings of other programs",
+    26: "parameters of a notebook",
+    27: "wrong arguments of functions",
+    28: "names that pass through a shell",
+    29: "what is refused before anything is written",
 }
 
 
@@ -88,7 +99,7 @@ def test_a_photo_without_a_label_is_background_to_the_end(tiny_voc, tmp_path, ha
     table = tiny_voc / "image_labels.csv"
     table.write_text(table.read_text().replace("a0,1,0,0", "a0,0,0,0"))
     folder, out = VOCFolder(tiny_voc), tmp_path / "out"
-    assert folder.verify() == [] and not folder.label("a0").any()
+    assert verify(folder).problems == [] and not folder.label("a0").any()
     out.mkdir()
     samples = loading.PlainSet(folder, ["a0"], backbones.IMAGENET)
     assert inference.write_maps(SAFN("tiny", 3, (1, 0.5)), samples, tmp_path / "maps") == 0
@@ -111,7 +122,7 @@ def test_odd_photos_are_read_upright_in_rgb_and_predicted_at_their_size(tmp_path
     if kind == "rotated":
         photo, exif[0x0112] = photo.transpose(Image.Transpose.ROTATE_90), 6  # to be seen turned clockwise
     photo.convert(kind if kind in ("L", "CMYK") else "RGB").save(tmp_path / "a.jpg", quality=95, exif=exif)
-    read = data.load_image(tmp_path / "a.jpg")
+    read = images.load_image(tmp_path / "a.jpg")
     assert read.mode == "RGB" and read.size == (width, height)
     if kind != "L":
         assert read.getpixel((0, 0))[2] > 150 > 100 > read.getpixel((width - 1, height - 1))[2]
@@ -137,7 +148,7 @@ def test_odd_photos_are_read_upright_in_rgb_and_predicted_at_their_size(tmp_path
 
 WRITERS = {
     "record.json": lambda path, k: files.write_json(path, {"value": [k] * 999}),
-    "mask.png": lambda path, k: data.save_mask(path, np.full((40, 40), k)),
+    "mask.png": lambda path, k: images.save_mask(path, np.full((40, 40), k)),
     "saliency.png": lambda path, k: map_files.save_saliency(path, np.full((40, 40), k / 9)),
     "maps.npz": lambda path, k: inference.save_maps(path, np.full((1, 9, 9), k / 9), np.ones(1)),
     "counts.npz": lambda path, k: evaluation.save_counts(path, np.full((1, 9, 10), k)),
@@ -168,6 +179,7 @@ from pathlib import Path
 import disk, torch
 from safn import backbones, inference, files
 from safn_book import stages
+from safn.verification import verify
 
 class Noise(torch.nn.Module):
     def __init__(self):
@@ -266,9 +278,9 @@ def test_papermill_stops_before_any_work(tmp_path, happened):
 def test_a_wrong_submission_is_not_written(tmp_path, happened):
     predictions, out = tmp_path / "predictions", tmp_path / "submission.tar.gz"
     predictions.mkdir()
-    data.save_mask(predictions / "a.png", np.full((3, 4), 255))
-    data.save_mask(predictions / "b.png", np.zeros((4, 3)))
-    with pytest.raises(data.DataError, match="3 problems, no archive was written") as error:
+    images.save_mask(predictions / "a.png", np.full((3, 4), 255))
+    images.save_mask(predictions / "b.png", np.zeros((4, 3)))
+    with pytest.raises(files.DataError, match="3 problems, no archive was written") as error:
         voc_server.write_archive(predictions, list("abc"), out, dict.fromkeys("abc", (4, 3)))
     for text in ("c: no prediction", "a: ", "b: 3x4 pixels, the photo has 4x3"):
         assert f"\n  - {text}" in str(error.value)

@@ -291,8 +291,11 @@ tiny.train(Path(sys.argv[1]))
 """
 
 
+@pytest.mark.fault(
+    25, "srun on the PATH, and the variables of a cluster", "a training on a login node, and as one of four tasks"
+)
 @pytest.mark.parametrize("task", [None, 1], ids=["on the login node", "as the second of four tasks"])
-def test_a_cluster_changes_nothing(tmp_path, task):
+def test_a_cluster_changes_nothing(tmp_path, task, happened):
     srun = tmp_path / "bin" / "srun"
     srun.parent.mkdir()
     srun.write_text("#!/bin/sh\n")
@@ -310,6 +313,7 @@ def test_a_cluster_changes_nothing(tmp_path, task):
     assert read_log(tmp_path / "run" / "log.csv") == log
     files = [sorted(p.name for p in (tmp_path / name).iterdir()) for name in ("run", "here")]
     assert files[0] == files[1]
+    happened("no message: one process trains, as elsewhere")
 
 
 def test_a_loss_that_arrives_late_stops_before_the_checkpoint_and_names_the_first_bad_step(tmp_path, monkeypatch):
@@ -317,3 +321,13 @@ def test_a_loss_that_arrives_late_stops_before_the_checkpoint_and_names_the_firs
     with pytest.raises(FloatingPointError, match=r"loss is nan in epoch 1, step \d, images .*\bimage_5\b"):
         tiny.train(tmp_path, samples=tiny.Samples(spoilt=(1, 5)))
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 4
+
+
+@pytest.mark.fault(25, "precision that the device has not", "16-mixed on a CPU, which lightning replaces by bf16-mixed")
+def test_a_precision_that_would_be_replaced_is_an_error(tmp_path, happened):
+    with pytest.raises(
+        ValueError, match="precision='16-mixed' is not for this device, which has 'bf16-mixed'"
+    ) as error:
+        tiny.train(tmp_path, precision="16-mixed")
+    assert not list(tmp_path.iterdir())
+    happened(error.value)

@@ -10,8 +10,9 @@ from PIL import Image
 
 import safn
 from safn.__main__ import main
-from safn.data import VOC_CLASSES, load_image, load_mask
+from safn.data import VOC_CLASSES
 from safn.datasets.free_photographs import FOLDER, IMAGES, MASKS
+from safn.images import load_image, load_mask
 
 PHOTOGRAPHS = safn.free_photographs()
 

@@ -9,7 +9,8 @@ from PIL import Image
 
 from safn import SAFN, backbones
 from safn.backbones import IMAGENET
-from safn.data import VOCFolder, save_mask
+from safn.data import VOCFolder
+from safn.images import save_mask
 from safn.loading import PlainSet
 from safn.map_files import save_maps, save_saliency
 from safn.metrics import ConfusionMatrix

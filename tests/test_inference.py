@@ -8,7 +8,8 @@ from PIL import Image
 
 from safn import backbones, inference
 from safn.backbones import rescale
-from safn.data import VOCFolder, load_mask
+from safn.data import VOCFolder
+from safn.images import load_mask
 from safn.inference import multi_scale_maximum, predict
 from safn.loading import PlainSet
 from safn.map_files import load_maps

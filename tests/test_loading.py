@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from safn.backbones import Normalisation
-from safn.data import VOCFolder, save_mask
+from safn.data import VOCFolder
+from safn.images import save_mask
 from safn.loading import Augmentation, EpochSampler, PlainSet, TrainingSet, plain_loader, resize_long, training_loader
+from safn.verification import verify
 
 UNIT = Normalisation((0, 0, 0), (1, 1, 1))
 
@@ -23,7 +25,7 @@ def test_an_image_without_a_label_is_a_sample_like_others(tiny_voc):
     table = tiny_voc / "image_labels.csv"
     table.write_text(table.read_text().replace("a5,0,0,1", "a5,0,0,0"))
     folder = VOCFolder(tiny_voc)
-    assert folder.verify() == [] and PlainSet(folder, ["a5"], UNIT)[0]["label"].tolist() == [0, 0, 0]
+    assert verify(folder).problems == [] and PlainSet(folder, ["a5"], UNIT)[0]["label"].tolist() == [0, 0, 0]
 
 
 def test_normalisation_is_that_of_the_weights():
@@ -83,7 +85,7 @@ def test_photos_of_one_pixel_width_and_of_6000_pixels_become_samples(tiny_voc, b
     Image.new("RGB", size, (200, 0, 0)).save(base / "JPEGImages/a0.jpg")
     save_mask(base / "SegmentationClass/a0.png", np.ones(size[::-1]))
     folder = VOCFolder(tiny_voc)
-    assert folder.verify() == []
+    assert verify(folder).problems == []
     samples = TrainingSet(folder, ["a0"], Augmentation(32, (20, 40)), UNIT, 0, {"a0": folder.mask_path("a0")})
     sample = samples[0, 0]
     assert sample["image"].shape == (3, 32, 32) and (sample["mask"] == 1).any() and sample["mask"].dtype == torch.int64

@@ -14,15 +14,19 @@ from pathlib import Path
 import psutil
 import pytest
 
+from safn import inference
+from safn_book import workflow
+from safn_book.run_names import Stage
 from safn_book.workflow import RUN
-from workflow import make_book, single_run
+from workflow import make_book, run_notebook, single_run
 
 ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("MAKE") and k != RUN}
 
 
+@pytest.mark.fault(28, "numbers, braces, quotes and blanks in DATA, RUNS and PROFILE", "nine such values through make")
 @pytest.mark.parametrize("value", ["2012", "with blanks", "it's", 'a "quoted" one', "{braces}", "#1", "a;b", "-x", "*"])
-def test_variables_reach_the_program_as_they_are(tmp_path, value):
+def test_variables_reach_the_program_as_they_are(tmp_path, value, happened):
     program = tmp_path / "python"
     program.write_text(f"#!{sys.executable}\nimport json, sys\nprint(json.dumps(sys.argv[1:]))\n")
     program.chmod(0o755)
@@ -31,6 +35,7 @@ def test_variables_reach_the_program_as_they_are(tmp_path, value):
     done = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=True)
     arguments = json.loads(done.stdout)
     assert {f"--{name}={value}" for name in ("profile", "data", "runs", "flags")} <= set(arguments)
+    happened("no message: they reach the program as they are")
 
 
 def test_clean_deletes_the_runs_of_the_profile_alone(tmp_path):
@@ -166,3 +171,25 @@ def test_the_main_experiment_runs_first(tmp_path, monkeypatch):
     assert make_book.snakemake(runs, "1", [], [f".workflow/made/{trained[2]}"]) == 0
     order = (runs / "order").read_text().split()
     assert order[0] == "attention_1-0.5_seed0" and len(order) == 4
+
+
+def test_a_precision_that_the_machine_has_not_is_refused_before_the_first_stage(monkeypatch):
+    jobs = workflow.jobs(workflow.load("paper", "photographs"))
+    monkeypatch.setattr(inference, "best_device", lambda: "cpu")
+    said = make_book.wrong_precision(jobs)
+    assert said.startswith("precision 16-mixed of 02_baseline, 03_train_safn, 06_train_segmentation needs a GPU")
+    assert make_book.wrong_precision(workflow.jobs(workflow.load("emoji"))) == ""
+    monkeypatch.setattr(inference, "best_device", lambda: "cuda")
+    assert make_book.wrong_precision(jobs) == ""
+
+
+def test_a_score_of_a_part_of_the_images_says_so(tiny_voc, tmp_path):
+    for stage, record in (("00_data", {"root": str(tiny_voc)}), ("07_evaluate", {})):
+        (tmp_path / stage / "default").mkdir(parents=True)
+        record |= {"seconds": 3, "metrics": {"val_miou_multi": 0.5}}
+        (tmp_path / stage / "default" / "record.json").write_text(json.dumps(record))
+    (tmp_path / "00_data" / "default" / "val.txt").write_text("a5\na6\na7\n")
+    job = workflow.Job(Stage.EVALUATE, "default")
+    assert run_notebook.numbers(tmp_path, job) == "mIoU 50.0 %, 3 s"
+    (tiny_voc / "VOCdevkit/VOC2012/SegmentationClass/a6.png").unlink()
+    assert run_notebook.numbers(tmp_path, job) == "mIoU 50.0 % (2 of 3 images), 3 s"

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from safn.data import DataError, VOCFolder, load_mask
+from safn.data import VOCFolder
+from safn.files import DataError
+from safn.images import load_mask
 from safn.map_files import (
     copy_saliency,
     ids_without_saliency,
@@ -129,31 +131,31 @@ def test_missing_maps_are_listed_in_order(tmp_path):
 
 
 @pytest.mark.fault(6, "saliency maps missing from a folder of one's own", "two of three maps not there")
-def test_missing_maps_are_an_error_unless_named(tmp_path, happened):
-    source, out = tmp_path / "source", tmp_path / "out"
-    for folder in (source, out):
-        folder.mkdir()
+def test_missing_maps_are_an_error_unless_named(tiny_voc, tmp_path, happened):
+    folder, ids, source, out = VOCFolder(tiny_voc), ["a0", "a1", "a2"], tmp_path / "source", tmp_path / "out"
+    source.mkdir()
+    out.mkdir()
     with pytest.raises(DataError, match="3 of 3 saliency maps are missing"):
-        copy_saliency(source, list("abc"), out, "skip")  # none at all is another folder
-    save_saliency(source / "b.png", np.full((2, 2), 0.2))
+        copy_saliency(folder, ids, source, out, "skip")  # none at all is another folder
+    save_saliency(source / "a1.png", np.full((32, 40), 0.6))
     with pytest.raises(
-        DataError, match="2 of 3 saliency maps are missing, first a, c; complete .* skip or map-only"
+        DataError, match="2 of 3 saliency maps are missing, first a0, a2; complete .* skip or map-only"
     ) as error:
-        copy_saliency(source, list("abc"), out)
+        copy_saliency(folder, ids, source, out)
     assert not list(out.iterdir())
     for absent in ("skip", "map-only"):
-        assert copy_saliency(source, list("abc"), out, absent) == ["a", "c"]
-        assert [p.name for p in out.iterdir()] == ["b.png"] and load_saliency(out / "b.png") == pytest.approx(0.2)
+        assert copy_saliency(folder, ids, source, out, absent) == ["a0", "a2"]
+        assert [p.name for p in out.iterdir()] == ["a1.png"] and load_saliency(out / "a1.png") == pytest.approx(0.6)
     happened(error.value)
 
 
-def test_a_kill_while_a_map_is_written_leaves_none_that_the_next_run_would_keep(tmp_path):
-    values = np.random.default_rng(0).random((40, 40))
+def test_a_kill_while_a_map_is_written_leaves_none_that_the_next_run_would_keep(tiny_voc, tmp_path):
+    values = np.random.default_rng(0).random((32, 40))
     tiny.killed_while_writing(lambda: save_saliency(tmp_path / "a.png", values))
     assert not (tmp_path / "a.png").exists() and (tmp_path / "a.png.partial").exists()
-    save_saliency(tmp_path / "b.png", values)
-    tiny.killed_while_writing(lambda: copy_saliency(tmp_path, ["b"], tmp_path))
-    assert np.abs(load_saliency(tmp_path / "b.png") - values).max() < 0.01  # the older one
+    save_saliency(tmp_path / "a0.png", values)
+    tiny.killed_while_writing(lambda: copy_saliency(VOCFolder(tiny_voc), ["a0"], tmp_path, tmp_path))
+    assert np.abs(load_saliency(tmp_path / "a0.png") - values).max() < 0.01  # the older one
 
 
 @pytest.mark.parametrize("saliency", [np.full((2, 2), 255.0), np.full((2, 2), np.nan), np.zeros((1, 2, 2))])
@@ -214,3 +216,30 @@ def test_of_an_image_only_the_present_maps_are_read(maps, saliency, labels):
         kept = load_maps(Path(name) / "a.npz", 3), load_saliency(Path(name) / "a.png")
         found = pseudo_mask(folder, "a", Path(name), Path(name), gamma=0.3)
         assert found.tolist() == pseudo_ground_truth(*kept, labels, gamma=0.3).tolist() and found.dtype == np.uint8
+
+
+@pytest.mark.fault(22, "saliency maps of 16 bits, of 1 bit, and grey ones in RGB", "one of each, copied into a run")
+@pytest.mark.parametrize("kind", ["16 bits", "1 bit", "RGB"])
+def test_maps_of_others_are_kept_in_8_bits_of_grey(tiny_voc, tmp_path, kind, happened):
+    source, out = tmp_path / "source", tmp_path / "out"
+    source.mkdir()
+    out.mkdir()
+    white = np.tile(np.uint8([0, 255]), (32, 20))
+    image = Image.fromarray(white.astype(np.uint16) * 257) if kind == "16 bits" else Image.fromarray(white)
+    image = image.convert({"1 bit": "1", "RGB": "RGB"}.get(kind, image.mode))
+    image.save(source / "a0.png")
+    assert copy_saliency(VOCFolder(tiny_voc), ["a0"], source, out) == []
+    with Image.open(out / "a0.png") as image:
+        assert image.mode == "L" and (np.asarray(image) == white).all()
+    happened("no message: read, and kept in 8 bits of grey")
+
+
+def test_of_wrong_maps_none_is_copied(tiny_voc, tmp_path):
+    source, out = tmp_path / "source", tmp_path / "out"
+    source.mkdir()
+    out.mkdir()
+    Image.new("L", (40, 32), 200).save(source / "a0.png")
+    Image.new("RGB", (40, 32), (200, 0, 0)).save(source / "a1.png")
+    with pytest.raises(DataError, match=r"(?s)1 problems.*a1\.png cannot be read: it has colours"):
+        copy_saliency(VOCFolder(tiny_voc), ["a0", "a1"], source, out)
+    assert not list(out.iterdir())

@@ -8,7 +8,8 @@ from PIL import Image
 
 import safn
 from safn import backbones
-from safn.data import DataError, load_mask
+from safn.files import DataError
+from safn.images import load_mask
 from safn.inference import predict_folder
 from safn.segmentation import DeepLab
 

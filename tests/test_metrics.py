@@ -84,13 +84,17 @@ def test_ids_out_of_range_are_refused_and_counted_nowhere(value, place, happened
     happened(error.value, "nothing: nothing was counted")
 
 
+@pytest.mark.fault(
+    27, "probabilities, or NaN, in the place of class ids", "0.2, 1.5, NaN and infinity in a mask that is scored"
+)
 @pytest.mark.parametrize("values", [[0, 1.5, 3], [0.2, 0.7, 0.1], [0, np.nan, 3], [0, np.inf, 3]])
 @pytest.mark.parametrize("place", ["prediction", "target"])
-def test_what_is_no_whole_number_is_refused_and_counted_nowhere(values, place):
+def test_what_is_no_whole_number_is_refused_and_counted_nowhere(values, place, happened):
     matrix, right, wrong = ConfusionMatrix(4), np.array([0, 255, 3]), np.array(values)
-    with pytest.raises(ValueError, match=rf"{place} holds ids \[.*\]; valid are 0-3 and 255"):
+    with pytest.raises(ValueError, match=rf"{place} holds ids \[.*\]; valid are 0-3 and 255") as error:
         matrix.update(*((wrong, right) if place == "prediction" else (right, wrong)))
     assert matrix.matrix.sum() == 0
+    happened(error.value)
 
 
 def test_many_wrong_ids_are_not_all_listed():

@@ -10,6 +10,7 @@ from PIL import Image
 from safn.data import DataError, VOCFolder
 from safn.datasets import own_images
 from safn.datasets.own_images import prepare
+from safn.verification import verify
 
 CLASSES = ["mug", "plant, green", "lamp"]
 
@@ -44,7 +45,7 @@ def refused(mine, *arguments) -> list[str]:
 def test_images_of_any_format_become_a_sound_data_folder(mine, tmp_path):
     lists = prepare(mine, mine / "labels.csv", tmp_path / "data", 0.2)
     folder = VOCFolder(tmp_path / "data")
-    assert folder.verify() == [] and folder.classes == CLASSES
+    assert verify(folder).problems == [] and folder.classes == CLASSES
     assert {s: folder.ids(s) for s in lists} == lists and (len(lists["train_aug"]), len(lists["val"])) == (8, 2)
     assert sorted(lists["train_aug"] + lists["val"]) == sorted(f"photo_{k}" for k in range(10))
     for k in range(10):
@@ -92,7 +93,7 @@ def test_every_problem_is_listed_and_nothing_is_written(mine):
         "ghost: labelled, but there is no such image",
         "extra.png: no valid row in the table of labels",
         "photo 4.bmp: no valid row in the table of labels",
-        "photo_1: cannot be read: image file is truncated",
+        f"{mine / 'photo 1.JPG'} cannot be read: image file is truncated",
     ]
 
 
@@ -141,4 +142,28 @@ def test_a_full_disk_leaves_nothing_behind(mine, tmp_path, monkeypatch):
     assert everything(tmp_path) == before
     (tmp_path / "data.partial" / "old").mkdir(parents=True)  # of a killed call
     prepare(mine, mine / "labels.csv", tmp_path / "data")
-    assert not (tmp_path / "data" / "old").exists() and VOCFolder(tmp_path / "data").verify() == []
+    assert not (tmp_path / "data" / "old").exists() and verify(VOCFolder(tmp_path / "data")).problems == []
+
+
+@pytest.mark.fault(22, "broken link in a folder of photos", "beside a file that is no image")
+def test_a_broken_link_is_a_problem_among_others_and_the_table_may_be_a_link(mine, happened):
+    (mine / "photo 3.webp").unlink()
+    (mine / "photo 3.webp").symlink_to("nowhere")
+    table = mine / "labels.csv"
+    table.rename(mine.parent / "elsewhere.csv")
+    table.symlink_to("../elsewhere.csv")
+    (mine / "notes.txt").touch()
+    first, second = refused(mine)
+    assert first.startswith("notes.txt: not an image") and second.startswith(
+        f"{mine / 'photo 3.webp'} cannot be read: "
+    )
+    happened("; ".join([first, second]))
+
+
+def test_a_damaged_photo_that_can_be_read_is_a_note(mine, tmp_path, capsys):
+    path = mine / "photo 0.jpg"
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2] + b"\xff\xd9" + content[len(content) // 2 + 2 :])
+    prepare(mine, mine / "labels.csv", tmp_path / "data")
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("note: photo 0.jpg can be read, but is damaged (Corrupt JPEG data: ")

@@ -12,7 +12,8 @@ import yaml
 from torch.nn import functional as F
 
 import safn
-from safn.data import VOC_CLASSES, load_image
+from safn.data import VOC_CLASSES
+from safn.images import load_image
 from safn.loading import resize_long
 from safn_book import photographs
 from safn_book.photographs import Steps, columns, free_steps, strip

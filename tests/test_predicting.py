@@ -12,7 +12,8 @@ from PIL import Image
 
 import safn
 from safn import backbones
-from safn.data import DataError, load_mask
+from safn.files import DataError
+from safn.images import load_mask
 from safn.inference import multi_scale_maximum, predict_folder
 from safn.network import SAFN
 from safn.segmentation import DeepLab
@@ -73,7 +74,8 @@ def test_a_folder_is_predicted_only_where_everything_is_sound(trained, photos, t
     (images / "b.png").write_bytes((images / "a.png").read_bytes()[:60])
     with pytest.raises(DataError) as error:
         predict_folder(trained, images, out, only=["a", "b", "c"])
-    assert [line.split(":")[0] for line in str(error.value).split("\n  - ")[1:]] == ["c", "b"]
+    first, second = str(error.value).split("\n  - ")[1:]
+    assert first == "c: no such image" and f"{images / 'b.png'} cannot be read: " in second
     with pytest.raises(DataError, match="a.png: the same id as a.jpg"):
         predict_folder(trained, images, out)
     assert not out.exists()
@@ -105,11 +107,14 @@ def everything(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*")}
 
 
-def test_other_images_with_the_same_names_do_not_get_the_masks_of_the_first(trained, images, tmp_path):
+@pytest.mark.fault(
+    24, "a second folder of images with the names of the first", "safn predict with one folder for the masks of both"
+)
+def test_other_images_with_the_same_names_do_not_get_the_masks_of_the_first(trained, images, tmp_path, happened):
     out = tmp_path / "out"
     predict_folder(trained, images, out, (1.0,), accelerator="cpu")
     Image.fromarray(np.zeros((33, 41, 3), np.uint8)).save(images / "b.png")
-    with pytest.raises(DataError, match="holds masks of other images with these ids: b: give another folder"):
+    with pytest.raises(DataError, match="holds masks of other images with these ids: b: give another folder") as error:
         predict_folder(trained, images, out, (1.0,), accelerator="cpu")
     (images / "b.png").rename(images / "c.png")  # a new image may join those that are there
     made = predict_folder(trained, images, out, (1.0,), accelerator="cpu")
@@ -117,9 +122,15 @@ def test_other_images_with_the_same_names_do_not_get_the_masks_of_the_first(trai
     (images / "c.png").rename(images / "b.png")  # the mask of the first b is still there
     with pytest.raises(DataError, match="other images with these ids: b"):
         predict_folder(trained, images, out, (1.0,), accelerator="cpu")
+    happened(error.value)
 
 
-def test_nothing_is_written_where_something_is_wrong(trained, images, tmp_path):
+@pytest.mark.fault(
+    29,
+    "masks asked for by a network that makes none, into the folder of the images, or for an empty list of ids",
+    "safn predict with each",
+)
+def test_nothing_is_written_where_something_is_wrong(trained, images, tmp_path, happened):
     safn.save(SAFN("tiny", 3, (1,)), tmp_path / "classifier", ["cat", "dog", "car"])
     (tmp_path / "unknown" / "multi").mkdir(parents=True)
     (tmp_path / "unknown" / "multi" / "a.png").touch()
@@ -131,12 +142,15 @@ def test_nothing_is_written_where_something_is_wrong(trained, images, tmp_path):
         (trained, tmp_path / "out", [], "the list of ids is empty"),
         (trained, tmp_path / "unknown", None, "holds masks of unknown origin"),
     ):
-        with pytest.raises(DataError, match=text):
+        with pytest.raises(DataError, match=text) as error:
             predict_folder(network, images, out, only=only)
         assert everything(tmp_path) == before
+    happened(error.value)
 
 
-def test_after_a_refused_call_the_right_one_works(trained, images, tmp_path):
+@pytest.mark.fault(29, "the right call after a refused one", "safn predict, first with a folder that is no network")
+def test_after_a_refused_call_the_right_one_works(trained, images, tmp_path, happened):
     with pytest.raises(DataError):
         predict_folder(tmp_path, images, tmp_path / "out")
     assert predict_folder(trained, images, tmp_path / "out", (1.0,), accelerator="cpu").name == "multi"
+    happened("no message: nothing was left that stands in its way")

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 import safn
-from safn.data import VOC_CLASSES, load_mask
+from safn.data import VOC_CLASSES
+from safn.images import load_mask
 from safn.metrics import VOID
 from safn_book import archive
 from safn_book.run_names import Stage

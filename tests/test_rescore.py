@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from benchmarks.rescore import main, rescore
-from safn.data import DataError, VOCFolder, save_mask
+from safn.data import DataError, VOCFolder
+from safn.images import save_mask
 from safn_book import stages
 
 RUN = "max_1_seed0"

@@ -184,14 +184,16 @@ def test_a_name_the_notebook_does_not_have_is_an_error_though_papermill_only_war
     assert "'epochs'" in lines[1]
 
 
-def test_a_name_mistyped_in_the_parameter_cell_is_an_error_until_it_is_corrected():
+@pytest.mark.fault(26, "misspelt line in the parameter cell", "epochss, then epochs in the same kernel")
+def test_a_name_mistyped_in_the_parameter_cell_is_an_error_until_it_is_corrected(happened):
     namespace = notebook("# parameters\nepochss = 3\n")
-    with pytest.raises(SettingsError, match="'epochs'"):
+    with pytest.raises(SettingsError, match="'epochs'") as error:
         read(namespace)
     corrected = "# parameters\nepochs = 3\n"
     exec(corrected, namespace)
     namespace["In"].append(corrected)
     assert read(namespace).epochs == 3
+    happened(f"{error.value}. With the corrected cell it runs, in the same kernel")
 
 
 def test_the_injected_cell_that_ran_last_counts():
@@ -204,10 +206,12 @@ def test_the_injected_cell_that_ran_last_counts():
     assert read(namespace).epochs == 2
 
 
+@pytest.mark.fault(26, "parameter cell that has not run", "a notebook without it, and one without its first line")
 @pytest.mark.parametrize("cells", [[], ["import numpy"], ["epochs = 3"]])
-def test_without_a_parameter_cell_the_message_says_so(cells):
-    with pytest.raises(SettingsError, match="# parameters"):
+def test_without_a_parameter_cell_the_message_says_so(cells, happened):
+    with pytest.raises(SettingsError, match="# parameters") as error:
         read({"In": cells, "epochs": 3})
+    happened(error.value)
 
 
 def test_other_cells_are_no_parameters():

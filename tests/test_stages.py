@@ -127,7 +127,8 @@ def test_a_complete_folder_without_its_record_keeps_its_work(tmp_path, monkeypat
         assert done.record["resumed"] == 1 and done.record["fingerprint"] == first.record["fingerprint"]
 
 
-def test_a_stage_that_is_at_work_is_not_opened_by_another_process(tmp_path):
+@pytest.mark.fault(24, "two notebooks that work on one run", "a second process opens the stage of the first")
+def test_a_stage_that_is_at_work_is_not_opened_by_another_process(tmp_path, happened):
     """Two notebooks with one run name: the second stops, whatever becomes of the first."""
     begun, end = multiprocessing.Event(), multiprocessing.Event()
 
@@ -139,12 +140,13 @@ def test_a_stage_that_is_at_work_is_not_opened_by_another_process(tmp_path):
 
     child = tiny.forked(at_work)
     assert begun.wait(60)
-    with pytest.raises(StageError, match=str(child)):
+    with pytest.raises(StageError, match=str(child)) as error:
         opened(tmp_path, "03_train_safn", "a")
     made(tmp_path, "03_train_safn", "b")  # another run of the same stage
     end.set()
     tiny.ended(child)
     assert made(tmp_path, "03_train_safn", "a").record["run"] == "a"
+    happened(str(error.value).replace(str(child), "<number>"))
 
 
 def test_one_notebook_may_open_its_stage_again(tmp_path):

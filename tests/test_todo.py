@@ -77,13 +77,17 @@ def test_another_setting_or_another_input_is_noticed(runs):
     assert planned(runs, SMALL) == [Stage.MAPS]
 
 
-def test_another_data_set_of_the_same_names_is_noticed(runs):
+@pytest.mark.fault(
+    24, "other photographs under the same names, or another DATA, in a folder of runs", "the data of stage 00 replaced"
+)
+def test_another_data_set_of_the_same_names_is_noticed(runs, happened):
     for job in SMALL[1:]:
         finish(runs, job, content={"00_data/default": "d0"})
     finish(runs, SMALL[0], data="d0")
     assert planned(runs, SMALL) == []
     finish(runs, SMALL[0], data="d1")
     assert planned(runs, SMALL) == [Stage.TRAIN_SAFN, Stage.MAPS]
+    happened("; ".join(todo.make_plan(runs, SMALL).reasons.values()))
 
 
 def test_another_data_folder_is_noticed(runs, tiny_voc):

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from safn import backbones, trained, training
-from safn.data import DataError, VOCFolder, save_mask
+from safn.data import DataError, VOCFolder
+from safn.images import save_mask
 from safn.inference import multi_scale_maximum
 from safn.loading import Augmentation, TrainingSet, training_loader
 from safn.network import SAFN

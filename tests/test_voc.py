@@ -5,8 +5,11 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from safn.data import VOC_CLASSES, DataError, VOCFolder, load_mask
+from safn.data import VOC_CLASSES, VOCFolder
 from safn.datasets import voc
+from safn.files import DataError
+from safn.images import load_mask
+from safn.verification import verify
 
 
 def annotation(path, *names):
@@ -103,7 +106,11 @@ def test_prepared_archives_are_a_sound_folder_and_may_be_prepared_again(archives
     for _ in range(2):
         voc.prepare(archives)
         folder = VOCFolder(archives)
-        assert folder.verify() == [] and folder.ids("train_aug") == ["a", "c"] and sorted(folder.labels) == list("abc")
+        assert (
+            verify(folder).problems == []
+            and folder.ids("train_aug") == ["a", "c"]
+            and sorted(folder.labels) == list("abc")
+        )
         assert folder.classes == VOC_CLASSES and folder.label("b").tolist() == [name == "cat" for name in VOC_CLASSES]
         assert (folder.mask("c") == 8).all() and (folder.mask("a") == 0).all()
 
@@ -117,7 +124,7 @@ def test_a_download_may_be_repeated_and_half_an_archive_is_told(archives, monkey
         monkeypatch.setattr(f"torchvision.datasets.{module}.download_and_extract_archive", unpack)
     for _ in range(2):
         voc.prepare(archives, download=True)
-    assert VOCFolder(archives).verify() == []
+    assert verify(VOCFolder(archives)).problems == []
     (archives / "sbd" / "val.txt").unlink()
     with pytest.raises(DataError, match="unpacked in part: remove cls, img, inst, train.txt"):
         voc.prepare(archives, download=True)

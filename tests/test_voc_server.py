@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from safn.data import DataError, palette, save_mask
+from safn.data import DataError
 from safn.datasets import voc_server
 from safn.datasets.voc_server import write_archive
+from safn.images import palette, save_mask
 
 SIZES = {"2008_000006": (9, 6), "2008_000011": (5, 7), "2008_000012": (4, 4)}
 IDS = list(SIZES)
@@ -85,7 +86,7 @@ def test_every_wrong_prediction_is_listed_with_all_its_problems(made):
         f"{IDS[0]}: ids [21]; valid are 0-20",
         f"{IDS[1]}: mode L instead of P (indexed)",
     ]
-    assert found[3].startswith(f"{IDS[2]}: cannot be read: ") and len(found) == 4
+    assert found[3].startswith(f"{IDS[2]}: ") and f"{IDS[2]}.png cannot be read: " in found[3] and len(found) == 4
 
 
 def test_void_another_palette_another_format_and_a_missing_photo_are_refused(made):

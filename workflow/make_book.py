@@ -49,6 +49,9 @@ def main() -> int:
     if DRY & set(flags):
         return 0
     if plan.reasons:
+        if "--executor" not in flags and (problem := wrong_precision(jobs)):
+            print(problem, file=sys.stderr)
+            return 1
         write(runs, plan, jobs, profile, bool(given.stage))
         main_run = str(workflow.runs_of(profile)[0])
         first = [f".workflow/made/{stage}/{run}" for stage, run in plan.reasons if run == main_run]
@@ -115,10 +118,28 @@ def graphics_cards() -> int:
     return len(list(Path("/dev").glob("nvidia[0-9]*")))
 
 
+def wrong_precision(jobs: list[Job]) -> str:
+    """Say which stages ask for a precision that this machine has not, before the first one runs."""
+    half = {job.stage for job in jobs if getattr(workflow.parameters(job), "precision", "") == "16-mixed"}
+    if not half:
+        return ""
+    from safn.inference import best_device
+
+    return (
+        ""
+        if best_device() != "cpu"
+        else f"precision 16-mixed of {', '.join(sorted(half))} needs a GPU: set 32-true or bf16-mixed in a profile of your own"
+    )
+
+
 def snakemake(runs: Path, cores: str, flags: list[str], first: list[str]) -> int:
     """Execute the plan, ``first`` the main experiment, whose chapters can be read while the others run. One job at a time
     on a graphics card, for all take the first one."""
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(runs)]
+    if cores == "all":  # those of the machine, for snakemake
+        from safn.arguments import processors
+
+        cores = str(processors(0))
     command += ["--cores", cores, "--nolock", "--rerun-incomplete", "--forceall"]
     if "--executor" not in flags:  # on a cluster the lines of the jobs go to its logs
         command += ["--quiet", "all"]

@@ -31,6 +31,7 @@ MAIN_NUMBER = {
     Stage.PSEUDO_LABELS: ("pseudo_miou_background", "mIoU"),
     Stage.EVALUATE: ("val_miou_multi", "mIoU"),
 }
+MASKS = ("SegmentationClass", "SegmentationClassAug")
 # Rough seconds of a stage of the emoji scenes, for the time that is left. Others have about the same shares.
 WEIGHTS = {
     Stage.DATA: 20,
@@ -131,8 +132,21 @@ def numbers(runs: Path, job: Job) -> str:
     name, words = MAIN_NUMBER.get(job.stage, ("", ""))
     value = record["metrics"].get(name)
     if value is not None:
-        parts.insert(0, f"{words} {100 * value:.1f} %")
+        parts.insert(0, f"{words} {100 * value:.1f} %{scored_images(runs, job)}")
     return ", ".join(parts)
+
+
+def scored_images(runs: Path, job: Job) -> str:
+    """Say how many images have the mask that a score needs, where some lack it."""
+    data = records.read(runs, Stage.DATA)
+    if job.stage is Stage.TRAIN_SAFN or not data:  # the first is scored by the image labels, which all have
+        return ""
+    split = "val" if job.stage is Stage.EVALUATE else "train"
+    ids = (data.folder / f"{split}.txt").read_text().split()
+    base = data.folder / data.record["root"] / "VOCdevkit" / "VOC2012"
+    masks = {path.stem for name in MASKS for path in (base / name).glob("*.png")}
+    masked = sum(i in masks for i in ids)
+    return "" if masked == len(ids) else f" ({masked} of {len(ids)} images)"
 
 
 def progress(runs: Path, plan: dict, job: Job) -> str:

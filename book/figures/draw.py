@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Polygon, Rectangle
 from scene import AEROPLANE, BOAT, Scene
 
-from safn.data import VOC_CLASSES, palette
+from safn.data import VOC_CLASSES
+from safn.images import palette
 from safn.pseudo import harmonic_mean, pseudo_ground_truth
 
 INK, LINE, CARD = "#1f2933", "#52606d", "#ffffff"

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageFont, ImageOps
 
-from safn.data import VOC_CLASSES, save_mask
+from safn.data import VOC_CLASSES
 from safn.files import package_file, write_csv
+from safn.images import save_mask
 from safn.metrics import VOID
 
 # class -> glyphs; of a class with three or more the last third is held out for validation

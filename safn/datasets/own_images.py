@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from safn.data import DataError, load_image, pillow_errors, read_labels
-from safn.files import write_csv
-from safn.metrics import VOID
+from safn.data import read_labels
+from safn.files import DataError, write_csv
+from safn.images import load_image, opened, unreadable
 
 JPEG = ("JPEG", "MPO")  # MPO: the multi-picture JPEG that phones write
 Labels = dict[str, np.ndarray]  # id -> 0/1 labels (N,)
@@ -43,11 +43,9 @@ def prepare(images: Path | str, table: Path | str, out: Path | str, val_share: f
     classes, rows, wrong = read_labels(table)
     labels, unmatched = match(rows, found)
     problems += wrong + unmatched
-    problems += [f"{i}: {reason}" for i, path in found.items() if (reason := unreadable(path))]
+    problems += unreadable(found.values())
     shown = sum(rows.values(), np.zeros(len(classes)))
     problems += [f"class {name}: no image shows it" for name, count in zip(classes, shown) if not count]
-    if len(classes) >= VOID:
-        problems.append(f"{len(classes)} classes; valid: up to {VOID - 1}")
     lists = {} if problems else split(labels, val_share)
     problems += [f"{s}: no image is left for it; show each class more often" for s, ids in lists.items() if not ids]
     if problems:
@@ -64,10 +62,11 @@ def find_images(folder: Path, besides: Path | None = None) -> tuple[dict[str, Pa
     if not folder.is_dir():
         raise DataError(f"{folder} is no folder")
     known, problems = Image.registered_extensions(), []
+    table = os.path.realpath(besides) if besides else None
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         image_id = "_".join(path.stem.split())
-        if path.name.startswith(".") or path.is_dir() or (besides and besides.exists() and path.samefile(besides)):
+        if path.name.startswith(".") or path.is_dir() or os.path.realpath(path) == table:
             continue
         if path.suffix.lower() not in known:
             problems.append(f"{path.name}: not an image that Pillow reads: convert or remove it")
@@ -76,15 +75,6 @@ def find_images(folder: Path, besides: Path | None = None) -> tuple[dict[str, Pa
         else:
             found[image_id] = path
     return found, problems if found or problems else [f"{folder} holds no image"]
-
-
-def unreadable(path: Path) -> str:
-    """Say why an image cannot be read, after decoding all of it, or return an empty text."""
-    try:
-        load_image(path)
-    except DataError as error:
-        return f"cannot be read: {error.__cause__}"
-    return ""
 
 
 def match(rows: Labels, found: dict[str, Path]) -> tuple[Labels, list[str]]:
@@ -149,7 +139,7 @@ def write(found: dict[str, Path], classes: list[str], labels: Labels, lists: dic
 
 def copy(path: Path, target: Path) -> None:
     """Copy a JPEG as it is, with its EXIF, and convert any other format, upright."""
-    with pillow_errors(f"{path}: the photo"), Image.open(path) as image:
+    with opened(path) as image:
         kind = image.format
     if kind in JPEG:
         shutil.copyfile(path, target)

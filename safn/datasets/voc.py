@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from safn.data import VOC_CLASSES, DataError, read_text, save_mask
-from safn.files import write_csv, write_file
+from safn.data import VOC_CLASSES, read_text
+from safn.files import DataError, write_csv, write_file
+from safn.images import save_mask
 
 COUNTS = {"train": 1464, "val": 1449, "train_aug": 10582}
 Lists = dict[str, list[str]]  # ids of train, val and train_aug

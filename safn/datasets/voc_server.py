@@ -9,9 +9,10 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from safn.data import VOC_CLASSES, DataError, palette, read_text
+from safn.data import VOC_CLASSES, read_text
+from safn.files import DataError
+from safn.images import image_head, opened, palette
 
 FOLDER = "results/VOC2012/Segmentation/comp6_test_cls"
 CLASSES = len(VOC_CLASSES)
@@ -28,8 +29,7 @@ def archive_test_set(predictions: Path | str, root: Path | str, out: Path | str)
     for image_id in ids:
         photo = base / "JPEGImages" / f"{image_id}.jpg"
         if photo.is_file():
-            with Image.open(photo) as image:
-                sizes[image_id] = image.size
+            sizes[image_id] = image_head(photo)[0]
     write_archive(Path(predictions), ids, Path(out), sizes)
     return len(ids)
 
@@ -82,12 +82,12 @@ def wrong_predictions(predictions: Path, ids: list[str], sizes: dict[str, tuple[
 
 def _wrong(path: Path, size: tuple[int, int] | None) -> list[str]:
     try:
-        with Image.open(path) as image:
+        with opened(path) as image:
             kind, mode, found = image.format, image.mode, image.size
             colours = image.getpalette() if mode == "P" else None
             ids = np.unique(np.array(image)).tolist()
-    except (OSError, SyntaxError) as error:
-        return [f"cannot be read: {error}"]
+    except DataError as error:
+        return [str(error)]
     if kind != "PNG":
         return [f"{kind} instead of PNG"]
     problems = [] if size else ["no photo to compare its size with"]
