@@ -32,7 +32,7 @@ class Findings:
         """Add what holds for more than ``many`` of the images as a note, for more than ``nearly_all`` as a problem."""
         if len(ids) > many * total:
             certain = len(ids) > nearly_all * total and total >= FEW
-            (self.problems if certain else self.notes).append(f"{len(ids)} of {total} {text}, first {ids[0]}")
+            (self.problems if certain else self.notes).append(f"{len(ids)} of {total} {text} (first: {ids[0]})")
 
     def settle(self, source: Path) -> None:
         """Print the notes, and raise a ``DataError`` that lists the problems of ``source``, where there are any."""

@@ -30,7 +30,7 @@ def test_the_crf_writes_its_own_folder_and_its_failure_names_the_image(photos, t
     pytest.importorskip("pydensecrf.densecrf")
     plain, refined = tmp_path / "plain", tmp_path / "refined"
     two = {i: photos[i] for i in "ab"}
-    with pytest.raises(DataError, match=r"CRF of image b failed: .*photo b cannot be read: .*No such file") as error:
+    with pytest.raises(DataError, match=r"CRF of image b failed: .*b.png cannot be read: .*No such file") as error:
         predict(Deleting(photos["b"]), backbones.IMAGENET, two, plain, refined=refined, processes=1)
     assert [p.name for p in sorted(plain.iterdir())] == ["a.png", "b.png"]
     np.testing.assert_array_equal(load_mask(refined / "a.png"), tiny.true_mask(0))

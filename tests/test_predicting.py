@@ -136,7 +136,12 @@ def test_nothing_is_written_where_something_is_wrong(trained, images, tmp_path, 
     (tmp_path / "unknown" / "multi" / "a.png").touch()
     before = everything(tmp_path)
     for network, out, only, text in (
-        (tmp_path / "classifier", tmp_path / "out", None, "holds a SAFN, which makes no masks: give a folder of stage"),
+        (
+            tmp_path / "classifier",
+            tmp_path / "out",
+            None,
+            "holds a SAFN, which makes no masks: give voc, or a folder of stage",
+        ),
         (trained, images / "out", None, "out lies among the images"),
         (trained, images, None, "lies among the images"),
         (trained, tmp_path / "out", [], "the list of ids is empty"),

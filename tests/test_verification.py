@@ -166,7 +166,7 @@ def test_labels_and_masks_that_differ_in_some_images_are_a_note_or_nothing(tiny_
     notes(tiny_voc)
     table.write_text(before.replace("a0,1,0,0", "a0,0,1,0"))  # nothing in common
     (line,) = notes(tiny_voc, "1 of 8 masks show other classes than image_labels.csv, [1] instead of [2]")
-    assert line.endswith("first a0")
+    assert line.endswith("(first: a0)")
     table.write_text(before.replace("a0,1,0,0", "a0,1,1,0").replace("a1,0,1,0", "a1,1,1,0"))
     notes(tiny_voc, "2 of 8 masks show other classes than image_labels.csv, [1] instead of [1, 2]")
 
@@ -249,7 +249,7 @@ def test_masks_of_turned_photos_are_told(tiny_voc, base, happened):
     found = verify(VOCFolder(tiny_voc))
     assert found.problems == ["a1: mask is 40x32, photo is 32x40, upright"]
     assert found.notes == [
-        "1 of 8 masks fit their photo whether they are turned by its EXIF or not: look at one, first a0"
+        "1 of 8 masks fit their photo whether they are turned by its EXIF or not: look at one (first: a0)"
     ]
     happened("; ".join(found.problems + found.notes))
 
@@ -310,7 +310,7 @@ def test_inverted_saliency_maps_are_a_problem(tiny_voc, tmp_path, happened):
     folder = VOCFolder(tiny_voc)
     maps = write_maps(folder, tmp_path / "maps", lambda values: 255 - values)
     (line,) = verify(folder, maps).problems
-    assert line == ("5 of 5 saliency maps are brighter at the border than inside: what stands out is white, first a0")
+    assert line == ("5 of 5 saliency maps are brighter at the border than inside: what stands out is white (first: a0)")
     happened(line)
 
 
@@ -328,7 +328,8 @@ def test_stretched_missing_and_unreadable_maps_are_told(tiny_voc, tmp_path, happ
     missing, stretched = found.notes
     assert missing.startswith("1 of 5 saliency maps are missing in ")
     assert (
-        stretched == "1 of 4 saliency maps have another side ratio than their photo: they are stretched to it, first a1"
+        stretched
+        == "1 of 4 saliency maps have another side ratio than their photo: they are stretched to it (first: a1)"
     )
     happened(stretched)
 
