@@ -30,8 +30,8 @@ from torch.nn import functional as F
 
 import safn
 from safn.backbones import rescale
-from safn.images import load_image, load_mask
 from safn.datasets.free_photographs import free_photographs
+from safn.images import load_image, load_mask
 from safn.loading import resize_long
 from safn.saliency import U2NetP, multi_view_saliency
 
