@@ -13,7 +13,8 @@ import torch
 import safn
 from benchmarks import shipped
 from safn import backbones, trained
-from safn.data import VOCFolder, save_mask
+from safn.data import VOCFolder
+from safn.images import save_mask
 from safn_book.photographs import Steps
 
 CARD = (trained.SHIPPED / "README.md").read_text(encoding="utf-8")
