@@ -139,6 +139,8 @@ def _copy_notebook(executed: Path, target: Path, source: Path, title: str = "") 
     first = notebook["cells"][0]
     if title:
         first["source"] = "\n".join([title, *"".join(first["source"]).split("\n")[1:]])
+        for cell in notebook["cells"]:  # it lies in the folder book
+            cell["source"] = re.sub(r"\]\((?=\d\d_)", "](../notebooks/", "".join(cell["source"]))
     for cell in notebook["cells"]:
         tags = cell["metadata"].get("tags", [])
         if "injected-parameters" in tags:

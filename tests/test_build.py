@@ -313,3 +313,16 @@ def test_a_warning_of_the_build_fails_it_and_is_shown(tmp_path, monkeypatch):
     monkeypatch.setattr(explorer, "write", lambda path: None)
     with pytest.raises(build.BookError, match="undefined label: 'nowhere'"):
         build.build(tmp_path / "runs", {}, tmp_path / "out")
+
+
+def test_a_second_page_of_a_notebook_links_to_the_chapters_from_its_own_folder(tmp_path):
+    source = write_notebook(tmp_path / "12_what_we_learned.ipynb")
+    notebook = json.loads(source.read_text())
+    notebook["cells"][0]["source"] += (
+        "\n\nSee [chapter 8](08_aggregation.ipynb) and [open points](../book/open_points.md)."
+    )
+    source.write_text(json.dumps(notebook))
+    build._copy_notebook(source, tmp_path / "second.ipynb", source, "# On synthetic images")
+    text = json.loads((tmp_path / "second.ipynb").read_text())["cells"][0]["source"]
+    assert text.startswith("# On synthetic images\n")
+    assert "[chapter 8](../notebooks/08_aggregation.ipynb) and [open points](../book/open_points.md)" in text
