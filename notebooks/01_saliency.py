@@ -89,9 +89,7 @@ stage = stages.open_stage(p, Stage.SALIENCY, inputs=[source])
 
 # %%
 if p.saliency_folder:
-    without = map_files.copy_saliency(
-        folder, train, Path(p.saliency_folder), stage.folder, p.missing_saliency
-    )
+    without = map_files.copy_saliency(folder, train, Path(p.saliency_folder), stage.folder, p.missing_saliency)
 else:
     without, detector = [], saliency.U2NetP(p.threads)
     todo = [i for i in train if not (stage.folder / f"{i}.png").exists()]

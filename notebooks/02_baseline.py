@@ -80,9 +80,7 @@ stage = stages.open_stage(p, Stage.BASELINE, inputs=[source])
 
 # %%
 training.seed_everything(p.seed)
-plain = baseline.PlainClassifier(
-    p.backbone, len(folder.classes), weights=p.weights, freeze=p.freeze
-)
+plain = baseline.PlainClassifier(p.backbone, len(folder.classes), weights=p.weights, freeze=p.freeze)
 options = training.TrainingOptions.from_parameters(p)
 rows = training.train_classifier(plain, options, folder, train, val, stage.folder)
 log = pd.DataFrame(rows)
@@ -123,14 +121,10 @@ display.source(baseline.grad_cam)
 inference.on_device(plain, "cpu")
 for split, ids in {"train": train, "val": val}.items():
     samples = loading.PlainSet(folder, ids, plain.normalisation, p.size)
-    inference.write_grad_cam(
-        plain, samples, stage.folder / split, predicted=split == "val"
-    )
+    inference.write_grad_cam(plain, samples, stage.folder / split, predicted=split == "val")
 
 # %% tags=["hide-input"]
-shown = galleries.by_object_size(folder, train, 5) or galleries.examples(
-    folder, train, 5
-)
+shown = galleries.by_object_size(folder, train, 5) or galleries.examples(folder, train, 5)
 display.figure(
     galleries.image_gallery(folder, shown, maps={"Grad-CAM": stage.folder / "train"}),
     "Training images from small objects to large ones, with the Grad-CAM map of their class.",

@@ -62,9 +62,7 @@ crop = 128  # side of the training crop in pixels (paper: 448)
 resize = [112, 176]  # long side before the crop, uniform
 learning_rate = 2e-4  # of the pretrained layers (paper: 0.01, SGD)
 new_layer_factor = 2  # times that for the head (paper: 10)
-attention_factor = (
-    0.1  # times that for the attention (paper: 10; AdamW leaves the average soon)
-)
+attention_factor = 0.1  # times that for the attention (paper: 10; AdamW leaves the average soon)
 optimizer = "adamw"  # sgd (the paper's) or adamw, which needs fewer steps
 momentum = 0.9  # of SGD; AdamW's first beta
 weight_decay = 5e-4  # of weights, not of biases
@@ -309,9 +307,6 @@ display.figure(
 # %% tags=["hide-input"]
 scores = {"val_mAP": log.val_mAP.iloc[-1], "loss": log.loss.iloc[-1]}
 scores |= {f"weight {s}": row["mean"] for s, row in attention.iterrows()}
-scores |= {
-    f"weight spread {s}": row["spread between pixels"]
-    for s, row in attention.iterrows()
-}
+scores |= {f"weight spread {s}": row["spread between pixels"] for s, row in attention.iterrows()}
 done = stage.finish(scores, init=p.weights)
 checks.compare(done, source)

@@ -75,10 +75,7 @@ glue("comparisons", len(gaps), display=False)
 # {glue:text}`maps`
 
 # %% tags=["hide-input"]
-caption = (
-    "Localization maps: mIoU (%), and the lead of SAFN in points. Training images, "
-    f"{images}."
-)
+caption = f"Localization maps: mIoU (%), and the lead of SAFN in points. Training images, {images}."
 show(statements.comparison(runs, gaps, "maps"), caption, best=["mIoU (%)"])
 
 # %% [markdown]
@@ -94,10 +91,7 @@ show(statements.comparison(runs, gaps, "maps"), caption, best=["mIoU (%)"])
 # {glue:text}`pseudo_background`
 
 # %% tags=["hide-input"]
-caption = (
-    "Pseudo labels: mIoU (%), and the lead of SAFN in points. Training images, "
-    f"{images}."
-)
+caption = f"Pseudo labels: mIoU (%), and the lead of SAFN in points. Training images, {images}."
 table = statements.comparison(runs, gaps, "pseudo_background")
 show(table, caption, best=["mIoU (%)"])
 
@@ -152,10 +146,7 @@ show(shown, caption, best=shown.columns)
 compared = statements.comparison(runs, gaps, "segmentation_crf")
 bound = results.over_seeds(runs[runs["supervised"]], ["val_miou_crf"])
 bound = with_short_names(bound.rename(columns={"val_miou_crf": "mIoU (%)"}))
-caption = (
-    "Segmentation, multi-scale + CRF: mIoU (%), and the lead of SAFN in points. "
-    f"Validation images, {images}."
-)
+caption = f"Segmentation, multi-scale + CRF: mIoU (%), and the lead of SAFN in points. Validation images, {images}."
 show(pd.concat([compared, bound]).fillna("–"), caption)
 
 # %% [markdown]
@@ -180,10 +171,7 @@ caption = (
     "change of the mIoU of the maps, in points, with 95 % intervals over images. "
     f"Training images, {images}."
 )
-alt = (
-    "Dots with intervals. The mean of the learned weights lies near 0, scale 0.5 far "
-    "left."
-)
+alt = "Dots with intervals. The mean of the learned weights lies near 0, scale 0.5 far left."
 display.figure(charts.replaced(replaced, statements.WEIGHTS), caption, alt)
 
 # %% [markdown]
@@ -228,9 +216,7 @@ caption = (
     "The three thresholds of the pseudo labels, moved one at a time. Dashed: the "
     f"setting. Up to 150 training images, {images}."
 )
-alt = (
-    "mIoU of the pseudo labels against each threshold, and below it the ignored share."
-)
+alt = "mIoU of the pseudo labels against each threshold, and below it the ignored share."
 display.figure(charts.sensitivity(thresholds, labels["parameters"]), caption, alt)
 
 # %% [markdown]

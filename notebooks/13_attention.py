@@ -152,16 +152,13 @@ for data, group in rows.groupby("data"):
 # %% tags=["hide-input"]
 border = pd.read_csv("../results/attention_border.csv")
 networks = border["network"].map(
-    {"voc-safn": "photographs, seed 0"}
-    | {f"emoji-seed{k}": f"synthetic images, seed {k}" for k in range(3)}
+    {"voc-safn": "photographs, seed 0"} | {f"emoji-seed{k}": f"synthetic images, seed {k}" for k in range(3)}
 )
 border["network"] = networks
 inner = border.pivot(index="network", columns="left out", values="spread 1")
 means = border.pivot(index="network", columns="left out", values="weight 1")
 tables.show(
-    inner.rename(columns=lambda width: f"{width} left out")
-    .rename_axis(None)
-    .rename_axis(None, axis=1),
+    inner.rename(columns=lambda width: f"{width} left out").rename_axis(None).rename_axis(None, axis=1),
     "Standard deviation of the weight of scale 1 between the pixels of an image, with"
     " so many places left out on each side. Means over 743 photographs of VOC 2012 val"
     " (the network that ships with the package) and 120 synthetic images (three"

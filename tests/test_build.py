@@ -308,6 +308,8 @@ def test_a_warning_of_the_build_fails_it_and_is_shown(tmp_path, monkeypatch):
     (root / "book" / "more.md").write_text("# More\n")
     (root / "profiles").mkdir()
     (root / "README.md").write_text("# Tiny\n")
+    (root / "safn" / "weights").mkdir(parents=True)
+    (root / "safn" / "weights" / "README.md").write_text("# Card\n")
     monkeypatch.setattr(build, "ROOT", root)
     monkeypatch.setattr(reports, "REPORTS", {})
     monkeypatch.setattr(explorer, "write", lambda path: None)
