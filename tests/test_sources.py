@@ -98,7 +98,7 @@ def edit_notebook(copy: Path, stage: Stage, old: str, new: str) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "differs"),
     [
-        ("# Training SAFN", "# Another title", False),
+        ("# 3 Training SAFN", "# Another title", False),
         ("seed = 0 ", "seed = 7 ", False),  # parameters are in the record
         ("rows=5", "rows=6", False),  # a figure
         ("training.seed_everything(p.seed)", "training.seed_everything(p.seed + 1)", True),
