@@ -1,9 +1,11 @@
-"""Does the attention vary in the middle of a photograph, or only along its border?
+"""Does the attention vary with what an image shows, or only with the distance to the border of the image?
 
     python -m benchmarks.attention_border NETWORK DATA --size 288
 
-For each validation image: mean and standard deviation of the weight of each scale (Eq. 1), over all places of the map, and
-without the outermost ones, 1 to 3 on each side. A row for each width is added to ``results/attention_border.csv``.
+Over the validation images, for the weight of the first scale (Eq. 1): its mean, its standard deviation between the places
+of a map, both also without the outermost places, and the share of its variance within images that the distance to the
+border explains. That share is 1 where every image has the same weights at the same distance. A row is added to
+``results/attention_border.csv``.
 """
 
 from __future__ import annotations
@@ -21,51 +23,68 @@ from safn.loading import PlainSet, plain_loader
 from safn_book.environment import commit
 
 RESULTS = Path(__file__).resolve().parent.parent / "results" / "attention_border.csv"
-WIDTHS = (0, 1, 2, 3)  # places left out on each side
+LEFT_OUT = (0, 1, 2, 3)  # places on each side
 
 
 @torch.inference_mode()
-def measure(network: safn.SAFN, samples: PlainSet) -> list[dict[str, float]]:
-    """Return one row a width: ``left out``, and ``weight s`` and ``spread s`` of each scale, means over the images."""
-    means: dict[int, list[np.ndarray]] = {width: [] for width in WIDTHS}
-    spreads: dict[int, list[np.ndarray]] = {width: [] for width in WIDTHS}
-    for sample in plain_loader(samples, 0):
-        weights = network.attention(network.scale_features(sample["image"]).float())[0]
-        for width in WIDTHS:
-            inner = weights[:, width : weights.shape[1] - width, width : weights.shape[2] - width].flatten(1)
-            means[width].append(inner.mean(1).numpy())
-            spreads[width].append(inner.std(1).numpy())
-    rows = []
-    for width in WIDTHS:
-        row: dict[str, float] = {"left out": width}
-        for scale, mean, spread in zip(network.scales, np.mean(means[width], 0), np.mean(spreads[width], 0)):
-            row |= {f"weight {scale:g}": round(float(mean), 4), f"spread {scale:g}": round(float(spread), 4)}
-        rows.append(row)
-    return rows
+def first_weights(network: safn.SAFN, samples: PlainSet) -> list[np.ndarray]:
+    """Compute the weight of the first scale of each image, float32 ``(h, w)``."""
+    features = (network.scale_features(sample["image"]).float() for sample in plain_loader(samples, 0))
+    return [network.attention(found)[0, 0].numpy() for found in features]
+
+
+def border_distance(h: int, w: int) -> np.ndarray:
+    """Count the places between each place and the nearest border, int ``(h, w)``, 0 along the border.
+
+    Example:
+        >>> border_distance(3, 4).tolist()
+        [[0, 0, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0]]
+    """
+    rows, columns = np.arange(h), np.arange(w)
+    return np.minimum.outer(np.minimum(rows, rows[::-1]), np.minimum(columns, columns[::-1]))
+
+
+def explained_by_border(weights: list[np.ndarray]) -> float:
+    """Compute the share in 0..1 of the variance within images that one value for each distance explains."""
+    deviations = np.concatenate([(one - one.mean()).ravel() for one in weights])
+    distances = np.concatenate([border_distance(*one.shape).ravel() for one in weights])
+    profile = np.bincount(distances, deviations) / np.bincount(distances)
+    return float(1 - ((deviations - profile[distances]) ** 2).sum() / (deviations**2).sum())
+
+
+def measure(weights: list[np.ndarray]) -> dict[str, float]:
+    """Return ``mean k`` and ``spread k`` with k places left out on each side, means over the images, and ``explained``."""
+    row = {}
+    for k in LEFT_OUT:
+        inner = [one[k : one.shape[0] - k, k : one.shape[1] - k] for one in weights]
+        row[f"mean {k}"] = np.mean([one.mean() for one in inner])
+        row[f"spread {k}"] = np.mean([one.std() for one in inner])
+    row["explained"] = explained_by_border(weights)
+    return {name: round(float(value), 4) for name, value in row.items()}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.attention_border", description=__doc__)
     parser.add_argument("network", help="folder of a SAFN with attention, or voc-safn")
     parser.add_argument("data", help="folder in the VOC layout")
+    parser.add_argument("--name", default="", help="of the row (default: that of the network's folder)")
     parser.add_argument("--size", type=int, default=288, help="long side of the images in pixels (0: as they are)")
     given = parser.parse_args()
     network, folder = safn.load(given.network), VOCFolder(given.data)
     ids = folder.ids("val")
-    own = {
-        "network": Path(given.network).name,
+    row = {
+        "network": given.name or Path(given.network).name,
         "data": content_fingerprint(folder, folder.ids("train_aug") + ids),
         "images": len(ids),
         "size": given.size,
         "commit": commit(),
+        **measure(first_weights(network, PlainSet(folder, ids, network.normalisation, given.size))),
     }
-    rows = pd.DataFrame(
-        [own | row for row in measure(network, PlainSet(folder, ids, network.normalisation, given.size))]
-    )
+    rows = pd.DataFrame([row])
     if RESULTS.exists():
         rows = pd.concat([pd.read_csv(RESULTS), rows])
-    rows.drop_duplicates(["network", "data", "size", "left out"], keep="last").to_csv(RESULTS, index=False)
-    print(rows.to_string(index=False))
+    rows.drop_duplicates(["network", "data", "size"], keep="last").to_csv(RESULTS, index=False)
+    print(pd.Series(row).to_string())
 
 
 if __name__ == "__main__":

@@ -35,9 +35,7 @@ def figure(drawn: Figure, caption: str, alt: str) -> HTML:
     file = io.BytesIO()
     drawn.savefig(file, format="png")
     data = base64.b64encode(file.getvalue()).decode()
-    width = round(
-        INCH * drawn.get_figwidth()
-    )  # so that a picture has one size in every gallery, a letter in every chart
+    width = round(INCH * drawn.get_figwidth())  # a letter has one size in every chart
     picture = f'<img src="data:image/png;base64,{data}" alt="{html.escape(alt)}" width="{width}">'
     return HTML(f'<figure class="safn">{picture}<figcaption>{html.escape(caption)}</figcaption></figure>')
 
