@@ -328,3 +328,41 @@ def test_a_second_page_of_a_notebook_links_to_the_chapters_from_its_own_folder(t
     text = json.loads((tmp_path / "second.ipynb").read_text())["cells"][0]["source"]
     assert text.startswith("# On synthetic images\n")
     assert "[chapter 8](../notebooks/08_aggregation.ipynb) and [open points](../book/open_points.md)" in text
+
+
+def copied(tmp_path, *cells, title="3 Training SAFN", source=None) -> list[dict]:
+    executed = write_notebook(tmp_path / "executed.ipynb", *cells, title=title)
+    build._copy_notebook(executed, tmp_path / "page.ipynb", source or executed)
+    return json.loads((tmp_path / "page.ipynb").read_text())["cells"]
+
+
+def shown(text: str) -> dict:
+    return code_cell(outputs=[{"output_type": "display_data", "metadata": {}, "data": {"text/html": text}}])
+
+
+def test_captions_are_numbered_by_chapter_figures_and_tables_apart(tmp_path):
+    figure, table = "<figcaption>Maps</figcaption>", "<caption>Scores</caption>"
+    cells = copied(tmp_path, shown(figure), shown(table), shown(figure + table))
+    pages = ["".join(cell["outputs"][0]["data"]["text/html"]) for cell in cells[1:]]
+    assert pages == [
+        "<figcaption><b>Figure 3.1.</b> Maps</figcaption>",
+        "<caption><b>Table 3.1.</b> Scores</caption>",
+        "<figcaption><b>Figure 3.2.</b> Maps</figcaption><caption><b>Table 3.2.</b> Scores</caption>",
+    ]
+
+
+def test_captions_of_a_page_without_a_number_have_none(tmp_path):
+    cells = copied(tmp_path, shown("<caption>Scores</caption>"), title="SAFN in 25 lines")
+    assert cells[1]["outputs"][0]["data"]["text/html"] == "<caption>Scores</caption>"
+
+
+def test_changed_prose_is_shown_where_the_code_is_still_what_ran(tmp_path):
+    source = write_notebook(tmp_path / "source.ipynb", code_cell(count=None), title="3 A better title")
+    cells = copied(tmp_path, INJECTED, code_cell(outputs=PROGRESS), source=source)
+    assert cells[0]["source"].startswith("# 3 A better title")
+    assert cells[1]["execution_count"] == 1 and cells[1]["outputs"]
+
+
+def test_prose_stays_beside_the_results_that_it_was_written_for_where_the_code_has_changed(tmp_path):
+    source = write_notebook(tmp_path / "source.ipynb", code_cell("2 + 2", count=None), title="3 Another title")
+    assert copied(tmp_path, code_cell(outputs=PROGRESS), source=source)[0]["source"].startswith("# 3 Training SAFN")
