@@ -44,6 +44,8 @@ for STAGE in Stage:
             touch(made(f"{STAGE}/{{run}}")),
         log:
             f"logs/{STAGE}/{{run}}.log",
+        # the classifiers first: so no long chain of stages remains for one core at the end
+        priority: len(Stage) - list(Stage).index(STAGE)
         threads: threads(STAGE)
         resources:
             gpu=needs(STAGE, "gpu", 0),

@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from safn.arguments import processors
+
 ROOT = Path(__file__).resolve().parent.parent
 EMOJI = {"records": "../results/evidence-emoji.json", "images": "synthetic scenes of emoji glyphs"}
 # page of the book -> notebook and parameters
@@ -30,7 +32,7 @@ def execute(runs: Path, jobs: Iterable[tuple[str, str]] = ()) -> dict[str, Path]
     ``runs/<profile>/executed``. One that failed holds its error. ``jobs`` are stage and run of all that the book
     shows."""
     own = {"runs": str(runs.resolve()), "stages": [f"{stage}/{run}" for stage, run in jobs]}
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(processors(0)) as pool:
         tasks = {}
         for page, (name, parameters) in REPORTS.items():
             given = parameters | own if name == "15_records" else parameters
@@ -48,7 +50,10 @@ def _execute(source: Path, parameters: dict[str, Any], executed: Path) -> Path:
         old.unlink(missing_ok=True)
     paths = [str(path).replace("{", "{{").replace("}", "}}") for path in (source, executed)]  # no placeholders
     command = [sys.executable, "-m", "papermill", "--no-progress-bar", "--cwd", str(source.parent)]
-    done = subprocess.run([*command, *paths, "-y", json.dumps(parameters)], check=False, capture_output=True)
+    for _ in range(2):  # of two kernels that start at once one may lose its port to the other
+        done = subprocess.run([*command, *paths, "-y", json.dumps(parameters)], capture_output=True, text=True)
+        if "Kernel died before replying" not in done.stderr:
+            break
     if done.returncode == 0:
         stamp.write_text(state)
     return executed

@@ -43,6 +43,7 @@ WEIGHTS = {
     Stage.EVALUATE: 25,
 }
 OTHER_STAGE = 15
+DIED_AT_START = "Kernel died before replying"  # what jupyter_client says
 
 
 def main(stage: str, run: str, threads: str) -> int:
@@ -80,15 +81,18 @@ def execute(runs: Path, job: Job) -> bool:
     began = time.time()
     given = {"runs": str(runs), **job.parameters}
     source = NOTEBOOKS / f"{job.stage}.ipynb"
-    problem = ""
     with log.open("w") as file, error_output_in(file):
         options = {"cwd": literal(NOTEBOOKS), "progress_bar": False, "stdout_file": file, "stderr_file": file}
-        try:
-            papermill.execute_notebook(literal(source), literal(partial), given, **options)
-        except PapermillExecutionError as error:
-            problem = f"{error.ename}: {error.evalue}"
-        except Exception as error:  # such as a kernel that was killed
-            problem = f"{type(error).__name__}: {error}"
+        for _ in range(2):  # of two kernels that start at once one may lose its port to the other
+            problem = ""
+            try:
+                papermill.execute_notebook(literal(source), literal(partial), given, **options)
+            except PapermillExecutionError as error:
+                problem = f"{error.ename}: {error.evalue}"
+            except Exception as error:  # such as a kernel that was killed
+                problem = f"{type(error).__name__}: {error}"
+            if DIED_AT_START not in problem:
+                break
     found = records.read(runs, *job.name)
     if not problem and not (found and (found.folder / RECORD).stat().st_mtime > began - 2):
         problem = "the notebook ended before the record of its stage was written"
