@@ -16,12 +16,14 @@ from safn.arguments import require_one_of, require_shape
 from safn.baseline import PlainClassifier
 from safn.data import VOCFolder
 from safn.files import DataError
-from safn.fitting import FiniteLoss, Log, fit
+from safn.fitting import Log, fit
 from safn.loading import Augmentation, PlainSet, TrainingSet, plain_loader, training_loader
 from safn.metrics import VOID
 from safn.network import SAFN, classification_loss
 from safn.options import CHOICES, TrainingOptions
 from safn.segmentation import DeepLab
+
+UNCHECKED = {"cuda": 50}  # losses that wait for a check, by device: each check waits for a GPU
 
 
 def seed_everything(seed: int) -> None:
@@ -75,7 +77,7 @@ class TrainingModule(lightning.LightningModule):
         super().__init__()
         self.network: Any = network.to(memory_format=torch.channels_last)
         self.options = options
-        self.finite = FiniteLoss()
+        self.losses: list[tuple[Tensor, str]] = []  # not checked yet, and where each is from
 
     def new_parts(self) -> dict[str, tuple[nn.Module | None, float]]:
         """Name the newly initialised parts, each with the factor on its learning rate."""
@@ -109,14 +111,24 @@ class TrainingModule(lightning.LightningModule):
             self.trainer.should_stop = True
 
     def on_train_epoch_end(self) -> None:
-        self.finite.check(wait=True)  # before the checkpoint is written
+        self.require_finite_losses()  # before the checkpoint is written
 
     def log_loss(self, loss: Tensor, batch: dict) -> Tensor:
-        """Log a loss and keep it for the check of the next step."""
-        self.finite.check()
-        self.finite.keep(loss, f"epoch {self.current_epoch}, step {self.global_step}, images {', '.join(batch['id'])}")
+        """Log the loss of a step, and check it now or later."""
         self.log("loss", loss, on_step=False, on_epoch=True, batch_size=len(batch["id"]))
+        place = f"epoch {self.current_epoch}, step {self.global_step}, images {', '.join(batch['id'])}"
+        self.losses.append((loss.detach(), place))
+        if len(self.losses) > UNCHECKED.get(loss.device.type, 0):
+            self.require_finite_losses()
         return loss
+
+    def require_finite_losses(self) -> None:
+        """Raise ``FloatingPointError`` for the first loss that is not finite."""
+        for loss, place in self.losses:
+            if not loss.isfinite():
+                text = f"the loss is {loss.item()} in {place}; the last good checkpoint is kept. Lower learning_rate."
+                raise FloatingPointError(text)
+        self.losses.clear()
 
 
 class Classifier(TrainingModule):

@@ -18,7 +18,7 @@ import pytest
 import tiny
 import torch
 
-from safn import backbones, fitting, trained
+from safn import backbones, fitting, trained, training
 from safn.fitting import Log, TrainingInterrupted, read_log
 
 
@@ -267,9 +267,9 @@ def test_the_whole_training_is_one_line_and_a_log_that_can_be_followed(tmp_path,
     assert last.startswith("training: 100%") and "12/12" in last and "epoch 3/3, loss 0." in last
     lines = (tmp_path / "training.log").read_text().splitlines()
     assert len(lines) == 12 + 3  # every step, and the end of every epoch
-    pattern = r"epoch (\d)/3 step (\d+)/12 loss \d\.\d{3}( val_mAP \d\.\d{3})? [\d.]+ img/s, \d+ min left"
+    pattern = r"training: .* (\d+)/12 \[.*, epoch (\d)/3, loss \d\.\d{3}(, val_mAP \d\.\d{3})?\]"
     found = [re.fullmatch(pattern, line) for line in lines]
-    assert [(int(m[1]), int(m[2])) for m in found if m[3]] == [(1, 4), (2, 8), (3, 12)]
+    assert [(int(m[2]), int(m[1])) for m in found if m[3]] == [(1, 4), (2, 8), (3, 12)]
 
 
 def test_training_leaves_filters_and_levels_of_its_caller_as_they_were(tmp_path):
@@ -316,8 +316,8 @@ def test_a_cluster_changes_nothing(tmp_path, task, happened):
     happened("no message: one process trains, as elsewhere")
 
 
-def test_a_loss_that_arrives_late_stops_before_the_checkpoint_and_names_the_first_bad_step(tmp_path, monkeypatch):
-    monkeypatch.setattr(fitting, "has_arrived", lambda copied: False)
+def test_a_loss_that_is_checked_late_stops_before_the_checkpoint_and_names_the_first_bad_step(tmp_path, monkeypatch):
+    monkeypatch.setitem(training.UNCHECKED, "cpu", 50)
     with pytest.raises(FloatingPointError, match=r"loss is nan in epoch 1, step \d, images .*\bimage_5\b"):
         tiny.train(tmp_path, samples=tiny.Samples(spoilt=(1, 5)))
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 4
