@@ -6,8 +6,6 @@ training images in pixels, and ``weights``: ``file``, and ``bits`` of a value. I
 int8, and ``<name>.scale`` holds the float32 step of each of its outputs (dimension 0).
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Sequence
@@ -20,7 +18,6 @@ from safetensors.torch import load as read_tensors
 from safetensors.torch import save as tensor_bytes
 from torch import Tensor, nn
 
-from safn.backbones import Normalisation
 from safn.baseline import PlainClassifier
 from safn.files import DataError, write_file, write_json
 from safn.network import SAFN
@@ -34,17 +31,16 @@ KINDS: dict[str, type[nn.Module]] = {"SAFN": SAFN, "DeepLab": DeepLab, "PlainCla
 SHIPPED = Path(__file__).with_name("weights")  # folders of networks that come with the package
 
 
-def save(network: Any, folder: Path | str, classes: Sequence[str], longest_side: int = 0, bits: int = 32) -> None:
+def save(network: Any, folder: Path | str, classes: Sequence[str], longest_side: int = 0) -> None:
     """Write a network to a folder, so that ``load`` can build it again. The description is written last.
 
     Args:
         network: a ``SAFN``, ``DeepLab`` or ``PlainClassifier``.
         classes: names in the order of the outputs, without the background.
         longest_side: of the largest training image in pixels (0: not known).
-        bits: of a weight, 32 or 8. A file of 8 bits has a quarter of the size, and is loaded as floats.
 
     Raises:
-        ValueError: the network is of another kind, or has another number of classes. Or ``bits`` are others.
+        ValueError: the network is of another kind, or has another number of classes.
 
     Example:
         >>> import tempfile
@@ -65,48 +61,15 @@ def save(network: Any, folder: Path | str, classes: Sequence[str], longest_side:
         "normalisation": {"mean": network.normalisation.mean, "std": network.normalisation.std},
         "initial_weights": network.initial_weights,
         "longest_side": longest_side,
-        "weights": {"file": WEIGHTS, "bits": bits},
+        "weights": {"file": WEIGHTS, "bits": 32},
     }
     if problem := _problem(description):
         raise ValueError(problem)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / DESCRIPTION).unlink(missing_ok=True)
     tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
-    write_file(folder / WEIGHTS, tensor_bytes(to_8_bits(tensors) if bits == 8 else tensors))
+    write_file(folder / WEIGHTS, tensor_bytes(tensors))
     write_json(folder / DESCRIPTION, description)
-
-
-def to_8_bits(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Round tensors of two or more dimensions to int8 in -127..127 and a step for each output (dimension 0).
-
-    Example:
-        >>> packed = to_8_bits({"weight": torch.tensor([[1.27, -0.5], [0.0, 0.0]])})
-        >>> packed["weight"].tolist(), [round(step, 4) for step in packed["weight.scale"].tolist()]
-        ([[127, -50], [0, 0]], [0.01, 1.0])
-    """
-    packed = {}
-    for name, tensor in tensors.items():
-        packed[name] = tensor
-        if tensor.dim() > 1:
-            step = tensor.flatten(1).abs().amax(1) / 127
-            step[step == 0] = 1  # an output without weights
-            packed[name] = (tensor / _along_outputs(step, tensor)).round().to(torch.int8)
-            packed[name + STEP] = step
-    return packed
-
-
-def to_floats(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Undo ``to_8_bits``: tensors under the names of the network, at most half a step away from what they were."""
-    floats = dict(tensors)
-    for name, tensor in tensors.items():
-        step = tensors.get(name + STEP)
-        if tensor.dtype == torch.int8 and step is not None and step.shape == tensor.shape[:1]:
-            floats[name] = tensor * _along_outputs(floats.pop(name + STEP), tensor)
-    return floats
-
-
-def _along_outputs(step: Tensor, tensor: Tensor) -> Tensor:
-    return step.view(-1, *[1] * (tensor.dim() - 1))
 
 
 def load(folder: Path | str) -> Any:
@@ -120,12 +83,9 @@ def load(folder: Path | str) -> Any:
         DataError: a file is missing or damaged, its format is newer, the kind is unknown, or tensors do not fit.
 
     Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     save(DeepLab("efficientnet_lite0", "aspp", 2, weights="none"), folder, ["cat"], longest_side=256)
-        ...     network = load(folder)
-        >>> type(network).__name__, network.classes, network.description["longest_side"]
-        ('DeepLab', ['cat'], 256)
+        >>> network = load("voc")
+        >>> type(network).__name__, network.classes[:3], network.description["longest_side"]
+        ('DeepLab', ['aeroplane', 'bicycle', 'bird'], 512)
     """
     folder = find(folder)
     description = read_description(folder)
@@ -136,7 +96,6 @@ def load(folder: Path | str) -> Any:
         raise DataError(f"{folder / DESCRIPTION} does not describe a {description['kind']}: {error}") from error
     load_weights(network, folder)
     network.classes, network.initial_weights = description["classes"], description["initial_weights"]
-    network.normalisation = Normalisation(*(tuple(description["normalisation"][k]) for k in ("mean", "std")))
     network.description = description
     return network.eval()
 
@@ -186,24 +145,33 @@ def load_weights(network: nn.Module, folder: Path) -> None:
     Raises:
         DataError: the file is missing or damaged. Or it names each tensor of another shape, missing or too many.
     """
-    path, own = folder / WEIGHTS, network.state_dict()
+    path = folder / WEIGHTS
     try:
-        tensors = to_floats(read_tensors(path.read_bytes()))
+        network.load_state_dict(to_floats(read_tensors(path.read_bytes())))
     except FileNotFoundError:
         raise DataError(f"{path} is missing") from None
     except (SafetensorError, ValueError) as error:
         raise DataError(f"{path} is damaged, or not a file of tensors: {error}") from error
-    problems = [f"{name}: missing in the file" for name in own if name not in tensors]
-    problems += [f"{name}: not in the network" for name in tensors if name not in own]
-    for name in sorted(own.keys() & tensors.keys()):
-        found, wanted = tuple(tensors[name].shape), tuple(own[name].shape)
-        if found != wanted:
-            problems.append(f"{name}: {found} in the file, {wanted} in the network")
-        elif tensors[name].dtype == torch.int8:
-            problems.append(f"{name}: 8 bits without a step for each of its {found[0]} outputs")
-    if problems:
-        raise DataError.from_problems(f"{path} does not fit the network:", problems)
-    network.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise DataError(f"{path} does not fit the network: {error}") from error
+
+
+def to_floats(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Multiply the tensors of 8 bits by their steps; a ``ValueError`` names one without them.
+
+    Example:
+        >>> packed = {"weight": torch.tensor([[127, -50]], dtype=torch.int8), "weight.scale": torch.tensor([0.5])}
+        >>> to_floats(packed)
+        {'weight': tensor([[ 63.5000, -25.0000]])}
+    """
+    floats = {name: tensor for name, tensor in tensors.items() if not name.endswith(STEP)}
+    for name, tensor in floats.items():
+        if tensor.dtype == torch.int8:
+            step = tensors.get(name + STEP)
+            if step is None or step.shape != tensor.shape[:1]:
+                raise ValueError(f"{name}: 8 bits without a step for each of its {len(tensor)} outputs")
+            floats[name] = tensor * step.view(-1, *[1] * (tensor.dim() - 1))
+    return floats
 
 
 def fingerprint(folder: Path) -> str:
