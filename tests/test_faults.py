@@ -277,14 +277,19 @@ def test_papermill_stops_before_any_work(tmp_path, happened):
 )
 def test_a_wrong_submission_is_not_written(tmp_path, happened):
     predictions, out = tmp_path / "predictions", tmp_path / "submission.tar.gz"
-    predictions.mkdir()
+    base = tmp_path / "data/VOCdevkit/VOC2012"
+    for folder in (predictions, base / "JPEGImages", base / "ImageSets/Segmentation"):
+        folder.mkdir(parents=True)
+    (base / "ImageSets/Segmentation/test.txt").write_text("a\nb\nc\n")
+    for image_id in "abc":
+        Image.new("RGB", (4, 3)).save(base / "JPEGImages" / f"{image_id}.jpg")
     images.save_mask(predictions / "a.png", np.full((3, 4), 255))
     images.save_mask(predictions / "b.png", np.zeros((4, 3)))
     with pytest.raises(files.DataError, match="3 problems, no archive was written") as error:
-        voc_server.write_archive(predictions, list("abc"), out, dict.fromkeys("abc", (4, 3)))
+        voc_server.archive_test_set(predictions, tmp_path / "data", out)
     for text in ("c: no prediction", "a: ", "b: 3x4 pixels, the photo has 4x3"):
         assert f"\n  - {text}" in str(error.value)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["predictions"]
+    assert not out.exists()
     happened(error.value)
 
 
