@@ -1,7 +1,5 @@
 """VOC 2012 and SBD, downloaded by torchvision, completed to the VOC layout: lists, labels from the annotations, masks."""
 
-from __future__ import annotations
-
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -25,7 +23,7 @@ def prepare(root: Path | str, download: bool = False) -> None:
         download: fetch both archives with torchvision, which checks their MD5.
 
     Raises:
-        DataError: listing every count that is not the official one, and every missing file.
+        DataError: listing every list that has not the official length, and every missing file.
     """
     root = Path(root)
     if download:
@@ -33,8 +31,7 @@ def prepare(root: Path | str, download: bool = False) -> None:
     base = root / "VOCdevkit" / "VOC2012"
     masks = root / "sbd" / "cls"
     lists = official_lists(root)
-    problems = wrong_counts(lists)
-    problems += [f"{path} is missing" for path in missing_files(base, masks, lists)]
+    problems = wrong_counts(lists) + [f"{path} is missing" for path in missing_files(base, masks, lists)]
     if problems:
         raise DataError.from_problems(f"{root}: the download is incomplete:", problems)
     rows: list[list] = [["id", *VOC_CLASSES]]
@@ -64,40 +61,23 @@ def fetch(root: Path) -> None:
 
 
 def official_lists(root: Path) -> Lists:
-    """Return VOC's train and val, and train_aug by SBD's own lists; a ``DataError`` names every list that is missing."""
-    folder = root / "VOCdevkit" / "VOC2012" / "ImageSets" / "Segmentation"
-    sbd = root / "sbd"
+    """Return VOC's train and val, and train_aug: VOC train, SBD train and SBD val without VOC val, sorted.
+
+    Raises:
+        DataError: naming every list that is missing.
+    """
+    folder, sbd = root / "VOCdevkit" / "VOC2012" / "ImageSets" / "Segmentation", root / "sbd"
     paths = [folder / "train.txt", folder / "val.txt", sbd / "train.txt", sbd / "val.txt"]
     if problems := [f"{path} is missing" for path in paths if not path.is_file()]:
         raise DataError.from_problems(f"{root}: the download is incomplete (download=True fetches it):", problems)
-    train, val, *extra = [read_text(path).split() for path in paths]
-    aug = train_aug(train, val, extra[0] + extra[1])
-    return {"train": train, "val": val, "train_aug": aug}
-
-
-def train_aug(train: list[str], val: list[str], extra: list[str]) -> list[str]:
-    """Return (VOC train + SBD train + SBD val) minus VOC val, sorted.
-
-    Example:
-        >>> train_aug(["a"], ["b"], ["b", "c"])
-        ['a', 'c']
-    """
-    return sorted((set(train) | set(extra)) - set(val))
+    train, val, sbd_train, sbd_val = (read_text(path).split() for path in paths)
+    return {"train": train, "val": val, "train_aug": sorted({*train, *sbd_train, *sbd_val} - {*val})}
 
 
 def wrong_counts(lists: Lists) -> list[str]:
-    """List where a list has not the official length, repeats ids or overlaps with another."""
-    problems = []
-    for name, ids in lists.items():
-        if len(ids) != COUNTS[name]:
-            problems.append(f"{name}: {len(ids)} ids, the official list has {COUNTS[name]}")
-        if repeated := len(ids) - len(set(ids)):
-            problems.append(f"{name}: {repeated} repeated ids")
-    if both := set(lists["train_aug"]) & set(lists["val"]):
-        problems.append(f"train_aug and val share {len(both)} ids")
-    if outside := set(lists["train"]) - set(lists["train_aug"]):
-        problems.append(f"{len(outside)} ids of train are not in train_aug")
-    return problems
+    """List where a list has not so many different ids as the official one."""
+    found = {name: len(set(ids)) for name, ids in lists.items()}
+    return [f"{name}: {n} ids, the official list has {COUNTS[name]}" for name, n in found.items() if n != COUNTS[name]]
 
 
 def missing_files(base: Path, masks: Path, lists: Lists) -> list[Path]:
@@ -107,10 +87,7 @@ def missing_files(base: Path, masks: Path, lists: Lists) -> list[Path]:
     for i in sorted({*official, *lists["train_aug"]}):
         paths.append(base / "JPEGImages" / f"{i}.jpg")
         paths.append(base / "Annotations" / f"{i}.xml")
-        if i in official:
-            paths.append(base / "SegmentationClass" / f"{i}.png")
-        else:
-            paths.append(masks / f"{i}.mat")
+        paths.append(base / "SegmentationClass" / f"{i}.png" if i in official else masks / f"{i}.mat")
     return [path for path in paths if not path.exists()]
 
 
@@ -121,8 +98,7 @@ def xml_labels(path: Path) -> list[int]:
         DataError: the annotation names another class.
     """
     names = {element.findtext("name") for element in ElementTree.parse(path).getroot().iter("object")}
-    unknown = sorted(map(str, names - set(VOC_CLASSES)))
-    if unknown:
+    if unknown := sorted(map(str, names - set(VOC_CLASSES))):
         raise DataError(f"{path.name} names {unknown}; valid: {', '.join(VOC_CLASSES)}")
     return [int(name in names) for name in VOC_CLASSES]
 
