@@ -27,7 +27,7 @@ from torch import nn
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from benchmarks import paper_networks
-from safn import SAFN, ConfusionMatrix, DeepLab, backbones, crf_workers, dense_crf, evaluation, inference
+from safn import SAFN, ConfusionMatrix, DeepLab, backbones, dense_crf, evaluation, inference
 from safn.backbones import FixedBatchNorm, lite0_stages
 from safn.data import VOCFolder
 from safn.datasets import emoji
@@ -147,7 +147,7 @@ def photos(folder: Path, images: int) -> dict[str, Path]:
 
 def refine(pool: ProcessPoolExecutor, paths: list[Path], given: list[np.ndarray]) -> list[np.ndarray]:
     """The CRF of a folder as ``inference.predict`` runs it: a process a core, probabilities sent in float16."""
-    return list(pool.map(crf_workers.crf_mask, paths, [torch.from_numpy(p).half().numpy() for p in given]))
+    return list(pool.map(inference.crf_mask, paths, [torch.from_numpy(p).half().numpy() for p in given]))
 
 
 def refine_plainly(paths: list[Path], given: list[np.ndarray]) -> list[np.ndarray]:

@@ -124,7 +124,7 @@ def _photos(options: argparse.Namespace) -> None:
 
 
 def _predict(options: argparse.Namespace) -> None:
-    from safn.inference import predict_folder
+    from safn.masks import predict_folder
 
     o = options
     only = read_text(Path(o.ids)).split() if o.ids else None

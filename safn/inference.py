@@ -1,29 +1,28 @@
-"""Maps and masks of folders of images by trained networks, and the multi-scale test (Sec. IV-A)."""
+"""Maps and masks of images by trained networks, and the multi-scale test (Sec. IV-A)."""
 
-from __future__ import annotations
-
-import hashlib
-import json
+import multiprocessing
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import Executor
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from safn import trained
-from safn.backbones import ANY_SIZE, Grid, Normalisation, rescale
+from safn.arguments import processors
+from safn.backbones import ANY_SIZE, Normalisation, rescale
 from safn.baseline import PlainClassifier, grad_cam
-from safn.crf_workers import CRFWorkers, resize_mask
-from safn.datasets.own_images import find_images
-from safn.files import DataError, write_json
-from safn.images import load_image, save_mask, unreadable
+from safn.crf import dense_crf
+from safn.files import DataError
+from safn.images import load_image, save_mask
 from safn.loading import PlainSet, plain_loader, shrink_to
 from safn.map_files import save_maps
 from safn.maps import localization_maps
@@ -32,7 +31,6 @@ from safn.segmentation import DeepLab
 
 TEST_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5)  # Sec. IV-A
 GRAD_CAM_STRIDE = 8  # its maps are smooth, so they are stored at an eighth of the image
-MADE_OF = "predictions.json"  # what the masks of a folder were made of
 
 
 @torch.inference_mode()
@@ -41,15 +39,13 @@ def multi_scale_maximum(
     image: Tensor,
     scales: tuple[float, ...] = TEST_SCALES,
     flip: bool = False,
-    grid: Grid | None = None,
 ) -> Tensor:
     """Take at each pixel and class the largest probability over rescaled inputs (Sec. IV-A).
 
     Args:
-        network: ``(B, 3, H, W)`` -> logits ``(B, K, h, w)``.
+        network: ``(B, 3, H, W)`` -> logits ``(B, K, h, w)``. Inputs of a ``DeepLab`` are resized to its grid.
         image: normalised, ``(1, 3, H, W)``.
         flip: also see the mirrored image, which the paper does not.
-        grid: which heights and widths an input may have. ``None``: that of a ``DeepLab``, and any of another network.
 
     Returns:
         float32 ``(K, H, W)`` on the CPU, which sums to 1 over the classes.
@@ -61,8 +57,7 @@ def multi_scale_maximum(
     """
     if not scales or min(scales) <= 0:
         raise ValueError(f"scales are {tuple(scales)}; valid: one or more numbers above 0")
-    if grid is None:
-        grid = network.grid if isinstance(network, DeepLab) else ANY_SIZE
+    grid = network.grid if isinstance(network, DeepLab) else ANY_SIZE
     best = image.new_zeros(1)
     for scale in scales:
         view = rescale(image, scale, grid)
@@ -150,7 +145,6 @@ def predict(
     processes: int = 0,
     pool: Executor | None = None,
     largest: int = 0,
-    grid: Grid | None = None,
 ) -> tuple[float, float]:
     """Write masks ``folder/<id>.png``, indexed, as large as the photograph, and after the CRF ``refined/<id>.png``.
 
@@ -159,9 +153,9 @@ def predict(
 
     Args:
         images: id -> file.
-        scales, flip, grid: see ``multi_scale_maximum``.
+        scales, flip: see ``multi_scale_maximum``.
         refined: folder of the masks after the CRF, ``None``: no CRF.
-        processes: of the CRF (0: one for each core).
+        processes: of the CRF (0: one for each core). They work while the network goes on.
         pool: of as many processes, which are running already.
         largest: long side in pixels to which larger photographs are shrunk for the network (0: never).
     """
@@ -171,87 +165,51 @@ def predict(
     todo = {i: path for i, path in images.items() if not all((f / f"{i}.png").exists() for f in folders)}
     device, started, busy = next(network.parameters()).device, time.time(), 0.0
     network.eval()
-    crf = CRFWorkers(refined, processes, pool, largest) if refined else None
-    with crf or nullcontext():
+    processes, waiting = processors(processes), deque[tuple[str, Future]]()
+    spawn = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
+    new = refined and not pool
+    with ProcessPoolExecutor(processes, spawn) if new else nullcontext(pool) as workers:
         for image_id, path in _progress(todo.items(), f"predict {folder.name}"):
             begun = time.time()
             photo = load_image(path)
             image = normalisation(shrink_to(photo, largest))[None].to(device)
-            probabilities = multi_scale_maximum(network, image, scales, flip, grid).numpy()
-            save_mask(folder / f"{image_id}.png", resize_mask(probabilities.argmax(0), photo.size))
+            probabilities = multi_scale_maximum(network, image, scales, flip)
+            save_mask(folder / f"{image_id}.png", resize_mask(probabilities.numpy().argmax(0), photo.size))
             busy += time.time() - begun
-            if crf:
-                crf.submit(image_id, path, probabilities)
+            if refined:
+                try:  # NumPy's own conversion to float16 is slow on tiny values
+                    refining = workers.submit(crf_mask, path, probabilities.half().numpy(), largest)
+                except BrokenExecutor:  # a process has died: name its image
+                    _write_refined(waiting, refined)
+                    raise
+                waiting.append((image_id, refining))
+                _write_refined(waiting, refined, most=2 * processes)  # which bounds the memory
+        if refined:
+            _write_refined(waiting, refined)
     return busy, time.time() - started
 
 
-def predict_folder(
-    network: Path | str,
-    images: Path | str,
-    out: Path | str,
-    scales: tuple[float, ...] = TEST_SCALES,
-    crf: bool = False,
-    only: list[str] | None = None,
-    accelerator: str = "auto",
-    largest: int | None = None,
-) -> Path:
-    """Write a mask for each image of a folder: ``out/multi/<id>.png``, and after the CRF ``out/crf/<id>.png``.
-
-    Everything is checked before anything is written. Masks that are there are kept. Returns the folder of the final masks.
-
-    Args:
-        network: folder of a trained ``DeepLab``, such as ``runs/paper/06_train_segmentation/<run>``.
-        only: ids of the images that count, ``None``: all.
-        largest: see ``predict``. ``None``: the longest side of the images that it was trained on.
-
-    Raises:
-        DataError: listing what is missing or unreadable, and why masks cannot be written to ``out``.
-    """
-    folder, images, out = trained.find(network), Path(images), Path(out)
-    description = trained.read_description(folder)
-    if description["kind"] != "DeepLab":
-        raise DataError(
-            f"{network} holds a {description['kind']}, which makes no masks: give voc, or a folder of stage 06"
-        )
-    chosen, problems = find_images(images)
-    if only is not None:
-        problems = [f"{i}: no such image" for i in only if i not in chosen] if only else ["the list of ids is empty"]
-        chosen = {i: chosen[i] for i in only if i in chosen}
-    problems += unreadable(chosen.values())
-    inside = out.resolve().is_relative_to(images.resolve())
-    if inside or images.resolve() in (out.resolve() / "multi", out.resolve() / "crf"):
-        problems.append(f"{out} lies among the images: give another folder for the masks")
-    largest = description["longest_side"] if largest is None else largest
-    settings = {"network": trained.fingerprint(folder), "scales": list(scales), "largest": largest}
-    contents = {} if problems else {i: hashlib.sha256(path.read_bytes()).hexdigest() for i, path in chosen.items()}
-    known, others = _earlier_masks(out, settings, contents)
-    if problems := problems + others:
-        raise DataError.from_problems(f"{images}: {len(problems)} problems, nothing was predicted:", problems)
-    deeplab = on_device(trained.load(folder), accelerator)
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(out / MADE_OF, {"settings": settings, "images": {**known, **contents}})
-    refined = out / "crf" if crf else None
-    predict(deeplab, deeplab.normalisation, chosen, out / "multi", scales, refined=refined, largest=largest)
-    return refined or out / "multi"
+def crf_mask(path: Path, probabilities: np.ndarray, largest: int = 0) -> np.ndarray:
+    """Refine the probabilities ``(K, h, w)`` of a photograph on one thread; returns ids ``(H, W)`` at its size."""
+    torch.set_num_threads(1)
+    photo = load_image(path)
+    refined = dense_crf(np.asarray(shrink_to(photo, largest)), probabilities.astype(np.float32))
+    return resize_mask(refined.argmax(0), photo.size)
 
 
-def _earlier_masks(out: Path, settings: dict[str, Any], contents: dict[str, str]) -> tuple[dict[str, str], list[str]]:
-    """Return the contents of the images whose masks ``out`` holds, and why new masks cannot lie beside them."""
-    path = out / MADE_OF
-    if not path.exists():
-        masks = [*out.glob("multi/*.png"), *out.glob("crf/*.png")]
-        return {}, [f"{out} holds masks of unknown origin: give another folder"] if masks else []
-    try:
-        earlier = json.loads(path.read_text(encoding="utf-8"))
-        before, known = earlier["settings"], earlier["images"]
-    except (ValueError, KeyError, TypeError) as error:
-        return {}, [f"{path} is damaged ({error!r}): give another folder"]
-    problems = []
-    if before != settings:
-        problems.append(f"{out} holds masks of {before}, these would be of {settings}: give another folder")
-    if others := [i for i, content in contents.items() if known.get(i, content) != content]:
-        problems.append(f"{out} holds masks of other images with these ids: {', '.join(others)}: give another folder")
-    return known, problems
+def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize a mask of ids ``(h, w)`` to this width and height, by nearest neighbour, uint8."""
+    return np.asarray(Image.fromarray(mask.astype(np.uint8)).resize(size, Image.Resampling.NEAREST))
+
+
+def _write_refined(waiting: deque[tuple[str, Future]], folder: Path, most: int = 0) -> None:
+    """Write masks after the CRF, the oldest first, until at most so many wait."""
+    while len(waiting) > most:
+        image_id, future = waiting.popleft()
+        try:
+            save_mask(folder / f"{image_id}.png", future.result())
+        except Exception as error:
+            raise DataError(f"CRF of image {image_id} failed: {error!r}") from error
 
 
 def _progress(items: Iterable, text: str) -> Iterable:

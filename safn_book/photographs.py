@@ -20,10 +20,9 @@ from torch.nn import functional as F
 
 import safn
 from safn import crf
-from safn.crf_workers import resize_mask
 from safn.datasets.free_photographs import free_photographs
 from safn.images import load_image, load_mask
-from safn.inference import TEST_SCALES, multi_scale_maximum, predicted_labels
+from safn.inference import TEST_SCALES, multi_scale_maximum, predicted_labels, resize_mask
 from safn.loading import resize_long, shrink_to
 from safn.maps import localization_maps
 from safn.network import aggregate

@@ -20,7 +20,7 @@ from safn.data import VOCFolder
 from safn.datasets import own_images
 from safn.files import DataError
 from safn.images import load_image, load_mask
-from safn.inference import predict_folder
+from safn.masks import predict_folder
 from safn.segmentation import DeepLab
 from safn.verification import verify
 

@@ -10,7 +10,7 @@ import safn
 from safn import backbones
 from safn.files import DataError
 from safn.images import load_mask
-from safn.inference import predict_folder
+from safn.masks import predict_folder
 from safn.segmentation import DeepLab
 
 

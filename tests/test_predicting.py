@@ -14,7 +14,8 @@ import safn
 from safn import backbones
 from safn.files import DataError
 from safn.images import load_mask
-from safn.inference import multi_scale_maximum, predict_folder
+from safn.inference import multi_scale_maximum
+from safn.masks import predict_folder
 from safn.network import SAFN
 from safn.segmentation import DeepLab
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tiny
 
-from safn import backbones, crf_workers
+from safn import backbones, inference
 from safn.files import DataError
 from safn.images import load_mask
 from safn.inference import predict
@@ -45,7 +45,7 @@ def test_a_crf_worker_that_dies_names_an_image_also_while_more_are_submitted(pho
     monkeypatch.syspath_prepend(tmp_path)
     import dying
 
-    monkeypatch.setattr(crf_workers, "crf_mask", dying.die)
+    monkeypatch.setattr(inference, "crf_mask", dying.die)
 
     class Waiting(tiny.Brightest):
         """Sees the third image only once the worker of the first has died."""
@@ -55,8 +55,8 @@ def test_a_crf_worker_that_dies_names_an_image_also_while_more_are_submitted(pho
                 pool[0]._executor_manager_thread.join(60)
             return super().forward(images)
 
-    pool, real = [], crf_workers.ProcessPoolExecutor
-    monkeypatch.setattr(crf_workers, "ProcessPoolExecutor", lambda *a: pool.append(real(*a)) or pool[-1])
+    pool, real = [], inference.ProcessPoolExecutor
+    monkeypatch.setattr(inference, "ProcessPoolExecutor", lambda *a: pool.append(real(*a)) or pool[-1])
     plain, refined = tmp_path / "plain", tmp_path / "refined"
     with pytest.raises(DataError, match=r"CRF of image a failed: BrokenProcessPool") as error:
         predict(Waiting(), backbones.IMAGENET, photos, plain, refined=refined, processes=1)
