@@ -3,8 +3,6 @@
 Images without a mask are left out. Where there is none at all, scores are NaN.
 """
 
-from __future__ import annotations
-
 import io
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +15,7 @@ from safn.files import write_file
 from safn.images import load_mask
 from safn.map_files import load_maps, load_saliency
 from safn.maps import maps_prediction
-from safn.metrics import VOID, ConfusionMatrix, mean_iou
+from safn.metrics import VOID, ConfusionMatrix, class_iou, mean_iou
 
 LEVELS = 256
 USUAL_THRESHOLD = 0.3  # of the background, for maps that no mask can score
@@ -25,7 +23,7 @@ USUAL_THRESHOLD = 0.3  # of the background, for maps that no mask can score
 
 @dataclass
 class Sweep:
-    """mIoU of localization maps at each of 256 background thresholds (0, 1/255, ... 1)."""
+    """Hold the mIoU of localization maps at each of 256 background thresholds (0, 1/255, ... 1)."""
 
     miou: np.ndarray  #: float64 ``(256,)`` in 0..1
     counts: np.ndarray  #: int64 ``(images, n, n + 1)`` at the best threshold
@@ -65,21 +63,25 @@ class SweepCounter:
         kept = np.flatnonzero(pixels)
         self.images.append((kept, pixels[kept]))
 
+    def matrices(self) -> np.ndarray:
+        """Return the counts at every threshold, int64 ``(256, n, n + 1)``."""
+        reached = self.histogram[:, :, ::-1].cumsum(2)[:, :, ::-1]  # (target, winner, value >= threshold)
+        matrices = np.zeros((LEVELS, self.n, self.n + 1), np.int64)
+        matrices[:, :, 1 : self.n] = reached.transpose(2, 0, 1)
+        matrices[:, :, 0] = (self.histogram.sum((1, 2))[:, None] - reached.sum(1)).T
+        return matrices
+
     def result(self) -> Sweep:
         """Return mIoU at every threshold, and the counts of each image at the best."""
         n, counts = self.n, []
-        reached = self.histogram[:, :, ::-1].cumsum(2)[:, :, ::-1]  # (target, winner, value >= threshold)
-        matrices = np.zeros((LEVELS, n, n + 1), np.int64)
-        matrices[:, :, 1:n] = reached.transpose(2, 0, 1)
-        matrices[:, :, 0] = (self.histogram.sum((1, 2))[:, None] - reached.sum(1)).T
-        miou = mean_iou(matrices)
+        miou = mean_iou(self.matrices())
         best = int(miou.argmax())
         for cells, pixels in self.images:
             pairs, level = np.divmod(cells, LEVELS)
             true, winner = np.divmod(pairs, n - 1)
             place = true * (n + 1) + np.where(level >= best, winner + 1, 0)
-            counts.append(np.bincount(place, pixels, n * (n + 1)).astype(np.int64).reshape(n, n + 1))
-        return Sweep(miou, _stack(counts, n))
+            counts.append(np.bincount(place, pixels, n * (n + 1)))
+        return Sweep(miou, np.array(counts, np.int64).reshape(-1, n, n + 1))
 
 
 def sweep_maps(folder: VOCFolder, ids: list[str], maps: Path) -> Sweep:
@@ -115,7 +117,7 @@ def score_masks(folder: VOCFolder, ids: list[str], predictions: Path) -> tuple[C
             counts.append(matrix.update(load_mask(predictions / f"{image_id}.png"), folder.mask(image_id)))
         except ValueError as error:
             raise ValueError(f"{image_id}: {error}") from error
-    return matrix, _stack(counts, matrix.n)
+    return matrix, np.array(counts, np.int64).reshape(-1, *matrix.matrix.shape)
 
 
 def score_saliency(folder: VOCFolder, ids: list[str], maps: Path) -> dict[str, float]:
@@ -125,24 +127,18 @@ def score_saliency(folder: VOCFolder, ids: list[str], maps: Path) -> dict[str, f
         ``saliency_mae`` (mean absolute error), and ``saliency_iou`` of the foreground at the best of 256 thresholds,
         ``saliency_threshold``.
     """
-    error, images = 0.0, 0
-    histogram = np.zeros((2, LEVELS), np.int64)  # (foreground or not, value)
+    counter, errors = SweepCounter(num_classes=1), []
     for image_id in folder.with_mask(ids):
         target = folder.mask(image_id)
-        valid = target != VOID
-        values = load_saliency(maps / f"{image_id}.png", target.shape)[valid]
-        foreground = target[valid] > 0
-        error += float(np.abs(values - foreground).mean())
-        images += 1
-        cells = foreground * LEVELS + np.rint(values * (LEVELS - 1)).astype(np.int64)
-        histogram += np.bincount(cells, minlength=2 * LEVELS).reshape(2, LEVELS)
-    if not images:
+        values, valid = load_saliency(maps / f"{image_id}.png", target.shape), target != VOID
+        counter.update(values[None], np.where(valid, target > 0, VOID))
+        errors.append(float(np.abs(values - (target > 0))[valid].mean()))
+    if not errors:
         return dict.fromkeys(("saliency_mae", "saliency_iou", "saliency_threshold"), float("nan"))
-    reached = histogram[:, ::-1].cumsum(1)[:, ::-1]
-    iou = reached[1] / np.maximum(1, histogram[1].sum() + reached[0])
+    iou = np.nan_to_num(class_iou(counter.matrices())[:, 1])
     best = int(iou.argmax())
     return {
-        "saliency_mae": error / images,
+        "saliency_mae": sum(errors) / len(errors),
         "saliency_iou": float(iou[best]),
         "saliency_threshold": best / (LEVELS - 1),
     }
@@ -159,7 +155,3 @@ def load_counts(path: Path) -> np.ndarray:
     """Read the counts of each image, int64 ``(images, n, n + 1)``."""
     with np.load(path, allow_pickle=False) as file:
         return file["counts"].astype(np.int64)
-
-
-def _stack(counts: list[np.ndarray], n: int) -> np.ndarray:
-    return np.stack(counts) if counts else np.zeros((0, n, n + 1), np.int64)
