@@ -1,7 +1,5 @@
 """Commands of the library: ``safn COMMAND --help``. Each checks everything before it writes anything."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import shlex
@@ -13,8 +11,6 @@ from safn.arguments import require_scales
 from safn.data import VOCFolder, read_text
 from safn.files import DataError
 from safn.verification import class_notes, verify
-
-TEST_SCALES = "[0.5,0.75,1,1.25,1.5]"  # Sec. IV-A
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,9 +58,9 @@ def _parser() -> argparse.ArgumentParser:
     text = (
         "long side in pixels to which larger photos are shrunk first, 0: never (default: the largest of the training)"
     )
-    command.add_argument("--largest", type=_size, help=text)
-    text = f'of the multi-scale test (default: "{TEST_SCALES}")'
-    command.add_argument("--scales", default=TEST_SCALES, type=_scales, help=text)
+    command.add_argument("--largest", type=int, help=text)
+    text = 'of the multi-scale test, such as "[1,0.75]" (default: 0.5 to 1.5 by steps of a quarter, as in Sec. IV-A)'
+    command.add_argument("--scales", type=_scales, help=text)
 
     text = "pack test predictions for the VOC evaluation server"
     add("archive", _archive, text, predictions="folder of <id>.png", data=root, out="such as safn.tar.gz")
@@ -83,12 +79,6 @@ def _scales(text: str) -> tuple[float, ...]:
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text}: {error}") from None
     return tuple(float(scale) for scale in scales)
-
-
-def _size(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of pixels; valid: 0 or more")
-    return int(text)
 
 
 def _verify(options: argparse.Namespace) -> int:
@@ -124,11 +114,12 @@ def _photos(options: argparse.Namespace) -> None:
 
 
 def _predict(options: argparse.Namespace) -> None:
+    from safn.inference import TEST_SCALES
     from safn.masks import predict_folder
 
     o = options
     only = read_text(Path(o.ids)).split() if o.ids else None
-    made = predict_folder(o.network, o.images, o.out, o.scales, o.crf, only, largest=o.largest)
+    made = predict_folder(o.network, o.images, o.out, o.scales or TEST_SCALES, o.crf, only, largest=o.largest)
     print(f"{made}: {len(list(made.glob('*.png')))} masks")
 
 

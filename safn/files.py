@@ -1,7 +1,5 @@
 """Files that appear only when complete, tensors that cannot run code, and the error that names a file."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json
@@ -10,7 +8,7 @@ import pickle
 from collections.abc import Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -26,7 +24,7 @@ class DataError(ValueError):
     """
 
     @classmethod
-    def from_problems(cls, head: str, problems: list[str]) -> DataError:
+    def from_problems(cls, head: str, problems: list[str]) -> Self:
         """Return one error with a line for each problem."""
         return cls("\n  - ".join([head, *problems]))
 

@@ -1,7 +1,5 @@
 """Samples of a data folder: augmented for training, whole for maps and tests, in a reproducible order of batches."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,11 +1,9 @@
 """The options of a training, checked all at once."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Self
 
 CHOICES = {
     "optimizer": ("sgd", "adamw"),
@@ -58,7 +56,7 @@ class TrainingOptions:
             raise ValueError("\n  - ".join([f"{len(problems)} wrong training options:", *problems]))
 
     @classmethod
-    def from_parameters(cls, parameters: Mapping[str, Any] | object) -> TrainingOptions:
+    def from_parameters(cls, parameters: Mapping[str, Any] | object) -> Self:
         """Pick the training options out of the parameters of a notebook, a mapping or an object with attributes."""
         values = parameters if isinstance(parameters, Mapping) else vars(parameters)
         return cls(**{field.name: values[field.name] for field in fields(cls) if field.name in values})

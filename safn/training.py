@@ -1,7 +1,5 @@
 """What is trained and how: options, losses, learning rates (Sec. IV-A). ``safn.fitting`` runs it with lightning."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any

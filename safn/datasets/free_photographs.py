@@ -1,7 +1,5 @@
 """Photographs that come with the package, free of rights: ``photographs/list.csv`` names author, source and licence."""
 
-from __future__ import annotations
-
 import csv
 from dataclasses import dataclass
 from pathlib import Path
