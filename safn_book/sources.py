@@ -52,7 +52,9 @@ class Index:
             self.imports[module] = _imports(tree)
             for name, found in _definitions(tree).items():
                 self.definitions[f"{module}.{name}"] = found
-                self.texts[f"{module}.{name}"] = "\n".join([module, *map(_without_docstrings, found)])
+                self.texts[f"{module}.{name}"] = "\n".join(
+                    [module, *map(_without_docstrings, found), *_tables(path, name)]
+                )
         self.used = {name: list(self._used_by(name)) for name in self.definitions}
 
     def counts(self, name: str) -> bool:
@@ -129,6 +131,11 @@ def _definitions(tree: ast.Module) -> dict[str, list[ast.stmt]]:
         for name in names:
             found.setdefault(name, []).append(statement)
     return found
+
+
+def _tables(path: Path, name: str) -> list[str]:
+    """The data file beside a module, which its ``TABLES`` holds."""
+    return [path.with_suffix(".json").read_text(encoding="utf-8")] if name == "TABLES" else []
 
 
 def _dotted(node: ast.expr, imports: dict[str, str]) -> str:

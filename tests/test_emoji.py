@@ -20,6 +20,7 @@ def installed() -> bool:
     return True
 
 
+DISTRACTORS = emoji.TABLES["distractors"].split()
 drawn = pytest.mark.skipif(not installed(), reason="the OpenMoji font is not installed: requirements-weights.txt")
 
 
@@ -85,14 +86,14 @@ def test_small_and_large_objects_both_occur():
 
 @drawn
 def test_every_glyph_is_in_the_font():
-    for glyph in [g for glyphs in emoji.GLYPHS.values() for g in glyphs.split()] + emoji.DISTRACTORS.split():
+    for glyph in [g for glyphs in emoji.GLYPHS.values() for g in glyphs.split()] + DISTRACTORS:
         assert emoji.render(glyph).getchannel("A").getextrema()[1] == 255, glyph
 
 
 def test_classes_are_those_of_voc_and_distractors_are_none_of_them():
     assert list(emoji.GLYPHS) == VOC_CLASSES
     every = [g for glyphs in emoji.GLYPHS.values() for g in glyphs.split()]
-    assert len(set(every)) == len(every) and not set(every) & set(emoji.DISTRACTORS.split())
+    assert len(set(every)) == len(every) and not set(every) & set(DISTRACTORS)
 
 
 @pytest.mark.parametrize("name", VOC_CLASSES)
@@ -101,9 +102,9 @@ def test_of_three_glyphs_or_more_a_third_is_kept_for_validation(name):
     assert train and val == set(every) and len(set(every) - train) == len(every) // 3
 
 
-@pytest.mark.parametrize("name", [n for n, s in emoji.SURFACES.items() if s[5] != "clouds"])
+@pytest.mark.parametrize("name", [n for n, s in emoji.SURFACES.items() if s["seams"] != "clouds"])
 def test_a_surface_has_its_colours_at_top_and_bottom(name):
-    top, bottom, *_, seams = emoji.SURFACES[name]
+    top, bottom, *_, seams = emoji.SURFACES[name].values()
     many = np.mean([emoji.surface(name, 64, np.random.default_rng(seed)) for seed in range(8)], 0)
     dark = 25 * 1.5 / 64 * sum(seams or ())  # lines between stones, which may overlap
     for rows, colour in ((many[:8], top), (many[-8:], bottom)):
@@ -136,9 +137,11 @@ def test_the_place_is_the_same_whatever_stands_there():
     assert alike[mask == 0].mean() > 0.8 and not alike[(mask > 0) & (mask < 255)].any()
 
 
-def test_wrong_arguments_are_listed_at_once_and_nothing_is_written(tmp_path):
-    with pytest.raises(ValueError, match="train is 19, at least 20 is needed; val is 0, .*; size is 31, at least 32"):
-        emoji.generate(tmp_path / "a", 19, 0, 31)
+def test_too_few_or_too_small_images_are_refused_and_nothing_is_written(tmp_path):
+    for wrong, valid in ({"train": 19}, 20), ({"val": 0}, 20), ({"size": 31}, 32):
+        ((name, value),) = wrong.items()
+        with pytest.raises(ValueError, match=f"{name}={value}; valid: a whole number from {valid} on"):
+            emoji.generate(tmp_path / "a", **wrong)
     assert not (tmp_path / "a").exists()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import graphlib
 import importlib.metadata
+import importlib.util
 import inspect
 import os
 import re
@@ -12,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import jupytext
@@ -187,6 +189,20 @@ def test_what_lies_in_a_package_is_installed_with_it():
     missing = [path for path in there if ".".join(path.parts[:-1]) not in tool["packages"]]
     missing += [path for path in there if not any(path.match(pattern) for pattern in patterns)]
     assert not missing
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("setuptools"), reason="setuptools is not installed")
+def test_a_wheel_has_the_data_files(tmp_path):
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tmp_path)
+    for room in ROOMS:
+        shutil.copytree(ROOT / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__"))
+    code = "import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])"
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    inside = zipfile.ZipFile(wheel).namelist()
+    assert {name for name in COMMITTED if name.split("/")[0] in ROOMS} <= set(inside)
 
 
 def test_importing_the_library_is_light():

