@@ -118,7 +118,7 @@ def draw(augmentation: Augmentation, index: int, size: tuple[int, int], seed: in
     height, width = size
     ratio = long / max(size)
     wide, tall = (max(1, round(side * ratio)) for side in (width, height))
-    mirrored = augmentation.flip and rng.random() < 0.5
+    mirrored = rng.random() < 0.5
     order = rng.permutation(4)
     amounts = [rng.uniform(-augmentation.jitter[k], augmentation.jitter[k]) for k in order]
     crop = augmentation.crop

@@ -31,7 +31,6 @@ class Augmentation:
 
     crop: int  #: side in pixels
     resize: tuple[int, int]  #: long side in pixels, uniform
-    flip: bool = True
     jitter: tuple[float, float, float, float] = (0.3, 0.3, 0.3, 0.1)  #: brightness, contrast, saturation, hue
 
     def __call__(
@@ -46,7 +45,7 @@ class Augmentation:
         size = _scaled(image.size, long)
         image = image.resize(size, Image.Resampling.BILINEAR)
         ids = None if mask is None else Image.fromarray(mask).resize(size, Image.Resampling.NEAREST)
-        if self.flip and rng.random() < 0.5:
+        if rng.random() < 0.5:
             image = ImageOps.mirror(image)
             ids = None if ids is None else ImageOps.mirror(ids)
         image = self._change_colours(image, rng)

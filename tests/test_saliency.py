@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
@@ -80,11 +78,3 @@ def test_weights_that_are_not_installed_are_named_with_the_remedy(monkeypatch):
 def test_another_number_of_threads_is_refused(threads):
     with pytest.raises(ValueError, match=f"threads={threads}; valid: a whole number from 0 on"):
         U2NetP(threads)
-
-
-def test_other_weights_are_refused(monkeypatch, tmp_path):
-    (tmp_path / "u2netp.onnx").write_bytes(b"something else")
-    found = SimpleNamespace(name="u2netp.onnx", locate=lambda: tmp_path / "u2netp.onnx")
-    monkeypatch.setattr(files.metadata, "files", lambda name: [found])
-    with pytest.raises(ValueError, match="not the published u2netp.onnx"):
-        U2NetP()
