@@ -20,6 +20,7 @@ from safn import backbones
 from safn.fast_layers import PhasedConv, PointwiseConv, fold_batch_norm, speed_up
 from safn.loading import Augmentation, Normalisation
 from safn.network import SAFN, classification_loss
+from safn.options import TrainingOptions
 from safn.segmentation import DeepLab
 from safn.training import downsample_masks, learning_rate, parameter_groups
 
@@ -112,10 +113,7 @@ def exchange(network: nn.Module, kinds: dict[type, type]) -> None:
 
 def optimizer_of(network: nn.Module, s: dict[str, Any], bias_factor: float, device: torch.device):
     """SGD or AdamW with the groups of ``safn.training``; the learning rates are tensors, which a graph reads anew."""
-    parts = {"head": (network.head, s["new_layer_factor"])}
-    if getattr(network, "attention", None) is not None:
-        parts["attention"] = (network.attention, s["attention_factor"])
-    groups = parameter_groups(network.backbone, parts, s["learning_rate"], s["weight_decay"], bias_factor)
+    groups = parameter_groups(network, TrainingOptions.from_parameters(s), bias_factor)
     for group in groups:
         group["lr"] = torch.tensor(float(group["lr"]), device=device)
     on_gpu = device.type == "cuda"

@@ -1,6 +1,7 @@
 """What is trained and how: options, losses, learning rates (Sec. IV-A). ``safn.fitting`` runs it with lightning."""
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,24 +46,24 @@ def learning_rate(step: int, steps: int, schedule: str, power: float = 0.9) -> f
     return max(0.0, 1 - step / steps) ** power if schedule == "poly" else 0.1 ** (3 * step // steps)
 
 
-def parameter_groups(
-    backbone: nn.Module, parts: dict[str, tuple[nn.Module | None, float]], rate: float, decay: float, bias_factor: float
-) -> list[dict[str, Any]]:
-    """Group the parameters for an optimiser: weights with decay, biases without and at ``bias_factor`` times the rate.
+def parameter_groups(network: nn.Module, options: TrainingOptions, bias_factor: float) -> list[dict[str, Any]]:
+    """Group the parameters of each part of a network for an optimiser, by the factor on the learning rate.
 
-    Args:
-        parts: name -> module and factor on the learning rate, of the newly initialised parts. ``None`` has no group.
+    Weights decay. Biases do not, and their learning rate is ``bias_factor`` times that of the weights.
     """
+    o = options
+    attention = o.new_layer_factor if o.attention_factor is None else o.attention_factor
+    factors = {"backbone": 1.0, "head": o.new_layer_factor, "attention": attention}
     groups = []
-    for name, (module, factor) in {"backbone": (backbone, 1.0), **parts}.items():
-        trained = [p for p in module.parameters() if p.requires_grad] if module is not None else []
+    for name, part in network.named_children():
+        rate = o.learning_rate * factors[name]
+        trained = [p for p in part.parameters() if p.requires_grad]
         weights = [p for p in trained if p.ndim > 1]
         biases = [p for p in trained if p.ndim <= 1]
         if weights:
-            groups.append({"name": f"{name} weight", "params": weights, "lr": rate * factor, "weight_decay": decay})
+            groups.append({"name": f"{name} weight", "params": weights, "lr": rate, "weight_decay": o.weight_decay})
         if biases:
-            lr = rate * factor * bias_factor
-            groups.append({"name": f"{name} bias", "params": biases, "lr": lr, "weight_decay": 0.0})
+            groups.append({"name": f"{name} bias", "params": biases, "lr": rate * bias_factor, "weight_decay": 0.0})
     return groups
 
 
@@ -77,26 +78,17 @@ class TrainingModule(lightning.LightningModule):
         self.options = options
         self.losses: list[tuple[Tensor, str]] = []  # not checked yet, and where each is from
 
-    def new_parts(self) -> dict[str, tuple[nn.Module | None, float]]:
-        """Name the newly initialised parts, each with the factor on its learning rate."""
-        return {"head": (self.network.head, self.options.new_layer_factor)}
-
     def configure_optimizers(self) -> Any:
         o = self.options
-        groups = parameter_groups(
-            self.network.backbone, self.new_parts(), o.learning_rate, o.weight_decay, self.bias_factor
-        )
+        groups = parameter_groups(self.network, o, self.bias_factor)
         # on a GPU one kernel for all weights: a step of float16 that overflowed is skipped without asking the processor
         fused = True if any(p.is_cuda for p in self.network.parameters()) else None
         if o.optimizer == "sgd":
             optimizer: torch.optim.Optimizer = torch.optim.SGD(groups, momentum=o.momentum, fused=fused)
         else:
             optimizer = torch.optim.AdamW(groups, betas=(o.momentum, 0.999), fused=fused)
-        steps = o.iterations or self.trainer.estimated_stepping_batches
-
-        def factor(step: int) -> float:
-            return learning_rate(step, int(steps), o.schedule, o.power)
-
+        steps = int(o.iterations or self.trainer.estimated_stepping_batches)
+        factor = partial(learning_rate, steps=steps, schedule=o.schedule, power=o.power)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -130,17 +122,12 @@ class TrainingModule(lightning.LightningModule):
 
 
 class Classifier(TrainingModule):
-    """Trains SAFN with Eq. 3 and validates by the mean average precision over the classes."""
+    """Trains SAFN with Eq. 3 and validates it by the mean average precision over the classes."""
 
     def __init__(self, network: nn.Module, options: TrainingOptions) -> None:
         super().__init__(network, options)
         self.scores: list[Tensor] = []
         self.labels: list[Tensor] = []
-
-    def new_parts(self) -> dict[str, tuple[nn.Module | None, float]]:
-        factor = self.options.attention_factor
-        factor = self.options.new_layer_factor if factor is None else factor
-        return {**super().new_parts(), "attention": (getattr(self.network, "attention", None), factor)}
 
     def training_step(self, batch: dict, _: int) -> Tensor:
         images = batch["image"].contiguous(memory_format=torch.channels_last)
@@ -227,7 +214,7 @@ def train_segmenter(
         DataError: images have no such mask. Some are named.
     """
     paths = {i: folder.mask_path(i) if masks is None else masks / f"{i}.png" for i in train}
-    there = {i: path for i, path in paths.items() if path is not None and path.exists()}
+    there = {i: path for i, path in paths.items() if path and path.exists()}
     if absent := [i for i in train if i not in there]:
         remedy = "draw them, or leave the upper bound out" if masks is None else "make their pseudo labels first"
         named = ", ".join(absent[:5])

@@ -76,10 +76,8 @@ def test_the_schedules_at_steps_worked_by_hand(stages):
     np.testing.assert_allclose(found, [1e-3, 1e-3, 1e-4, 1e-4, 1e-5, 1e-5])
 
 
-def groups(module: training.TrainingModule, p: SimpleNamespace) -> dict[str, tuple[float, float, int]]:
-    found = training.parameter_groups(
-        module.network.backbone, module.new_parts(), p.learning_rate, p.weight_decay, module.bias_factor
-    )
+def groups(module: training.TrainingModule) -> dict[str, tuple[float, float, int]]:
+    found = training.parameter_groups(module.network, module.options, module.bias_factor)
     return {g["name"]: (round(g["lr"], 6), g["weight_decay"], len(g["params"])) for g in found}
 
 
@@ -87,7 +85,7 @@ def test_every_parameter_of_vgg16_is_trained_at_its_rate(stages):
     p = stages["03_train_safn", MAIN]
     with torch.device("meta"):
         network = SAFN("vgg16", 20, p.scales, p.aggregation, weights="none", freeze=p.freeze)
-    assert groups(training.Classifier(network, training.TrainingOptions.from_parameters(p)), p) == {
+    assert groups(training.Classifier(network, training.TrainingOptions.from_parameters(p))) == {
         "backbone weight": (0.01, 5e-4, 13), "backbone bias": (0.01, 0, 13),
         "head weight": (0.1, 5e-4, 3), "head bias": (0.1, 0, 3),
         "attention weight": (0.1, 5e-4, 2), "attention bias": (0.1, 0, 2),
@@ -95,7 +93,7 @@ def test_every_parameter_of_vgg16_is_trained_at_its_rate(stages):
     p = stages["06_train_segmentation", MAIN]
     with torch.device("meta"):
         network = DeepLab(p.backbone, p.head, 21, weights="none", head_width=p.head_width, freeze=p.freeze)
-    assert groups(training.Segmenter(network, training.TrainingOptions.from_parameters(p)), p) == {
+    assert groups(training.Segmenter(network, training.TrainingOptions.from_parameters(p))) == {
         "backbone weight": (0.001, 5e-4, 13), "backbone bias": (0.002, 0, 13),
         "head weight": (0.01, 5e-4, 3), "head bias": (0.02, 0, 3),
     }  # fmt: skip
@@ -106,7 +104,7 @@ def test_resnet_trains_its_convolutions_and_the_four_branches(stages):
     with torch.device("meta"):
         network = DeepLab(p.backbone, p.head, 21, weights="none", head_width=p.head_width, freeze=p.freeze)
     # 1 + 3 * (3 + 4 + 23 + 3) convolutions and 4 shortcuts, without bias; batch normalisation is fixed
-    assert groups(training.Segmenter(network, training.TrainingOptions.from_parameters(p)), p) == {
+    assert groups(training.Segmenter(network, training.TrainingOptions.from_parameters(p))) == {
         "backbone weight": (0.001, 5e-4, 104),
         "head weight": (0.01, 5e-4, 4), "head bias": (0.02, 0, 4),
     }  # fmt: skip

@@ -40,8 +40,7 @@ def test_poly_schedule():
 
 def test_groups_of_deeplab_are_x1_x2_x10_x20_and_decay_is_for_weights_only():
     network = DeepLab("tiny", "largefov", 4, head_width=8)
-    module = Segmenter(network, tiny.options())
-    groups = parameter_groups(network.backbone, module.new_parts(), 0.001, 5e-4, module.bias_factor)
+    groups = parameter_groups(network, tiny.options(learning_rate=0.001), Segmenter.bias_factor)
     found = {g["name"]: (round(g["lr"] / 0.001), g["weight_decay"], len(g["params"])) for g in groups}
     assert found == {
         "backbone weight": (1, 5e-4, 1), "backbone bias": (2, 0, 1),
@@ -52,8 +51,7 @@ def test_groups_of_deeplab_are_x1_x2_x10_x20_and_decay_is_for_weights_only():
 
 def test_groups_of_the_classifier_have_no_bias_factor_and_a_factor_for_the_attention():
     network = SAFN("tiny", 3)
-    module = Classifier(network, tiny.options(attention_factor=3))
-    groups = parameter_groups(network.backbone, module.new_parts(), 0.01, 5e-4, module.bias_factor)
+    groups = parameter_groups(network, tiny.options(learning_rate=0.01, attention_factor=3), Classifier.bias_factor)
     rates = {g["name"]: round(g["lr"], 6) for g in groups}
     assert rates == {
         "backbone weight": 0.01, "backbone bias": 0.01, "head weight": 0.1, "head bias": 0.1,
@@ -64,7 +62,7 @@ def test_groups_of_the_classifier_have_no_bias_factor_and_a_factor_for_the_atten
 
 def test_what_is_frozen_or_absent_has_no_group():
     network = SAFN("tiny", 3, aggregation="avg", freeze=1)
-    groups = parameter_groups(network.backbone, Classifier(network, tiny.options()).new_parts(), 1, 0, 1)
+    groups = parameter_groups(network, tiny.options(), 1)
     assert [g["name"] for g in groups] == ["head weight", "head bias"]
 
 
