@@ -106,7 +106,7 @@ def write_maps(
     """Write the localization maps of each sample (Eq. 4) to ``out/<id>.npz``; returns how many maps are empty.
 
     They are those of the image labels, or of the classes with a ``predicted`` probability above 0.5. With ``flip`` they
-    are averaged with those of the mirrored image. Up to ``batch_size`` images of one shape go together.
+    are averaged with those of the mirrored image.
     """
     out.mkdir(parents=True, exist_ok=True)
     device, empty = next(network.parameters()).device, 0

@@ -13,6 +13,7 @@ from safn.files import DataError, write_json
 from safn.images import load_image, unreadable
 from safn.inference import TEST_SCALES, multi_scale_maximum, on_device, predict, resize_mask
 from safn.loading import shrink_to
+from safn.segmentation import DeepLab
 
 MADE_OF = "predictions.json"  # what the masks of a folder were made of
 
@@ -59,19 +60,17 @@ def predict_folder(
     Everything is checked before anything is written. Masks that are there are kept. Returns the folder of the final masks.
 
     Args:
-        network: folder of a trained ``DeepLab``, such as ``runs/paper/06_train_segmentation/<run>``.
+        network: folder of a trained ``DeepLab``, or ``voc``.
         only: ids of the images that count, ``None``: all.
         largest: see ``predict``. ``None``: the longest side of the images that it was trained on.
 
     Raises:
         DataError: listing what is missing or unreadable, and why masks cannot be written to ``out``.
     """
-    folder, images, out = trained.find(network), Path(images), Path(out)
-    description = trained.read_description(folder)
-    if description["kind"] != "DeepLab":
-        raise DataError(
-            f"{network} holds a {description['kind']}, which makes no masks: give voc, or a folder of stage 06"
-        )
+    images, out, deeplab = Path(images), Path(out), trained.load(network)
+    if not isinstance(deeplab, DeepLab):
+        kind = type(deeplab).__name__
+        raise DataError(f"{network} holds a {kind}, which makes no masks: give voc, or a folder of stage 06")
     chosen, problems = find_images(images)
     if only is not None:
         problems = [f"{i}: no such image" for i in only if i not in chosen] if only else ["the list of ids is empty"]
@@ -80,16 +79,16 @@ def predict_folder(
     inside = out.resolve().is_relative_to(images.resolve())
     if inside or images.resolve() in (out.resolve() / "multi", out.resolve() / "crf"):
         problems.append(f"{out} lies among the images: give another folder for the masks")
-    largest = description["longest_side"] if largest is None else largest
-    settings = {"network": trained.fingerprint(folder), "scales": list(scales), "largest": largest}
+    largest = deeplab.description["longest_side"] if largest is None else largest
+    settings = {"network": trained.fingerprint(trained.find(network)), "scales": list(scales), "largest": largest}
     contents = {} if problems else {i: hashlib.sha256(path.read_bytes()).hexdigest() for i, path in chosen.items()}
     known, others = _earlier_masks(out, settings, contents)
     if problems := problems + others:
         raise DataError.from_problems(f"{images}: {len(problems)} problems, nothing was predicted:", problems)
-    deeplab = on_device(trained.load(folder), accelerator)
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / MADE_OF, {"settings": settings, "images": {**known, **contents}})
     refined = out / "crf" if crf else None
+    deeplab = on_device(deeplab, accelerator)
     predict(deeplab, deeplab.normalisation, chosen, out / "multi", scales, refined=refined, largest=largest)
     return refined or out / "multi"
 

@@ -25,7 +25,6 @@ from safn.segmentation import DeepLab
 
 FORMAT = 1
 DESCRIPTION, WEIGHTS = "network.json", "network.safetensors"
-BITS = (32, 8)
 STEP = ".scale"  # ends the name of the steps of an int8 tensor
 KINDS: dict[str, type[nn.Module]] = {"SAFN": SAFN, "DeepLab": DeepLab, "PlainClassifier": PlainClassifier}
 SHIPPED = Path(__file__).with_name("weights")  # folders of networks that come with the package
@@ -88,7 +87,7 @@ def load(folder: Path | str) -> Any:
         ('DeepLab', ['aeroplane', 'bicycle', 'bird'], 512)
     """
     folder = find(folder)
-    description = read_description(folder)
+    description = read_description(folder / DESCRIPTION)
     try:
         with torch.random.fork_rng(devices=[]):  # random numbers of the caller stay as they were
             network: Any = KINDS[description["kind"]](**description["arguments"], weights="none")
@@ -102,8 +101,11 @@ def load(folder: Path | str) -> Any:
 
 def find(folder: Path | str) -> Path:
     """Return the folder of a network, or of one that comes with the package, by its name: ``voc`` or ``voc-safn``."""
-    shipped = is_complete(SHIPPED / folder) and not is_complete(Path(folder))
-    return SHIPPED / folder if shipped else Path(folder)
+    for path in (Path(folder), SHIPPED / folder):
+        if is_complete(path):
+            return path
+    named = ", ".join(sorted(path.parent.name for path in SHIPPED.glob(f"*/{DESCRIPTION}")))
+    raise DataError(f"{folder} is not the folder of a trained network: {DESCRIPTION} is missing; by name: {named}")
 
 
 def is_complete(folder: Path) -> bool:
@@ -111,18 +113,15 @@ def is_complete(folder: Path) -> bool:
     return (folder / DESCRIPTION).is_file()
 
 
-def read_description(folder: Path) -> dict[str, Any]:
+def read_description(path: Path) -> dict[str, Any]:
     """Read and check ``network.json``; a ``DataError`` says what is wrong with it."""
-    if not is_complete(folder):
-        named = ", ".join(sorted(path.parent.name for path in SHIPPED.glob(f"*/{DESCRIPTION}")))
-        raise DataError(f"{folder} is not the folder of a trained network: {DESCRIPTION} is missing; by name: {named}")
     try:
-        description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        description = json.loads(path.read_text(encoding="utf-8"))
         problem = _problem(description)
     except (ValueError, TypeError, KeyError) as error:
-        raise DataError(f"{folder / DESCRIPTION} is damaged: {error!r}") from error
+        raise DataError(f"{path} is damaged: {error!r}") from error
     if problem:
-        raise DataError(f"{folder / DESCRIPTION}: {problem}")
+        raise DataError(f"{path}: {problem}")
     return description
 
 
@@ -132,8 +131,6 @@ def _problem(description: dict[str, Any]) -> str:
         return f"format {description['format']} is newer than {FORMAT}: update safn"
     if description["kind"] not in KINDS:
         return f"kind {description['kind']!r} is unknown; valid: {', '.join(KINDS)}"
-    if description["weights"]["bits"] not in BITS:
-        return f"weights of {description['weights']['bits']} bits are unknown; valid: {', '.join(map(str, BITS))}"
     arguments, names = description["arguments"], description["classes"]
     outputs = arguments["num_outputs"] - 1 if "num_outputs" in arguments else arguments["num_classes"]
     return "" if outputs == len(names) else f"{len(names)} classes for a network of {outputs}: {', '.join(names)}"

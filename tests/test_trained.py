@@ -93,7 +93,6 @@ def edit(folder, **changed) -> None:
         ({"classes": ["cat"]}, "1 classes for a network of 3: cat"),
         ({"arguments": {"num_classes": 3, "depth": 4}}, "does not describe a SAFN: .*depth"),
         ({"arguments": {"num_classes": 3, "backbone": "vgg99"}}, "does not describe a SAFN: .*vgg99"),
-        ({"weights": {"file": "network.safetensors", "bits": 4}}, "weights of 4 bits are unknown; valid: 32, 8"),
         ({"format": None}, "is damaged"),
     ],
 )
