@@ -41,10 +41,8 @@ class Augmentation:
         fill: tuple[int, int, int] = (0, 0, 0),
     ) -> tuple[Image.Image, torch.Tensor | None]:
         """Return a square image, padded with ``fill``, and where a mask is given a uint8 mask, padded with 255."""
-        long = int(rng.integers(self.resize[0], self.resize[1] + 1))
-        size = _scaled(image.size, long)
-        image = image.resize(size, Image.Resampling.BILINEAR)
-        ids = None if mask is None else Image.fromarray(mask).resize(size, Image.Resampling.NEAREST)
+        image = resize_long(image, int(rng.integers(self.resize[0], self.resize[1] + 1)))
+        ids = None if mask is None else Image.fromarray(mask).resize(image.size, Image.Resampling.NEAREST)
         if rng.random() < 0.5:
             image = ImageOps.mirror(image)
             ids = None if ids is None else ImageOps.mirror(ids)
@@ -59,8 +57,7 @@ class Augmentation:
         target.paste(ids, (-left, -top))
         return canvas, torch.from_numpy(np.array(target))
 
-    def _offset(self, side: int, rng: np.random.Generator) -> int:
-        """Where the crop begins: inside a larger image, before a smaller one."""
+    def _offset(self, side: int, rng: np.random.Generator) -> int:  # inside a larger image, before a smaller one
         return int(rng.integers(min(0, side - self.crop), max(0, side - self.crop) + 1))
 
     def _change_colours(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
@@ -139,7 +136,7 @@ class PlainSet(Dataset):
 
 
 def resize_long(image: Image.Image, size: int) -> Image.Image:
-    """Resize an image so that its long side has ``size`` pixels (0: unchanged).
+    """Resize an image so that its long side has ``size`` pixels (0: unchanged), bilinearly.
 
     Example:
         >>> resize_long(Image.new("RGB", (40, 20)), 10).size
@@ -147,18 +144,14 @@ def resize_long(image: Image.Image, size: int) -> Image.Image:
     """
     if not size or max(image.size) == size:
         return image
-    return image.resize(_scaled(image.size, size), Image.Resampling.BILINEAR)
+    ratio = size / max(image.size)
+    width, height = (max(1, round(side * ratio)) for side in image.size)
+    return image.resize((width, height), Image.Resampling.BILINEAR)
 
 
 def shrink_to(image: Image.Image, largest: int) -> Image.Image:
     """Shrink an image whose long side has more than ``largest`` pixels (0: never)."""
     return resize_long(image, largest) if 0 < largest < max(image.size) else image
-
-
-def _scaled(size: tuple[int, int], long: int) -> tuple[int, int]:
-    """Width and height with this long side, each at least a pixel."""
-    ratio = long / max(size)
-    return max(1, round(size[0] * ratio)), max(1, round(size[1] * ratio))
 
 
 def training_loader(dataset: TrainingSet, batch_size: int, workers: int) -> DataLoader:
