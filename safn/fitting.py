@@ -188,7 +188,7 @@ class Progress(lightning.Callback):
     def _write(self, trainer: lightning.Trainer, row: Mapping[str, Any]) -> None:
         values = "".join(f", {name} {row[name]:.3f}" for name in ("loss", "val_mAP") if name in row)
         self.bar.set_postfix_str(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}{values}", refresh=False)
-        with self.text.open("a") as file:
+        with self.text.open("a", encoding="utf-8") as file:
             file.write(f"{self.bar}\n")
         self.written = time.time()
 
