@@ -136,19 +136,17 @@ def interrupts_explained(trainer: lightning.Trainer, checkpoint: Path) -> Iterat
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Silence what lightning says of every training, and restore levels and filters afterwards."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
+    """Silence what lightning says of every training, and restore its level and the filters afterwards."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
     with warnings.catch_warnings():
         for text in HARMLESS:
             warnings.filterwarnings("ignore", text)
+        logger.setLevel(logging.ERROR)
         try:
-            for logger in loggers:
-                logger.setLevel(logging.ERROR)
             yield
         finally:
-            for logger, level in zip(loggers, levels):
-                logger.setLevel(level)
+            logger.setLevel(level)
 
 
 class WholeCheckpoints(TorchCheckpointIO):

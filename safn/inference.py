@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from safn.arguments import processors
+from safn.arguments import processors, require_scales
 from safn.backbones import ANY_SIZE, Normalisation, rescale
 from safn.baseline import PlainClassifier, grad_cam
 from safn.crf import dense_crf
@@ -55,8 +55,7 @@ def multi_scale_maximum(
         >>> multi_scale_maximum(lambda image: logits, torch.zeros(1, 3, 64, 64), (1, 0.5)).argmax(0).unique()
         tensor([1])
     """
-    if not scales or min(scales) <= 0:
-        raise ValueError(f"scales are {tuple(scales)}; valid: one or more numbers above 0")
+    require_scales(scales)
     grid = network.grid if isinstance(network, DeepLab) else ANY_SIZE
     best = image.new_zeros(1)
     for scale in scales:
