@@ -63,10 +63,6 @@ class ConfusionMatrix:
         """Compute the mean IoU, background included (the VOC measure); NaN where nothing was counted."""
         return float(mean_iou(self.matrix, ignored))
 
-    def ignored_share(self) -> float:
-        """Compute the share of the counted pixels that were predicted 255; NaN where nothing was counted."""
-        return ignored_share(self.matrix)
-
 
 def _require_class_ids(name: str, ids: np.ndarray, n: int) -> None:
     right = (ids >= 0) & (ids < n)  # false for NaN

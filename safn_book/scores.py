@@ -117,7 +117,7 @@ def threshold_sweep(sources: Sources, rules: dict[str, Any]) -> pd.DataFrame:
     rows = []
     for (name, value), matrix in zip(grid, matrices):
         miou = {convention: 100 * matrix.miou(convention) for convention in CONVENTIONS}
-        rows.append({"threshold": name, "value": value, **miou, "ignored (%)": 100 * matrix.ignored_share()})
+        rows.append({"threshold": name, "value": value, **miou, "ignored (%)": 100 * ignored_share(matrix.matrix)})
     return pd.DataFrame(rows).round(3)
 
 
