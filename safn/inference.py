@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -165,9 +165,10 @@ def predict(
     device, started, busy = next(network.parameters()).device, time.time(), 0.0
     network.eval()
     processes, waiting = processors(processes), deque[tuple[str, Future]]()
-    spawn = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
-    new = refined and not pool
-    with ProcessPoolExecutor(processes, spawn) if new else nullcontext(pool) as workers:
+    with ExitStack() as running:
+        if refined and not pool:
+            spawn = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
+            pool = running.enter_context(ProcessPoolExecutor(processes, spawn))
         for image_id, path in _progress(todo.items(), f"predict {folder.name}"):
             begun = time.time()
             photo = load_image(path)
@@ -175,9 +176,9 @@ def predict(
             probabilities = multi_scale_maximum(network, image, scales, flip)
             save_mask(folder / f"{image_id}.png", resize_mask(probabilities.numpy().argmax(0), photo.size))
             busy += time.time() - begun
-            if refined:
+            if refined and pool:
                 try:  # NumPy's own conversion to float16 is slow on tiny values
-                    refining = workers.submit(crf_mask, path, probabilities.half().numpy(), largest)
+                    refining = pool.submit(crf_mask, path, probabilities.half().numpy(), largest)
                 except BrokenExecutor:  # a process has died: name its image
                     _write_refined(waiting, refined)
                     raise
