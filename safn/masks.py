@@ -13,7 +13,6 @@ from safn.files import DataError, write_json
 from safn.images import load_image, unreadable
 from safn.inference import TEST_SCALES, multi_scale_maximum, on_device, predict, resize_mask
 from safn.loading import shrink_to
-from safn.segmentation import DeepLab
 
 MADE_OF = "predictions.json"  # what the masks of a folder were made of
 
@@ -68,8 +67,7 @@ def predict_folder(
         DataError: listing what is missing or unreadable, and why masks cannot be written to ``out``.
     """
     images, out, deeplab = Path(images), Path(out), trained.load(network)
-    if not isinstance(deeplab, DeepLab):
-        kind = type(deeplab).__name__
+    if (kind := type(deeplab).__name__) != "DeepLab":
         raise DataError(f"{network} holds a {kind}, which makes no masks: give voc, or a folder of stage 06")
     chosen, problems = find_images(images)
     if only is not None:
