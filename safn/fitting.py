@@ -179,8 +179,7 @@ class Progress(lightning.Callback):
         row |= {name: float(value) for name, value in trainer.callback_metrics.items()}
         row["learning_rate"] = max(group["lr"] for group in trainer.optimizers[0].param_groups)
         self.rows.append(row)
-        values = [["" if math.isnan(value) else value for value in line.values()] for line in self.rows]
-        write_csv(self.table, [list(row), *values])
+        write_csv(self.table, [list(row), *(list(line.values()) for line in self.rows)])
         self._write(trainer, row)
 
     def _write(self, trainer: lightning.Trainer, row: Mapping[str, Any]) -> None:
@@ -195,5 +194,5 @@ def read_log(path: Path) -> Log:
     """Read ``log.csv``, every value to its last digit."""
     with path.open(newline="") as file:
         lines = list(csv.DictReader(file))
-    rows: Log = [{name: float(value or "nan") for name, value in line.items()} for line in lines]
+    rows: Log = [{name: float(value) for name, value in line.items()} for line in lines]
     return [row | {"epoch": int(row["epoch"]), "step": int(row["step"])} for row in rows]
