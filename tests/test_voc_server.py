@@ -120,3 +120,10 @@ def test_a_failure_while_writing_leaves_nothing_and_keeps_the_archive_before(mad
         "data",
         "out.tar.gz",
     ]
+
+
+def test_an_empty_list_is_no_archive_of_nothing(made, data):
+    (data / "VOCdevkit/VOC2012/ImageSets/Segmentation/test.txt").write_text("\n")
+    with pytest.raises(DataError, match="test.txt is empty"):
+        archive_test_set(made, data, made.parent / "out.tar.gz")
+    assert not list(made.parent.glob("out*"))

@@ -29,6 +29,8 @@ def archive_test_set(predictions: Path | str, root: Path | str, out: Path | str)
     if not test.is_file():
         raise DataError(f"{test} is missing: it comes with VOC's test data, from the evaluation server")
     paths = {i: predictions / f"{i}.png" for i in sorted(read_text(test).split())}
+    if not paths:
+        raise DataError(f"{test} is empty: it lists the ids of VOC's test images")
     wrong = {i: _wrong(path, base / "JPEGImages" / f"{i}.jpg") for i, path in paths.items()}
     if problems := [f"{i}: {problem}" for i, problem in wrong.items() if problem]:
         raise DataError.from_problems(f"{predictions}: {len(problems)} problems, no archive was written:", problems)
