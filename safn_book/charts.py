@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import textwrap
-from pathlib import Path
 from typing import Any, cast
 
 import matplotlib.pyplot as plt
@@ -188,9 +187,3 @@ def differences(rows: pd.DataFrame) -> Figure:
     axes[0, 0].set_ylim(-0.5, len(pairs) - 0.5)
     figure.legend(handles.values(), handles, ncols=3, loc="outside upper center")
     return figure
-
-
-def save(figure: Figure, path: Path) -> None:
-    """Write a figure as an SVG file, the same bytes each time: without a date and without random names."""
-    with plt.rc_context({"svg.hashsalt": "safn"}):
-        figure.savefig(path, metadata={"Date": None})

@@ -117,12 +117,6 @@ def test_only_a_call_changes_the_style():
         assert not mpl.rcParams["axes.spines.top"]
 
 
-def test_a_saved_figure_has_the_same_bytes_each_time(tmp_path):
-    for name in ("a", "b"):
-        charts.save(charts.bars(pd.DataFrame({"x": [1.0]}), "mIoU"), tmp_path / f"{name}.svg")
-    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
-
-
 @pytest.mark.fault(
     25, "class names with dollar signs, and in letters that Matplotlib's font lacks", "drawn as a legend"
 )
