@@ -1,7 +1,5 @@
 """Collect the prose and the executed notebooks in one folder, and build the book there."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import re
@@ -17,6 +15,7 @@ import yaml
 from safn_book import explorer, reports
 
 ROOT = Path(__file__).resolve().parent.parent
+Cell = dict[str, Any]  # of a notebook, or one of its outputs
 
 
 class BookError(RuntimeError):
@@ -68,18 +67,22 @@ def notebook_problems(path: Path) -> list[str]:
     if not path.exists():
         return [f"{path}: missing"]
     notebook = json.loads(path.read_text())
-    problems = []
-    if notebook["metadata"].get("papermill", {}).get("exception"):
-        problems.append(f"{path}: its execution failed")
+    failed = notebook["metadata"].get("papermill", {}).get("exception")
+    problems = [f"{path}: its execution failed"] if failed else []
     for number, cell in enumerate(notebook["cells"], 1):
-        if cell["cell_type"] != "code" or not "".join(cell["source"]).strip():
-            continue
-        where = f"{path}, cell {number}"
-        if cell.get("execution_count") is None:
-            problems.append(f"{where}: not executed")
-        for output in cell["outputs"]:
-            problems += [f"{where}: {text}" for text in _output_problems(output)]
+        if cell["cell_type"] == "code" and "".join(cell["source"]).strip():
+            problems += [f"{path}, cell {number}: {text}" for text in _cell_problems(cell)]
     return problems
+
+
+def _cell_problems(cell: Cell) -> Iterator[str]:
+    if cell.get("execution_count") is None:
+        yield "not executed"
+    for output in cell["outputs"]:
+        if output["output_type"] == "error":
+            yield f"{output['ename']}: {output['evalue']}"
+        elif any("widget" in kind for kind in output.get("data", ())):
+            yield "a widget, which needs scripts from elsewhere: use plain tqdm"
 
 
 def notebook_warnings(path: Path) -> list[str]:
@@ -89,13 +92,6 @@ def notebook_warnings(path: Path) -> list[str]:
     errors = [output for cell in cells for output in cell.get("outputs", ()) if output.get("name") == "stderr"]
     lines = [line for output in errors for line in "".join(output["text"]).splitlines()]
     return list(dict.fromkeys(re.sub(r"^/\S*/", "", line)[:200] for line in lines if line[:1].strip()))
-
-
-def _output_problems(output: dict[str, Any]) -> Iterator[str]:
-    if output["output_type"] == "error":
-        yield f"{output['ename']}: {output['evalue']}"
-    elif any("widget" in kind for kind in output.get("data", ())):
-        yield "a widget, which needs scripts from elsewhere: use plain tqdm"
 
 
 # --- the build folder ------------------------------------------------------------------------------------------------
@@ -123,53 +119,49 @@ def collect(chapters: dict[str, Path], pages: dict[str, Path], out: Path) -> Non
     for source in sorted((ROOT / "notebooks").glob("[0-9]*.ipynb")):
         _copy_notebook(chapters.get(source.stem, source), out / "notebooks" / source.name, source)
     for page, executed in pages.items():
-        placeholder = out / f"{page}.md"
-        title = placeholder.read_text().partition("\n")[0] if placeholder.exists() else ""
-        placeholder.unlink(missing_ok=True)
         source = ROOT / "notebooks" / f"{reports.REPORTS[page][0]}.ipynb"
+        placeholder, title = out / f"{page}.md", ""
+        if placeholder.exists():
+            title = placeholder.read_text().partition("\n")[0]
+            placeholder.unlink()
         _copy_notebook(executed, out / f"{page}.ipynb", source, title)
 
 
 def _copy_notebook(executed: Path, target: Path, source: Path, title: str = "") -> None:
-    """Copy an executed notebook with the prose of its ``source``, without the cell of injected parameters, which names
-    folders of this machine, with the last state of each progress line, with numbers for figures and tables, and where
-    it appears on a second page with the ``title`` of that."""
+    """Copy an executed notebook with the prose of its ``source``, without injected parameters, which name folders of this
+    machine, with the last state of each progress line, with numbers for figures and tables, and where it appears on a
+    second page with the ``title`` of that."""
     notebook = json.loads(executed.read_text())
-    _take_prose(notebook, json.loads(source.read_text()))
-    first = notebook["cells"][0]
+    cells = [cell for cell in notebook["cells"] if "injected-parameters" not in cell["metadata"].get("tags", ())]
+    cells = notebook["cells"] = _with_prose(cells, json.loads(source.read_text())["cells"])
     if title:
-        first["source"] = "\n".join([title, *"".join(first["source"]).split("\n")[1:]])
-        for cell in notebook["cells"]:  # it lies in the folder book
+        cells[0]["source"] = "\n".join([title, *"".join(cells[0]["source"]).split("\n")[1:]])
+        for cell in cells:  # it lies in the folder book
             cell["source"] = re.sub(r"\]\((?=\d\d_)", "](../notebooks/", "".join(cell["source"]))
-    for cell in notebook["cells"]:
-        tags = cell["metadata"].get("tags", [])
-        if "injected-parameters" in tags:
-            cell["metadata"]["tags"] = [*tags, "remove-cell"]
-        if "outputs" in cell:
-            cell["outputs"] = list(_merged(o for o in cell["outputs"] if o.get("name") != "stderr"))
-    _number(notebook)
+    for cell in _code(cells):
+        cell["outputs"] = list(_merged(output for output in cell["outputs"] if output.get("name") != "stderr"))
+    _number(cells)
     target.write_text(json.dumps(notebook, indent=1))
 
 
-def _take_prose(notebook: dict[str, Any], source: dict[str, Any]) -> None:
+def _with_prose(cells: list[Cell], source: list[Cell]) -> list[Cell]:
     """Replace the prose and the tags by those of the repository, where the code is still what ran."""
-    ran = [cell for cell in _code_cells(notebook) if "injected-parameters" not in cell["metadata"].get("tags", [])]
-    code = _code_cells(source)
+    ran, code = _code(cells), _code(source)
     if ["".join(cell["source"]) for cell in ran] != ["".join(cell["source"]) for cell in code]:
-        return
+        return cells
     for cell, own in zip(ran, code, strict=True):
         cell["metadata"] = own["metadata"]
     remaining = iter(ran)
-    notebook["cells"] = [next(remaining) if own["cell_type"] == "code" else own for own in source["cells"]]
+    return [next(remaining) if own["cell_type"] == "code" else own for own in source]
 
 
-def _code_cells(notebook: dict[str, Any]) -> list[dict[str, Any]]:
-    return [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+def _code(cells: list[Cell]) -> list[Cell]:
+    return [cell for cell in cells if cell["cell_type"] == "code"]
 
 
-def _number(notebook: dict[str, Any]) -> None:
+def _number(cells: list[Cell]) -> None:
     """Number the captions of figures and tables in a chapter with a number: ``Figure 3.1``."""
-    chapter = re.match(r"# (\d+)", "".join(notebook["cells"][0]["source"]))
+    chapter = re.match(r"# (\d+)", "".join(cells[0]["source"]))
     if not chapter:
         return
     numbers = {"figcaption": itertools.count(1), "caption": itertools.count(1)}
@@ -178,14 +170,14 @@ def _number(notebook: dict[str, Any]) -> None:
         word = "Figure" if tag[1] == "figcaption" else "Table"
         return f"{tag[0]}<b>{word} {chapter[1]}.{next(numbers[tag[1]])}.</b> "
 
-    for cell in _code_cells(notebook):
+    for cell in _code(cells):
         for output in cell["outputs"]:
             if "text/html" in output.get("data", {}):
                 page = "".join(output["data"]["text/html"])
                 output["data"]["text/html"] = re.sub("<(figcaption|caption)>", numbered, page)
 
 
-def _merged(outputs: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def _merged(outputs: Iterable[Cell]) -> Iterator[Cell]:
     """Join the texts that follow one another in a stream, and drop what a carriage return has overwritten."""
     for name, group in itertools.groupby(outputs, lambda output: output.get("name")):
         if name is None:  # not a stream
