@@ -1,7 +1,5 @@
 """Charts of numbers. Each function returns a closed figure, which a notebook shows once."""
 
-from __future__ import annotations
-
 import textwrap
 from typing import Any, cast
 
@@ -64,15 +62,13 @@ def curves(log: pd.DataFrame, panels: dict[str, list[str]]) -> Figure:
     return figure
 
 
-def bars(
-    table: pd.DataFrame, ylabel: str, errors: pd.DataFrame | None = None, width: float = 8, rotate: float = 0
-) -> Figure:
-    """Draw grouped bars: one group a row of ``table``, one colour a column, ``errors`` of the same form as whiskers."""
-    figure, ((axis,),) = _panels(1, 1, (width, 3.2))
-    table.plot.bar(ax=axis, yerr=errors, capsize=3, rot=rotate, width=0.8)
+def bars(table: pd.DataFrame, ylabel: str) -> Figure:
+    """Draw grouped bars: one group a row of ``table``, one colour a column."""
+    figure, ((axis,),) = _panels(1, 1, (11, 3.2))
+    table.plot.bar(ax=axis, rot=60, width=0.8)
     axis.grid(axis="x", visible=False)
     axis.set(xlabel="", ylabel=ylabel)
-    axis.legend(ncols=min(4, table.shape[1]), loc="lower center", bbox_to_anchor=(0.5, 1))
+    axis.legend(ncols=table.shape[1], loc="lower center", bbox_to_anchor=(0.5, 1))
     return figure
 
 

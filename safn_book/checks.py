@@ -1,7 +1,5 @@
 """Metrics of a stage beside what recorded runs lead one to expect."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Differences between configurations with their intervals and verdicts."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterable
 from enum import StrEnum

@@ -1,7 +1,5 @@
 """The numbers that were published: Tables 1-6 of the paper, and pseudo labels of other projects."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pandas as pd

@@ -1,7 +1,5 @@
 """Results of several runs side by side: one row a run, and means over the seeds."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
