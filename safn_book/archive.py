@@ -34,8 +34,9 @@ def export(runs: Path | str, path: Path) -> list[str]:
     kept = _fresh(found)
     files = [file for key in kept for file in runs.joinpath(*key).glob("counts*.npz")]
     counts = {file.relative_to(runs).as_posix(): _sparse(load_counts(file)) for file in files}
-    path.with_suffix(".npz").unlink(missing_ok=True)
-    if counts:
+    if not counts:
+        path.with_suffix(".npz").unlink(missing_ok=True)
+    else:
         buffer = io.BytesIO()
         arrays: dict[str, Any] = dict(sorted(counts.items()))
         np.savez_compressed(buffer, **arrays)

@@ -45,21 +45,15 @@ def build(runs: Path, chapters: dict[str, Path], out: Path, jobs: Iterable[tuple
     (out / "build.log").write_text(log)
     if done.returncode:
         lines = [line for line in log.splitlines() if "WARNING" in line or "ERROR" in line]
-        _refuse(f"jupyter-book fails ({out / 'build.log'}):", lines or log.strip().splitlines()[-5:])
+        problems = lines or log.strip().splitlines()[-5:]
+        raise BookError("\n  - ".join([f"jupyter-book fails ({out / 'build.log'}):", *problems]))
     return out / "_build" / "html" / "index.html"
-
-
-def _refuse(head: str, problems: list[str]) -> None:
-    raise BookError("\n  - ".join([head, *problems]))
-
-
-# --- executed notebooks ----------------------------------------------------------------------------------------------
 
 
 def _refuse_faulty(notebooks: Iterable[Path]) -> None:
     problems = [line for path in sorted(notebooks) for line in notebook_problems(path)]
     if problems:
-        _refuse("the book is not built, its notebooks have faults:", problems)
+        raise BookError("\n  - ".join(["the book is not built, its notebooks have faults:", *problems]))
 
 
 def notebook_problems(path: Path) -> list[str]:
@@ -92,9 +86,6 @@ def notebook_warnings(path: Path) -> list[str]:
     errors = [output for cell in cells for output in cell.get("outputs", ()) if output.get("name") == "stderr"]
     lines = [line for output in errors for line in "".join(output["text"]).splitlines()]
     return list(dict.fromkeys(re.sub(r"^/\S*/", "", line)[:200] for line in lines if line[:1].strip()))
-
-
-# --- the build folder ------------------------------------------------------------------------------------------------
 
 
 def collect(chapters: dict[str, Path], pages: dict[str, Path], out: Path) -> None:

@@ -54,7 +54,10 @@ def gallery(rows: Sequence[Row], classes: Sequence[str], names: Sequence[str] = 
     Titles stand above a row where they differ from those of the row before. ``names`` stand beside the rows. ``letters``
     sets (a), (b), ... before the titles, as in the figures of the paper."""
     if not rows:
-        return _empty()
+        figure = plt.figure(figsize=(WIDTH, 0.5))
+        figure.text(0.5, 0.5, "no image has a label: nothing to show", ha="center", va="center")
+        plt.close(figure)
+        return figure
     across = max(len(row) for row in rows)
     side = min(PICTURE, WIDTH / across)
     ratios = [_aspect(row) for row in rows]
@@ -81,13 +84,6 @@ def gallery(rows: Sequence[Row], classes: Sequence[str], names: Sequence[str] = 
         colours = figure.colorbar(ScalarMappable(cmap=HEAT), ax=axes, shrink=min(1, 2 / sum(ratios)), aspect=25)
         colours.ax.tick_params(labelsize=8)
     _legend(figure, [item.ids for item in items if isinstance(item, Mask)], classes)
-    return figure
-
-
-def _empty() -> Figure:
-    figure = plt.figure(figsize=(WIDTH, 0.5))
-    figure.text(0.5, 0.5, "no image has a label: nothing to show", ha="center", va="center")
-    plt.close(figure)
     return figure
 
 
@@ -136,9 +132,6 @@ def _legend(figure: Figure, masks: Sequence[np.ndarray], classes: Sequence[str])
         figure.legend(handles=patches, loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
 
 
-# --- which images ----------------------------------------------------------------------------------------------------
-
-
 def examples(folder: VOCFolder, ids: Sequence[str], count: int) -> list[str]:
     """Take ``count`` images that have a label, from small objects to large ones: 5th to 95th percentile of the share of
     the image that its largest class covers. Without masks the sizes are unknown, and the images are evenly spaced."""
@@ -164,9 +157,6 @@ def largest_class(folder: VOCFolder, image_id: str) -> int:
         return int(labels.argmax())
     pixels = np.bincount(folder.mask(image_id).ravel(), minlength=VOID + 1)[1 : len(labels) + 1]
     return int(np.where(labels, pixels, -1).argmax())
-
-
-# --- the galleries of the stages -------------------------------------------------------------------------------------
 
 
 def image_gallery(

@@ -89,9 +89,7 @@ class RunName:
         """
         match = _NAME.fullmatch(text)
         if not match:
-            examples = (
-                "attention_1-0.5_seed0, attention_1-0.5_seed0+maps, attention_1-0.5_seed0@resnet101-aspp, masks_seed0"
-            )
+            examples = "attention_1-0.5_seed0, attention_1-0.5_seed0+maps, masks_seed0@resnet101-aspp"
             raise ValueError(f"{text!r} is not the name of a run, such as {examples}")
         parts = match.groupdict(default="")
         scales = tuple(float(scale) for scale in parts["scales"].split("-") if scale)
@@ -107,18 +105,15 @@ class RunName:
             raise ValueError("a supervised run has no aggregation, no scales and no control")
 
     def __str__(self) -> str:
-        return self._written(f"_seed{self.seed}")
+        head = "masks" if self.supervised else f"{self.aggregation}_{format_scales(self.scales)}"
+        control = f"+{self.control}" if self.control else ""
+        network = f"@{self.network}" if self.network else ""
+        return f"{head}_seed{self.seed}{control}{network}"
 
     @property
     def configuration(self) -> str:
         """The name without its seed, which repeated runs share."""
-        return self._written("")
-
-    def _written(self, seed: str) -> str:
-        head = "masks" if self.supervised else f"{self.aggregation}_{format_scales(self.scales)}"
-        control = f"+{self.control}" if self.control else ""
-        network = f"@{self.network}" if self.network else ""
-        return head + seed + control + network
+        return without_seeds(str(self))
 
     @property
     def base(self) -> Self:

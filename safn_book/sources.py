@@ -52,13 +52,15 @@ def _only_shows(statement: ast.stmt, imported: dict[str, Path]) -> bool:
 
 @lru_cache
 def _module(path: Path, root: Path) -> tuple[str, list[Path]]:
-    """The code of a module without comments and docstrings, and the modules that it imports."""
+    """The code of a module without comments and docstrings, with the data file beside it, and the modules that it imports."""
     tree = ast.parse(path.read_text())
     for node in ast.walk(tree):
         documented = isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
         if documented and ast.get_docstring(node):
             node.body = node.body[1:] or [ast.Pass()]
-    return ast.unparse(tree), list(_imports(tree, root).values())
+    table = path.with_suffix(".json")  # which some modules read
+    data = table.read_text(encoding="utf-8") if table.exists() else ""
+    return ast.unparse(tree) + data, list(_imports(tree, root).values())
 
 
 def _imports(tree: ast.Module, root: Path) -> dict[str, Path]:

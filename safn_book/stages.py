@@ -39,11 +39,8 @@ class OpenStage:
         return self.final if self.finished else _partial(self.final)
 
     def finish(self, metrics: Mapping[str, Any] | None = None, **extra: Any) -> Input:
-        """Write the record and give the folder its final name.
-
-        ``seconds`` is the time of the last attempt; ``resumed`` counts the interrupted ones before it, and ``commit`` names
-        those of all attempts.
-        """
+        """Write the record and give the folder its final name. ``seconds`` is the time of the last attempt, ``resumed`` counts
+        the interrupted ones before it, and ``commit`` names those of all attempts."""
         begun = json.loads((self.folder / BEGUN).read_text())
         record = {
             "stage": self.final.parent.name,
