@@ -8,14 +8,15 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
+import nbformat.reader
 import yaml
+from nbconvert.preprocessors import CoalesceStreamsPreprocessor
+from nbformat import NotebookNode
 
 from safn_book import explorer, reports
 
 ROOT = Path(__file__).resolve().parent.parent
-Cell = dict[str, Any]  # of a notebook, or one of its outputs
 
 
 class BookError(RuntimeError):
@@ -56,25 +57,29 @@ def _refuse_faulty(notebooks: Iterable[Path]) -> None:
         raise BookError("\n  - ".join(["the book is not built, its notebooks have faults:", *problems]))
 
 
+def _read(notebook: Path) -> NotebookNode:
+    return nbformat.reader.reads(notebook.read_text())  # without a check of its form, which is slow
+
+
 def notebook_problems(path: Path) -> list[str]:
     """What keeps a notebook out of the book: errors, cells not run, widgets. Warnings do not: ``notebook_warnings``."""
     if not path.exists():
         return [f"{path}: missing"]
-    notebook = json.loads(path.read_text())
-    failed = notebook["metadata"].get("papermill", {}).get("exception")
+    notebook = _read(path)
+    failed = notebook.metadata.get("papermill", {}).get("exception")
     problems = [f"{path}: its execution failed"] if failed else []
-    for number, cell in enumerate(notebook["cells"], 1):
-        if cell["cell_type"] == "code" and "".join(cell["source"]).strip():
+    for number, cell in enumerate(notebook.cells, 1):
+        if cell.cell_type == "code" and cell.source.strip():
             problems += [f"{path}, cell {number}: {text}" for text in _cell_problems(cell)]
     return problems
 
 
-def _cell_problems(cell: Cell) -> Iterator[str]:
-    if cell.get("execution_count") is None:
+def _cell_problems(cell: NotebookNode) -> Iterator[str]:
+    if cell.execution_count is None:
         yield "not executed"
-    for output in cell["outputs"]:
-        if output["output_type"] == "error":
-            yield f"{output['ename']}: {output['evalue']}"
+    for output in cell.outputs:
+        if output.output_type == "error":
+            yield f"{output.ename}: {output.evalue}"
         elif any("widget" in kind for kind in output.get("data", ())):
             yield "a widget, which needs scripts from elsewhere: use plain tqdm"
 
@@ -82,9 +87,9 @@ def _cell_problems(cell: Cell) -> Iterator[str]:
 def notebook_warnings(path: Path) -> list[str]:
     """What other programs wrote to the error output of a notebook, each line once and without the folder it comes from.
     The book is built all the same, without these lines. The page of records lists them."""
-    cells = json.loads(path.read_text())["cells"] if path.exists() else []
-    errors = [output for cell in cells for output in cell.get("outputs", ()) if output.get("name") == "stderr"]
-    lines = [line for output in errors for line in "".join(output["text"]).splitlines()]
+    cells = _read(path).cells if path.exists() else []
+    errors = [output.text for cell in cells for output in cell.get("outputs", ()) if output.get("name") == "stderr"]
+    lines = [line for text in errors for line in text.splitlines()]
     return list(dict.fromkeys(re.sub(r"^/\S*/", "", line)[:200] for line in lines if line[:1].strip()))
 
 
@@ -122,37 +127,38 @@ def _copy_notebook(executed: Path, target: Path, source: Path, title: str = "") 
     """Copy an executed notebook with the prose of its ``source``, without injected parameters, which name folders of this
     machine, with the last state of each progress line, with numbers for figures and tables, and where it appears on a
     second page with the ``title`` of that."""
-    notebook = json.loads(executed.read_text())
-    cells = [cell for cell in notebook["cells"] if "injected-parameters" not in cell["metadata"].get("tags", ())]
-    cells = notebook["cells"] = _with_prose(cells, json.loads(source.read_text())["cells"])
+    notebook = _read(executed)
+    cells = [cell for cell in notebook.cells if "injected-parameters" not in cell.metadata.get("tags", ())]
+    cells = notebook.cells = _with_prose(cells, _read(source).cells)
     if title:
-        cells[0]["source"] = "\n".join([title, *"".join(cells[0]["source"]).split("\n")[1:]])
+        cells[0].source = "\n".join([title, *cells[0].source.split("\n")[1:]])
         for cell in cells:  # it lies in the folder book
-            cell["source"] = re.sub(r"\]\((?=\d\d_)", "](../notebooks/", "".join(cell["source"]))
+            cell.source = re.sub(r"\]\((?=\d\d_)", "](../notebooks/", cell.source)
     for cell in _code(cells):
-        cell["outputs"] = list(_merged(output for output in cell["outputs"] if output.get("name") != "stderr"))
+        cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+        CoalesceStreamsPreprocessor().preprocess_cell(cell, {}, 0)
     _number(cells)
     target.write_text(json.dumps(notebook, indent=1))
 
 
-def _with_prose(cells: list[Cell], source: list[Cell]) -> list[Cell]:
+def _with_prose(cells: list[NotebookNode], source: list[NotebookNode]) -> list[NotebookNode]:
     """Replace the prose and the tags by those of the repository, where the code is still what ran."""
     ran, code = _code(cells), _code(source)
-    if ["".join(cell["source"]) for cell in ran] != ["".join(cell["source"]) for cell in code]:
+    if [cell.source for cell in ran] != [cell.source for cell in code]:
         return cells
     for cell, own in zip(ran, code, strict=True):
-        cell["metadata"] = own["metadata"]
+        cell.metadata = own.metadata
     remaining = iter(ran)
-    return [next(remaining) if own["cell_type"] == "code" else own for own in source]
+    return [next(remaining) if own.cell_type == "code" else own for own in source]
 
 
-def _code(cells: list[Cell]) -> list[Cell]:
-    return [cell for cell in cells if cell["cell_type"] == "code"]
+def _code(cells: list[NotebookNode]) -> list[NotebookNode]:
+    return [cell for cell in cells if cell.cell_type == "code"]
 
 
-def _number(cells: list[Cell]) -> None:
+def _number(cells: list[NotebookNode]) -> None:
     """Number the captions of figures and tables in a chapter with a number: ``Figure 3.1``."""
-    chapter = re.match(r"# (\d+)", "".join(cells[0]["source"]))
+    chapter = re.match(r"# (\d+)", cells[0].source)
     if not chapter:
         return
     numbers = {"figcaption": itertools.count(1), "caption": itertools.count(1)}
@@ -162,18 +168,6 @@ def _number(cells: list[Cell]) -> None:
         return f"{tag[0]}<b>{word} {chapter[1]}.{next(numbers[tag[1]])}.</b> "
 
     for cell in _code(cells):
-        for output in cell["outputs"]:
+        for output in cell.outputs:
             if "text/html" in output.get("data", {}):
-                page = "".join(output["data"]["text/html"])
-                output["data"]["text/html"] = re.sub("<(figcaption|caption)>", numbered, page)
-
-
-def _merged(outputs: Iterable[Cell]) -> Iterator[Cell]:
-    """Join the texts that follow one another in a stream, and drop what a carriage return has overwritten."""
-    for name, group in itertools.groupby(outputs, lambda output: output.get("name")):
-        if name is None:  # not a stream
-            yield from group
-        else:
-            lines = "".join("".join(output["text"]) for output in group).split("\n")
-            shown = [line.rstrip("\r").rpartition("\r")[2] for line in lines]
-            yield {"output_type": "stream", "name": name, "text": "\n".join(shown)}
+                output.data["text/html"] = re.sub("<(figcaption|caption)>", numbered, output.data["text/html"])

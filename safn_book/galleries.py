@@ -96,10 +96,10 @@ def _aspect(row: Row) -> float:
 
 def _draw(axis: Axes, item: Image.Image | Heat | Mask) -> None:
     match item:
-        case Heat(values, None):
-            axis.imshow(values, cmap=HEAT, vmin=0, vmax=1)
-        case Heat(values, picture):
+        case Heat(values, Image.Image() as picture):
             axis.imshow(heat(picture, values))
+        case Heat(values):
+            axis.imshow(values, cmap=HEAT, vmin=0, vmax=1)
         case Mask(ids, picture):
             axis.imshow(overlay(picture, ids), interpolation="nearest")
         case picture:

@@ -55,8 +55,7 @@ def _module(path: Path, root: Path) -> tuple[str, list[Path]]:
     """The code of a module without comments and docstrings, with the data file beside it, and the modules that it imports."""
     tree = ast.parse(path.read_text())
     for node in ast.walk(tree):
-        documented = isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
-        if documented and ast.get_docstring(node):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node):
             node.body = node.body[1:] or [ast.Pass()]
     table = path.with_suffix(".json")  # which some modules read
     data = table.read_text(encoding="utf-8") if table.exists() else ""
@@ -65,7 +64,7 @@ def _module(path: Path, root: Path) -> tuple[str, list[Path]]:
 
 def _imports(tree: ast.Module, root: Path) -> dict[str, Path]:
     """The names that a module imports from code that decides numbers, each with its file."""
-    found = {}
+    found: dict[str, Path | None] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.asname or alias.name: _file(alias.name, root) for alias in node.names}

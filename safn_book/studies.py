@@ -141,15 +141,16 @@ def weights_by_size(studies: dict[str, Study], groups: int = 8) -> pd.DataFrame:
     One row a run, scale and group has the median ``share`` of the image that the class covers, and the quartiles of the
     weight: ``from``, ``median``, ``to``.
     """
-    rows = []
+    tables = [pd.DataFrame(columns=["run", "scale", "share", "from", "median", "to"])]
     for run, objects, columns in _objects(studies):
         group = pd.qcut(objects["share"].rank(method="first"), min(groups, len(objects)), labels=False)
+        share = objects["share"].groupby(group).median()
         for column in columns:
-            for _, members in objects.groupby(group):
-                low, median, high = members[column].quantile([0.25, 0.5, 0.75])
-                row = {"run": run, "scale": column.removeprefix("weight "), "share": members["share"].median()}
-                rows.append({**row, "from": low, "median": median, "to": high})
-    return pd.DataFrame(rows, columns=["run", "scale", "share", "from", "median", "to"])
+            quartiles = objects[column].groupby(group).quantile([0.25, 0.5, 0.75]).unstack()
+            quartiles.columns = ["from", "median", "to"]
+            scale = column.removeprefix("weight ")
+            tables.append(quartiles.assign(run=run, scale=scale, share=share)[list(tables[0])])
+    return pd.concat(tables[1:] or tables, ignore_index=True)
 
 
 def weight_size_correlation(studies: dict[str, Study], draws: int = 1000) -> pd.DataFrame:
