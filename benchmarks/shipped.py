@@ -2,8 +2,8 @@
 
     python -m benchmarks.shipped DATA FLOATS --crf
 
-FLOATS holds the same networks in 32 bits, ``voc`` and ``voc-safn``, as ``benchmarks.convert`` makes them. Masks that are in
-``--work`` are kept, so that a killed call goes on. The numbers go to ``results/shipped.json``.
+FLOATS holds the same networks in 32 bits as folders ``voc`` and ``voc-safn``, such as those of stages 06 and 03. Masks that
+are in ``--work`` are kept, so that a killed call goes on. The numbers go to ``results/shipped.json``.
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ for kind, of in card.get("hours", {}).items():
         name = f"{way}_{'loop' if 'loop' in kind else 'steps'}"
         glue(f"one_{name}", number(found["one SAFN"], 1), display=False)
         glue(f"profile_{name}", number(found["whole profile"], 0), display=False)
-table = gpu_tables.or_command(gpu_tables.hours(card))
+table = gpu_tables.hours(card)
 show(
     table,
     f"GPU hours of the profile paper, without saliency maps and CRF. {gpu_tables.conditions(card)}.",
@@ -272,19 +272,19 @@ for title, rows in found.get("profiles", {}).items():
 # %% tags=["hide-input"]
 conditions = gpu_tables.conditions(card)
 show(
-    gpu_tables.or_command(gpu_tables.table_5(card)),
+    gpu_tables.table_5(card),
     f"Ratios to average pooling, batch 4: medians, quartiles. {conditions}.",
 )
 
 # %% tags=["hide-input", "hide-output"]
 show(
-    gpu_tables.or_command(gpu_tables.steps(card)),
+    gpu_tables.steps(card),
     f"Milliseconds a training step, medians. {conditions}.",
 )
 
 # %% tags=["hide-input", "hide-output"]
 show(
-    gpu_tables.or_command(gpu_tables.ways(card)),
+    gpu_tables.ways(card),
     f"What makes a step faster: attention, 3 scales, batch 4. {conditions}.",
 )
 

@@ -1,7 +1,5 @@
 """Collect the prose and the executed notebooks in one folder, and build the book there."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import re
@@ -10,9 +8,11 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
+import nbformat.reader
 import yaml
+from nbconvert.preprocessors import CoalesceStreamsPreprocessor
+from nbformat import NotebookNode
 
 from safn_book import explorer, reports
 
@@ -46,59 +46,51 @@ def build(runs: Path, chapters: dict[str, Path], out: Path, jobs: Iterable[tuple
     (out / "build.log").write_text(log)
     if done.returncode:
         lines = [line for line in log.splitlines() if "WARNING" in line or "ERROR" in line]
-        _refuse(f"jupyter-book fails ({out / 'build.log'}):", lines or log.strip().splitlines()[-5:])
+        problems = lines or log.strip().splitlines()[-5:]
+        raise BookError("\n  - ".join([f"jupyter-book fails ({out / 'build.log'}):", *problems]))
     return out / "_build" / "html" / "index.html"
-
-
-def _refuse(head: str, problems: list[str]) -> None:
-    raise BookError("\n  - ".join([head, *problems]))
-
-
-# --- executed notebooks ----------------------------------------------------------------------------------------------
 
 
 def _refuse_faulty(notebooks: Iterable[Path]) -> None:
     problems = [line for path in sorted(notebooks) for line in notebook_problems(path)]
     if problems:
-        _refuse("the book is not built, its notebooks have faults:", problems)
+        raise BookError("\n  - ".join(["the book is not built, its notebooks have faults:", *problems]))
+
+
+def _read(notebook: Path) -> NotebookNode:
+    return nbformat.reader.reads(notebook.read_text())  # without a check of its form, which is slow
 
 
 def notebook_problems(path: Path) -> list[str]:
     """What keeps a notebook out of the book: errors, cells not run, widgets. Warnings do not: ``notebook_warnings``."""
     if not path.exists():
         return [f"{path}: missing"]
-    notebook = json.loads(path.read_text())
-    problems = []
-    if notebook["metadata"].get("papermill", {}).get("exception"):
-        problems.append(f"{path}: its execution failed")
-    for number, cell in enumerate(notebook["cells"], 1):
-        if cell["cell_type"] != "code" or not "".join(cell["source"]).strip():
-            continue
-        where = f"{path}, cell {number}"
-        if cell.get("execution_count") is None:
-            problems.append(f"{where}: not executed")
-        for output in cell["outputs"]:
-            problems += [f"{where}: {text}" for text in _output_problems(output)]
+    notebook = _read(path)
+    failed = notebook.metadata.get("papermill", {}).get("exception")
+    problems = [f"{path}: its execution failed"] if failed else []
+    for number, cell in enumerate(notebook.cells, 1):
+        if cell.cell_type == "code" and cell.source.strip():
+            problems += [f"{path}, cell {number}: {text}" for text in _cell_problems(cell)]
     return problems
+
+
+def _cell_problems(cell: NotebookNode) -> Iterator[str]:
+    if cell.execution_count is None:
+        yield "not executed"
+    for output in cell.outputs:
+        if output.output_type == "error":
+            yield f"{output.ename}: {output.evalue}"
+        elif any("widget" in kind for kind in output.get("data", ())):
+            yield "a widget, which needs scripts from elsewhere: use plain tqdm"
 
 
 def notebook_warnings(path: Path) -> list[str]:
     """What other programs wrote to the error output of a notebook, each line once and without the folder it comes from.
     The book is built all the same, without these lines. The page of records lists them."""
-    cells = json.loads(path.read_text())["cells"] if path.exists() else []
-    errors = [output for cell in cells for output in cell.get("outputs", ()) if output.get("name") == "stderr"]
-    lines = [line for output in errors for line in "".join(output["text"]).splitlines()]
+    cells = _read(path).cells if path.exists() else []
+    errors = [output.text for cell in cells for output in cell.get("outputs", ()) if output.get("name") == "stderr"]
+    lines = [line for text in errors for line in text.splitlines()]
     return list(dict.fromkeys(re.sub(r"^/\S*/", "", line)[:200] for line in lines if line[:1].strip()))
-
-
-def _output_problems(output: dict[str, Any]) -> Iterator[str]:
-    if output["output_type"] == "error":
-        yield f"{output['ename']}: {output['evalue']}"
-    elif any("widget" in kind for kind in output.get("data", ())):
-        yield "a widget, which needs scripts from elsewhere: use plain tqdm"
-
-
-# --- the build folder ------------------------------------------------------------------------------------------------
 
 
 def collect(chapters: dict[str, Path], pages: dict[str, Path], out: Path) -> None:
@@ -123,53 +115,50 @@ def collect(chapters: dict[str, Path], pages: dict[str, Path], out: Path) -> Non
     for source in sorted((ROOT / "notebooks").glob("[0-9]*.ipynb")):
         _copy_notebook(chapters.get(source.stem, source), out / "notebooks" / source.name, source)
     for page, executed in pages.items():
-        placeholder = out / f"{page}.md"
-        title = placeholder.read_text().partition("\n")[0] if placeholder.exists() else ""
-        placeholder.unlink(missing_ok=True)
         source = ROOT / "notebooks" / f"{reports.REPORTS[page][0]}.ipynb"
+        placeholder, title = out / f"{page}.md", ""
+        if placeholder.exists():
+            title = placeholder.read_text().partition("\n")[0]
+            placeholder.unlink()
         _copy_notebook(executed, out / f"{page}.ipynb", source, title)
 
 
 def _copy_notebook(executed: Path, target: Path, source: Path, title: str = "") -> None:
-    """Copy an executed notebook with the prose of its ``source``, without the cell of injected parameters, which names
-    folders of this machine, with the last state of each progress line, with numbers for figures and tables, and where
-    it appears on a second page with the ``title`` of that."""
-    notebook = json.loads(executed.read_text())
-    _take_prose(notebook, json.loads(source.read_text()))
-    first = notebook["cells"][0]
+    """Copy an executed notebook with the prose of its ``source``, without injected parameters, which name folders of this
+    machine, with the last state of each progress line, with numbers for figures and tables, and where it appears on a
+    second page with the ``title`` of that."""
+    notebook = _read(executed)
+    cells = [cell for cell in notebook.cells if "injected-parameters" not in cell.metadata.get("tags", ())]
+    cells = notebook.cells = _with_prose(cells, _read(source).cells)
     if title:
-        first["source"] = "\n".join([title, *"".join(first["source"]).split("\n")[1:]])
-        for cell in notebook["cells"]:  # it lies in the folder book
-            cell["source"] = re.sub(r"\]\((?=\d\d_)", "](../notebooks/", "".join(cell["source"]))
-    for cell in notebook["cells"]:
-        tags = cell["metadata"].get("tags", [])
-        if "injected-parameters" in tags:
-            cell["metadata"]["tags"] = [*tags, "remove-cell"]
-        if "outputs" in cell:
-            cell["outputs"] = list(_merged(o for o in cell["outputs"] if o.get("name") != "stderr"))
-    _number(notebook)
+        cells[0].source = "\n".join([title, *cells[0].source.split("\n")[1:]])
+        for cell in cells:  # it lies in the folder book
+            cell.source = re.sub(r"\]\((?=\d\d_)", "](../notebooks/", cell.source)
+    for cell in _code(cells):
+        cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+        CoalesceStreamsPreprocessor().preprocess_cell(cell, {}, 0)
+    _number(cells)
     target.write_text(json.dumps(notebook, indent=1))
 
 
-def _take_prose(notebook: dict[str, Any], source: dict[str, Any]) -> None:
+def _with_prose(cells: list[NotebookNode], source: list[NotebookNode]) -> list[NotebookNode]:
     """Replace the prose and the tags by those of the repository, where the code is still what ran."""
-    ran = [cell for cell in _code_cells(notebook) if "injected-parameters" not in cell["metadata"].get("tags", [])]
-    code = _code_cells(source)
-    if ["".join(cell["source"]) for cell in ran] != ["".join(cell["source"]) for cell in code]:
-        return
+    ran, code = _code(cells), _code(source)
+    if [cell.source for cell in ran] != [cell.source for cell in code]:
+        return cells
     for cell, own in zip(ran, code, strict=True):
-        cell["metadata"] = own["metadata"]
+        cell.metadata = own.metadata
     remaining = iter(ran)
-    notebook["cells"] = [next(remaining) if own["cell_type"] == "code" else own for own in source["cells"]]
+    return [next(remaining) if own.cell_type == "code" else own for own in source]
 
 
-def _code_cells(notebook: dict[str, Any]) -> list[dict[str, Any]]:
-    return [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+def _code(cells: list[NotebookNode]) -> list[NotebookNode]:
+    return [cell for cell in cells if cell.cell_type == "code"]
 
 
-def _number(notebook: dict[str, Any]) -> None:
+def _number(cells: list[NotebookNode]) -> None:
     """Number the captions of figures and tables in a chapter with a number: ``Figure 3.1``."""
-    chapter = re.match(r"# (\d+)", "".join(notebook["cells"][0]["source"]))
+    chapter = re.match(r"# (\d+)", cells[0].source)
     if not chapter:
         return
     numbers = {"figcaption": itertools.count(1), "caption": itertools.count(1)}
@@ -178,19 +167,7 @@ def _number(notebook: dict[str, Any]) -> None:
         word = "Figure" if tag[1] == "figcaption" else "Table"
         return f"{tag[0]}<b>{word} {chapter[1]}.{next(numbers[tag[1]])}.</b> "
 
-    for cell in _code_cells(notebook):
-        for output in cell["outputs"]:
+    for cell in _code(cells):
+        for output in cell.outputs:
             if "text/html" in output.get("data", {}):
-                page = "".join(output["data"]["text/html"])
-                output["data"]["text/html"] = re.sub("<(figcaption|caption)>", numbered, page)
-
-
-def _merged(outputs: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Join the texts that follow one another in a stream, and drop what a carriage return has overwritten."""
-    for name, group in itertools.groupby(outputs, lambda output: output.get("name")):
-        if name is None:  # not a stream
-            yield from group
-        else:
-            lines = "".join("".join(output["text"]) for output in group).split("\n")
-            shown = [line.rstrip("\r").rpartition("\r")[2] for line in lines]
-            yield {"output_type": "stream", "name": name, "text": "\n".join(shown)}
+                output.data["text/html"] = re.sub("<(figcaption|caption)>", numbered, output.data["text/html"])

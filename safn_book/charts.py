@@ -1,9 +1,6 @@
 """Charts of numbers. Each function returns a closed figure, which a notebook shows once."""
 
-from __future__ import annotations
-
 import textwrap
-from pathlib import Path
 from typing import Any, cast
 
 import matplotlib.pyplot as plt
@@ -65,15 +62,13 @@ def curves(log: pd.DataFrame, panels: dict[str, list[str]]) -> Figure:
     return figure
 
 
-def bars(
-    table: pd.DataFrame, ylabel: str, errors: pd.DataFrame | None = None, width: float = 8, rotate: float = 0
-) -> Figure:
-    """Draw grouped bars: one group a row of ``table``, one colour a column, ``errors`` of the same form as whiskers."""
-    figure, ((axis,),) = _panels(1, 1, (width, 3.2))
-    table.plot.bar(ax=axis, yerr=errors, capsize=3, rot=rotate, width=0.8)
+def bars(table: pd.DataFrame, ylabel: str) -> Figure:
+    """Draw grouped bars: one group a row of ``table``, one colour a column."""
+    figure, ((axis,),) = _panels(1, 1, (11, 3.2))
+    table.plot.bar(ax=axis, rot=60, width=0.8)
     axis.grid(axis="x", visible=False)
     axis.set(xlabel="", ylabel=ylabel)
-    axis.legend(ncols=min(4, table.shape[1]), loc="lower center", bbox_to_anchor=(0.5, 1))
+    axis.legend(ncols=table.shape[1], loc="lower center", bbox_to_anchor=(0.5, 1))
     return figure
 
 
@@ -188,9 +183,3 @@ def differences(rows: pd.DataFrame) -> Figure:
     axes[0, 0].set_ylim(-0.5, len(pairs) - 0.5)
     figure.legend(handles.values(), handles, ncols=3, loc="outside upper center")
     return figure
-
-
-def save(figure: Figure, path: Path) -> None:
-    """Write a figure as an SVG file, the same bytes each time: without a date and without random names."""
-    with plt.rc_context({"svg.hashsalt": "safn"}):
-        figure.savefig(path, metadata={"Date": None})

@@ -1,10 +1,7 @@
-"""Metrics of a stage beside what recorded runs lead one to expect, and settings that runs to be compared must share."""
-
-from __future__ import annotations
+"""Metrics of a stage beside what recorded runs lead one to expect."""
 
 import hashlib
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +70,7 @@ def verdicts(done: Input, source: Input) -> pd.DataFrame:
 def identity(stage: Input, data: str) -> dict[str, Any]:
     """What stages share that have one range: all that decides their metrics, without seeds."""
     record = stage.record
-    own = {"stage": record["stage"], "run": record["run"], "data": data, "parameters": _deciding(record)}
+    own = {"stage": record["stage"], "run": record["run"], "data": data, "parameters": deciding(record)}
     return json.loads(_seedless(own | {"before": _before(stage)}))
 
 
@@ -85,30 +82,15 @@ def _before(stage: Input) -> str:
         name = names.pop()
         earlier = records.read(stage.folder.parents[1], *stage_and_run(name))
         if earlier and name not in rests_on and earlier.record["stage"] != Stage.DATA:
-            rests_on[name] = _deciding(earlier.record)
+            rests_on[name] = deciding(earlier.record)
             names += earlier.record["inputs"]
     return hashlib.sha256(_seedless(rests_on).encode()).hexdigest()[:8]
 
 
-def _deciding(record: dict[str, Any]) -> dict[str, Any]:
+def deciding(record: dict[str, Any]) -> dict[str, Any]:
+    """Select the parameters of a record that decide what its stage measures."""
     return {name: value for name, value in record["parameters"].items() if name not in FREE}
 
 
 def _seedless(value: dict[str, Any]) -> str:
     return without_seeds(json.dumps(value, sort_keys=True))
-
-
-def unlike(
-    grouped: Iterable[tuple[Any, dict[str, Any]]], varied: Iterable[str] = ("aggregation", "scales")
-) -> list[str]:
-    """Where the records of one group differ in a setting that decides what is measured, other than ``varied``: a line for each
-    record that differs from the first, with both values."""
-    first: dict[Any, dict[str, Any]] = {}
-    problems = []
-    for group, record in grouped:
-        given = {name: value for name, value in _deciding(record).items() if name not in {"run", *varied}}
-        known = first.setdefault(group, given)
-        differ = [f"{k} {known[k]} and {v}" for k, v in given.items() if k in known and known[k] != v]
-        if differ:
-            problems.append(f"{record['stage']}/{record['run']}: {', '.join(differ)}")
-    return problems

@@ -1,10 +1,9 @@
 """Differences between configurations with their intervals and verdicts."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterable
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +13,7 @@ from safn.evaluation import load_counts
 from safn.files import DataError
 from safn.metrics import bootstrap
 from safn_book.archive import Records
-from safn_book.checks import unlike
+from safn_book.checks import deciding
 from safn_book.results import LEAST_SEEDS, MEASURES, Measure, Runs
 from safn_book.run_names import CHAIN, COMPARING, DEFAULT, TRAINED, RunName
 
@@ -43,7 +42,7 @@ def differences(runs: Runs, by: str, draws: int = 1000) -> pd.DataFrame:
     Raises:
         DataError: the runs differ in more than the setting ``by`` (``aggregation`` or ``scales``).
     """
-    if problems := unlike(((stage, record) for (stage, _), record in runs.records.items()), [by]):
+    if problems := _conflicts(runs.records, by):
         head = f"these runs differ in more than {by}, so they cannot be compared; run each again with equal settings:"
         raise DataError("\n  - ".join([head, *problems]))
     rows = []
@@ -68,6 +67,21 @@ def differences(runs: Runs, by: str, draws: int = 1000) -> pd.DataFrame:
             row = {"measure": key, "first": first, "second": second, "points": seeds.mean(), "seeds": seeds.tolist()}
             rows.append({**row, **bounds, "verdict": verdict})
     return pd.DataFrame(rows, columns=DIFFERENCES)
+
+
+def _conflicts(records: Records, varied: str) -> list[str]:
+    """Where a record differs from the first one of its stage in a setting other than ``varied`` that decides what is measured."""
+    first: dict[str, dict[str, Any]] = {}
+    problems = []
+    for (stage, run), record in records.items():
+        given = {name: value for name, value in deciding(record).items() if name not in ("run", varied)}
+        known = first.setdefault(stage, given)
+        differ = [
+            f"{name} {known[name]} and {value}" for name, value in given.items() if known.get(name, value) != value
+        ]
+        if differ:
+            problems.append(f"{stage}/{run}: {', '.join(differ)}")
+    return problems
 
 
 def _bootstrap_samples(runs: Runs, names: Iterable[str], measure: Measure, draws: int) -> dict[str, np.ndarray]:

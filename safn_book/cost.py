@@ -1,7 +1,5 @@
 """What the three aggregations cost (Table 5): time and memory, measured in turns within one process."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from dataclasses import dataclass

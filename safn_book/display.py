@@ -1,7 +1,5 @@
 """What a cell shows: a figure with its caption, the source of the code that computes an equation, a sentence with numbers."""
 
-from __future__ import annotations
-
 import ast
 import base64
 import html
@@ -9,6 +7,7 @@ import inspect
 import io
 import textwrap
 from collections.abc import Callable, Sized
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -54,16 +53,12 @@ def source(*objects: Callable[..., Any] | type) -> Markdown:
 def _code(given: Callable[..., Any] | type) -> str:
     text = textwrap.dedent(inspect.getsource(given))
     lines = text.splitlines()
-    for node in sorted(ast.walk(ast.parse(text)), key=_line, reverse=True):  # from the end: line numbers stay valid
-        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(node):
-            docstring = node.body[0]
-            del lines[docstring.lineno - 1 : docstring.end_lineno]
+    documented = [node for node in ast.walk(ast.parse(text)) if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
+    docstrings = [node.body[0] for node in documented if ast.get_docstring(node)]
+    for docstring in sorted(docstrings, key=attrgetter("lineno"), reverse=True):  # line numbers before it stay valid
+        del lines[docstring.lineno - 1 : docstring.end_lineno]
     file = inspect.getsourcefile(inspect.unwrap(given)) or ""
     return "\n".join([f"# {Path(file).resolve().relative_to(ROOT)}", *lines])
-
-
-def _line(node: ast.AST) -> int:
-    return getattr(node, "lineno", 0)
 
 
 def text(words: str, images: Sized | None = None) -> Markdown:

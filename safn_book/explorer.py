@@ -1,9 +1,6 @@
 """The data of the explorer (``book/explorer.md``): bytes in a script, for ``book/_static/explorer.js``."""
 
-from __future__ import annotations
-
 import base64
-import hashlib
 import io
 import itertools
 import json
@@ -14,13 +11,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 from PIL import Image
 
-import safn
 from safn.datasets.free_photographs import FreePhotograph, free_photographs
 from safn.files import write_file
 from safn.images import palette
 from safn.loading import resize_long
 from safn_book import photographs
 from safn_book.galleries import HEAT
+from safn_book.reports import digest, package
 
 CLASSES = 3  # of a photograph: its labels and those with the next highest scores
 
@@ -33,7 +30,8 @@ def write(path: Path, *ids: str) -> None:
     Raises:
         FileNotFoundError: the saliency detector is not installed.
     """
-    head = f"// Written by safn_book.explorer, arrays in base64. Made of {_origin()}\n".encode()
+    origin = digest("", [*package(), Path(photographs.__file__), Path(__file__)])
+    head = f"// Written by safn_book.explorer, arrays in base64. Made of {origin[:16]}\n".encode()
     if path.exists() and path.read_bytes().startswith(head):
         return
     free = free_photographs()
@@ -41,20 +39,11 @@ def write(path: Path, *ids: str) -> None:
     data = {
         "heat": encoded(colours.round().astype(np.uint8)),
         "palette": encoded(np.array(palette(), np.uint8)),
-        "names": ["background", *photographs.classifier().classes],  # by class id
+        "names": ["background", *photographs.load(photographs.CLASSIFIER).classes],  # by class id
         "photographs": [entry(free[image_id]) for image_id in ids or free],
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     write_file(path, head + f"const EXPLORER = {json.dumps(data)};\n".encode())
-
-
-def _origin() -> str:
-    """A digest of the networks, the photographs and the code that computes."""
-    digest = hashlib.sha256()
-    package = [path for path in Path(safn.__file__).parent.rglob("*.*") if path.suffix != ".pyc"]
-    for path in [*sorted(package), Path(photographs.__file__), Path(__file__)]:
-        digest.update(path.name.encode() + path.read_bytes())
-    return digest.hexdigest()[:16]
 
 
 def encoded(array: np.ndarray) -> str:

@@ -1,8 +1,6 @@
 """What this project adds to Sphinx: chapters say that they have not run, links to terms show their definition, the search
 puts explanations before records, and all notebooks are one file to download."""
 
-from __future__ import annotations
-
 import json
 import zipfile
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Galleries: pictures, maps and masks of the same images side by side. Nobody chooses the examples: object sizes do."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -56,7 +54,10 @@ def gallery(rows: Sequence[Row], classes: Sequence[str], names: Sequence[str] = 
     Titles stand above a row where they differ from those of the row before. ``names`` stand beside the rows. ``letters``
     sets (a), (b), ... before the titles, as in the figures of the paper."""
     if not rows:
-        return _empty()
+        figure = plt.figure(figsize=(WIDTH, 0.5))
+        figure.text(0.5, 0.5, "no image has a label: nothing to show", ha="center", va="center")
+        plt.close(figure)
+        return figure
     across = max(len(row) for row in rows)
     side = min(PICTURE, WIDTH / across)
     ratios = [_aspect(row) for row in rows]
@@ -67,29 +68,22 @@ def gallery(rows: Sequence[Row], classes: Sequence[str], names: Sequence[str] = 
         len(rows), across, figsize=size, squeeze=False, height_ratios=ratios, layout="constrained"
     )
     plt.close(figure)
-    above: Row = {}
+    for axis in axes.flat:
+        axis.set_axis_off()
+    above: list[str] = []
     for row, line in zip(rows, axes):
         for letter, title, axis in zip("abcdefghijkl", row, line):
             _draw(axis, row[title])
-            if list(row) != list(above):
+            if list(row) != above:
                 text = f"({letter}) {title}" if letters else title
                 axis.set_title(textwrap.fill(text, int(12 * side)), fontsize=9)
-        for axis in line[len(row) :]:
-            axis.set_axis_off()
-        above = row
+        above = list(row)
     for name, axis in zip(names, axes[:, 0]):
         axis.text(-0.04, 0.5, name, rotation=90, ha="right", va="center", fontsize=9, transform=axis.transAxes)
     if bar:
         colours = figure.colorbar(ScalarMappable(cmap=HEAT), ax=axes, shrink=min(1, 2 / sum(ratios)), aspect=25)
         colours.ax.tick_params(labelsize=8)
     _legend(figure, [item.ids for item in items if isinstance(item, Mask)], classes)
-    return figure
-
-
-def _empty() -> Figure:
-    figure = plt.figure(figsize=(WIDTH, 0.5))
-    figure.text(0.5, 0.5, "no image has a label: nothing to show", ha="center", va="center")
-    plt.close(figure)
     return figure
 
 
@@ -101,15 +95,15 @@ def _aspect(row: Row) -> float:
 
 
 def _draw(axis: Axes, item: Image.Image | Heat | Mask) -> None:
-    axis.set_axis_off()
-    if isinstance(item, Image.Image):
-        axis.imshow(np.asarray(item.convert("RGB")))
-    elif isinstance(item, Mask):
-        axis.imshow(overlay(item.picture, item.ids), interpolation="nearest")
-    elif item.picture is None:
-        axis.imshow(item.values, cmap=HEAT, vmin=0, vmax=1)
-    else:
-        axis.imshow(heat(item.picture, item.values))
+    match item:
+        case Heat(values, Image.Image() as picture):
+            axis.imshow(heat(picture, values))
+        case Heat(values):
+            axis.imshow(values, cmap=HEAT, vmin=0, vmax=1)
+        case Mask(ids, picture):
+            axis.imshow(overlay(picture, ids), interpolation="nearest")
+        case picture:
+            axis.imshow(np.asarray(picture.convert("RGB")))
 
 
 def heat(picture: Image.Image, values: np.ndarray) -> np.ndarray:
@@ -134,16 +128,8 @@ def _legend(figure: Figure, masks: Sequence[np.ndarray], classes: Sequence[str])
     if present:
         names = {**dict(enumerate(classes, 1)), VOID: "ignored"}
         patches = [Patch(color=COLOURS[k] / 255, label=names[k]) for k in present]
-        figure.legend(
-            handles=patches,
-            loc="outside lower center",
-            ncols=max(2, int(0.75 * figure.get_figwidth())),
-            fontsize=8,
-            frameon=False,
-        )
-
-
-# --- which images ----------------------------------------------------------------------------------------------------
+        columns = max(2, int(0.75 * figure.get_figwidth()))
+        figure.legend(handles=patches, loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
 
 
 def examples(folder: VOCFolder, ids: Sequence[str], count: int) -> list[str]:
@@ -173,33 +159,34 @@ def largest_class(folder: VOCFolder, image_id: str) -> int:
     return int(np.where(labels, pixels, -1).argmax())
 
 
-# --- the galleries of the stages -------------------------------------------------------------------------------------
-
-Maps = Path | Mapping[str, np.ndarray]  # a folder of <id>.npz, or id -> maps (N, h, w)
-
-
 def image_gallery(
     folder: VOCFolder,
     ids: Sequence[str],
     *,
-    maps: Mapping[str, Maps] | None = None,
+    maps: Mapping[str, Path | Mapping[str, np.ndarray]] | None = None,
     saliency: Path | None = None,
     masks: Mapping[str, Path] | None = None,
     scores: Mapping[str, float] | None = None,
-    names: Sequence[str] = (),
     letters: bool = False,
 ) -> Figure:
     """Draw one row an image: the image, ``maps`` of its largest class by title, its map in the folder ``saliency``,
     ``masks`` of folders by title, and the ground truth where there is one. Its class and, where known, its score of
-    ``image_miou`` stand beside it, or ``names``."""
-    rows, labels = [], []
+    ``image_miou`` stand beside it. Maps are those of a folder of stage 04, or ``(N, h, w)`` by image."""
+    rows, names = [], []
     for image_id in ids:
         picture = folder.image(image_id)
         row: Row = {"image": picture}
         label = largest_class(folder, image_id)
-        labels.append(_row_name(folder, image_id, label, (scores or {}).get(image_id)))
-        if maps:
-            row |= {title: Heat(_maps(found, image_id, folder)[label], picture) for title, found in maps.items()}
+        words = [folder.classes[label]] if folder.label(image_id).any() else []
+        if scores and image_id in scores:
+            words.append(f"{100 * scores[image_id]:.0f} %")
+        for title, found in (maps or {}).items():
+            of_image = (
+                load_maps(found / f"{image_id}.npz", len(folder.classes))
+                if isinstance(found, Path)
+                else found[image_id]
+            )
+            row[title] = Heat(of_image[label], picture)
         if saliency:
             row["saliency map"] = Heat(load_saliency(saliency / f"{image_id}.png"))
         for title, path in (masks or {}).items():
@@ -207,17 +194,8 @@ def image_gallery(
         if folder.mask_path(image_id):
             row["ground truth"] = Mask(folder.mask(image_id), picture)
         rows.append(row)
-    return gallery(rows, folder.classes, names or labels, letters)
-
-
-def _row_name(folder: VOCFolder, image_id: str, label: int, score: float | None) -> str:
-    """The class, where the image has a label, and the score, where it is known."""
-    name = [folder.classes[label]] if folder.label(image_id).any() else []
-    return ", ".join(name if score is None else [*name, f"{100 * score:.0f} %"])
-
-
-def _maps(maps: Maps, image_id: str, folder: VOCFolder) -> np.ndarray:
-    return load_maps(maps / f"{image_id}.npz", len(folder.classes)) if isinstance(maps, Path) else maps[image_id]
+        names.append(", ".join(words))
+    return gallery(rows, folder.classes, names, letters)
 
 
 def image_miou(folder: VOCFolder, ids: Sequence[str], counts: np.ndarray) -> dict[str, float]:
@@ -242,8 +220,7 @@ def attention_gallery(network: SAFN, samples: PlainSet, rows: int) -> Figure:
     objects to large ones."""
     folder, lines, names = samples.folder, [], []
     chosen = by_object_size(folder, samples.ids, rows) or examples(folder, samples.ids, rows)
-    shown = PlainSet(folder, chosen, samples.normalisation, samples.size)
-    for sample in plain_loader(shown, 0):
+    for sample in plain_loader(PlainSet(folder, chosen, samples.normalisation, samples.size), 0):
         picture, label = folder.image(sample["id"][0]), int(sample["label"].argmax())
         device = next(network.parameters()).device
         maps = network.maps(sample["image"].to(device), sample["label"].to(device))[0].cpu().numpy()

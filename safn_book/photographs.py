@@ -1,10 +1,8 @@
 """SAFN step by step on a photograph, by the two trained networks that come with the package.
 
 ``steps = Steps(path, ["cat"])`` computes each step when it is asked for, in seconds: ``steps.maps``, ``steps.pseudo_label``.
-``strip(steps)`` draws them all, ``columns(names, all_steps)`` some of them for several photographs.
+``columns(names, all_steps)`` draws some of them for several photographs.
 """
-
-from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache, cached_property
@@ -22,7 +20,7 @@ import safn
 from safn import crf
 from safn.datasets.free_photographs import free_photographs
 from safn.images import load_image, load_mask
-from safn.inference import TEST_SCALES, multi_scale_maximum, predicted_labels, resize_mask
+from safn.inference import TEST_SCALES, multi_scale_maximum, resize_mask
 from safn.loading import resize_long, shrink_to
 from safn.maps import localization_maps
 from safn.network import aggregate
@@ -30,14 +28,18 @@ from safn.saliency import U2NetP, multi_view_saliency
 from safn_book.galleries import Heat, Mask, Row, gallery
 
 MAIN = "attention_1-0.75-0.5_seed0"  # the run whose chapters show photographs: the networks are not of the run
+CLASSIFIER, SEGMENTER = "voc-safn", "voc"
 # As in the profile voc-subset, which trained both networks
 MAP_SIZE = 288  # long side in pixels of the image that the maps are made of
 VIEWS = 6  # of the image for the saliency detector
+RULES: dict[str, Any] = {"gamma": 0.2, "ignore_saliency": 0.06, "ignore_confidence": 0.9}
 STEPS = (
     *("photograph", "scale maps", "map", "saliency"),
     *("scale weights", "pseudo labels", "segmentation", "ground truth"),
 )
-RULES: dict[str, Any] = {"gamma": 0.2, "ignore_saliency": 0.06, "ignore_confidence": 0.9}
+
+load = cache(safn.load)  # each network once
+detector = cache(U2NetP)
 
 
 class Steps:
@@ -67,8 +69,9 @@ class Steps:
     ) -> None:
         self.name = Path(photograph).stem
         self.picture = load_image(Path(photograph))
-        self.classes: list[str] = classifier().classes
-        self.scales: tuple[float, ...] = classifier().scales
+        self.network: Any = load(CLASSIFIER)
+        self.classes: list[str] = self.network.classes
+        self.scales: tuple[float, ...] = self.network.scales
         self.refine = crf.is_installed() if refine is None else refine
         self._names, self._mask = labels, mask
         if unknown := set(labels or ()) - set(self.classes):
@@ -77,25 +80,20 @@ class Steps:
     @cached_property
     def features(self) -> Tensor:
         """F of Eq. 2: the class features of each scale, ``(1, S, N, h, w)``."""
-        network, image = classifier(), resize_long(self.picture, MAP_SIZE)
+        image = resize_long(self.picture, MAP_SIZE)
         with torch.inference_mode():
-            return network.scale_features(network.normalisation(image)[None])
+            return self.network.scale_features(self.network.normalisation(image)[None])
 
     @cached_property
-    def attention(self) -> Tensor:
-        """W of Eq. 1: the weight of each scale, ``(1, S, h, w)``."""
-        with torch.inference_mode():
-            return classifier().attention(self.features)
-
-    @property
     def scale_weights(self) -> np.ndarray:
-        """The weight of each scale (Eq. 1), float32 ``(S, h, w)``, which sums to 1 over the scales."""
-        return self.attention[0].numpy()
+        """W of Eq. 1: the weight of each scale, float32 ``(S, h, w)``, which sums to 1 over the scales."""
+        with torch.inference_mode():
+            return self.network.attention(self.features)[0].numpy()
 
     @property
     def fused(self) -> Tensor:
         """MSF of Eq. 2, ``(1, N, h, w)``."""
-        return aggregate(self.features, self.attention)
+        return aggregate(self.features, torch.from_numpy(self.scale_weights)[None])
 
     @property
     def scores(self) -> np.ndarray:
@@ -105,9 +103,8 @@ class Steps:
     @property
     def labels(self) -> np.ndarray:
         """1 for the classes that the photograph shows, else 0, float32 ``(N,)``."""
-        if self._names is None:
-            return predicted_labels(self.fused.mean((2, 3)))[0].numpy()
-        return np.array([name in self._names for name in self.classes], np.float32)
+        shown = self.scores > 0.5 if self._names is None else np.isin(self.classes, self._names)
+        return shown.astype(np.float32)
 
     @property
     def maps(self) -> np.ndarray:
@@ -135,7 +132,7 @@ class Steps:
     @cached_property
     def segmentation(self) -> np.ndarray:
         """The mask of DeepLab-LargeFOV at five scales, after the CRF with ``refine``, uint8 ``(H, W)``. No labels enter."""
-        network = segmenter()
+        network: Any = load(SEGMENTER)
         image = shrink_to(self.picture, network.description["longest_side"])
         probabilities = multi_scale_maximum(network, network.normalisation(image)[None], TEST_SCALES).numpy()
         if self.refine:
@@ -165,10 +162,18 @@ class Steps:
         """The label whose maps are drawn: that with the largest score. Set another one to draw its maps."""
         return int((self.labels * self.scores).argmax())
 
-    def pictures(self, step: str) -> Row:
-        """Return what a step looks like, by title: one picture, or one for each scale. ``step`` is one of ``STEPS``."""
+    def row(self, names: Sequence[str]) -> Row:
+        """Return what steps look like, by title, each one picture or one for each scale. ``names`` are of ``STEPS``."""
+        row: Row = {}
+        for name in names:
+            row |= self._pictures(name)
+        return row
+
+    def _pictures(self, step: str) -> Row:
         picture, shown = self.picture, self.shown_class
         match step:
+            case "photograph":
+                return {"photograph": picture}
             case "scale maps":
                 maps = zip(self.scales, self.scale_maps[:, shown])
                 return {f"map of scale {scale:g}": Heat(values, picture) for scale, values in maps}
@@ -183,31 +188,10 @@ class Steps:
                 return {"pseudo labels": Mask(self.pseudo_label, picture)}
             case "segmentation":
                 return {"segmentation": Mask(self.segmentation, picture)}
-            case "ground truth" if self.ground_truth is not None:
-                return {"ground truth": Mask(self.ground_truth, picture)}
             case "ground truth":
-                return {"ground truth": Image.new("RGB", picture.size, "white")}
-            case "photograph":
-                return {"photograph": picture}
+                truth = self.ground_truth
+                return {step: Image.new("RGB", picture.size, "white") if truth is None else Mask(truth, picture)}
         raise ValueError(f"step={step!r} is unknown; valid: {', '.join(STEPS)}")
-
-
-@cache
-def classifier() -> Any:
-    """Load the SAFN that comes with the package, once."""
-    return safn.load("voc-safn")
-
-
-@cache
-def segmenter() -> Any:
-    """Load the DeepLab that comes with the package, once."""
-    return safn.load("voc")
-
-
-@cache
-def detector() -> U2NetP:
-    """Load the saliency detector, once."""
-    return U2NetP()
 
 
 def free_steps(*ids: str) -> list[Steps]:
@@ -217,23 +201,7 @@ def free_steps(*ids: str) -> list[Steps]:
     return [Steps(one.path, one.labels or None, one.mask) for one in chosen]
 
 
-def strip(steps: Steps) -> Figure:
-    """Draw all steps of a photograph in two lines, from the photograph to the ground truth where there is one."""
-    lines: list[Row] = []
-    for names in (STEPS[:4], STEPS[4:]):
-        shown = [name for name in names if name != "ground truth" or steps.ground_truth is not None]
-        lines.append(_merge(steps, shown))
-    return gallery(lines, steps.classes)
-
-
 def columns(names: Sequence[str], *photographs: Steps) -> Figure:
     """Draw the same steps of several photographs, one row a photograph. The class of its maps stands beside it."""
-    rows = [_merge(steps, names) for steps in photographs]
-    return gallery(rows, classifier().classes, [steps.classes[steps.shown_class] for steps in photographs])
-
-
-def _merge(steps: Steps, names: Sequence[str]) -> Row:
-    row: Row = {}
-    for name in names:
-        row |= steps.pictures(name)
-    return row
+    rows = [steps.row(names) for steps in photographs]
+    return gallery(rows, photographs[0].classes, [steps.classes[steps.shown_class] for steps in photographs])

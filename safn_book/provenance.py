@@ -1,7 +1,5 @@
 """Where numbers come from: the recorded experiments in ``results/``."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any

@@ -1,13 +1,10 @@
 """The numbers that were published: Tables 1-6 of the paper, and pseudo labels of other projects."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pandas as pd
 
 FOLDER = Path(__file__).resolve().parent.parent / "book" / "published"
-PAPER = "Xu et al., Scale-Aware Feature Network for Weakly Supervised Semantic Segmentation"
 CAPTIONS = {
     1: "mIoU (%) on VOC 2012 val and test, VGG16-based segmentation",
     2: "mIoU (%) on VOC 2012 val and test, ResNet-based segmentation",
@@ -22,11 +19,9 @@ NETWORKS = {"VGG16": "vgg16-largefov", "ResNet": "resnet101-aspp"}
 
 
 def table(number: int) -> pd.DataFrame:
-    """Read Table ``number`` (1-6) of the paper as printed; ``.attrs`` has its ``caption`` and ``source``. Table 3 is
-    indexed by class (background, the 20 VOC classes, mean), with a column a network and split."""
+    """Read Table ``number`` (1-6) of the paper as printed. Table 3 is indexed by class (background, the 20 VOC classes,
+    mean), with a column a network and split."""
     if number not in CAPTIONS:
         raise ValueError(f"the paper has no Table {number!r}; valid: {', '.join(map(str, CAPTIONS))}")
     frame = pd.read_csv(FOLDER / f"table{number}.csv", dtype={"scales": str}, keep_default_na=False)
-    frame = frame.set_index("class") if number == 3 else frame
-    frame.attrs = {"caption": CAPTIONS[number], "source": f"{PAPER}, Table {number}"}
-    return frame
+    return frame.set_index("class") if number == 3 else frame

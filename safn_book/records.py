@@ -1,7 +1,5 @@
 """Records of finished stages: what each was asked for, and whether that is what is asked for now."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterable, Mapping

@@ -1,7 +1,5 @@
 """The notebooks that need no runs, but ``results/`` or the package: executed for every book, where that has changed."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import subprocess
@@ -62,11 +60,20 @@ def _execute(source: Path, parameters: dict[str, Any], executed: Path) -> Path:
 def _state(notebook: Path, parameters: dict[str, Any]) -> str:
     """A digest of all that a report depends on: notebook, parameters, ``results/``, code, trained networks and
     photographs of the package, records of the runs."""
-    digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode())
-    paths = [notebook, *sorted((ROOT / "results").glob("*")), *sorted((ROOT / "safn_book").glob("*.py"))]
-    paths += sorted(path for path in (ROOT / "safn").rglob("*") if path.suffix != ".pyc")
+    paths = [notebook, *sorted((ROOT / "results").glob("*")), *sorted((ROOT / "safn_book").glob("*.py")), *package()]
     paths += [Path(parameters["runs"]) / stage / "record.json" for stage in parameters.get("stages", ())]
+    return digest(json.dumps(parameters, sort_keys=True), paths)
+
+
+def package() -> list[Path]:
+    """List the files of ``safn``: code, trained networks and photographs."""
+    return sorted(path for path in (ROOT / "safn").rglob("*") if path.is_file() and path.suffix != ".pyc")
+
+
+def digest(text: str, paths: Iterable[Path]) -> str:
+    """SHA-256 over a text, and the names and contents of files as far as they are there."""
+    found = hashlib.sha256(text.encode())
     for path in paths:
         if path.is_file():
-            digest.update(path.name.encode() + path.read_bytes())
-    return digest.hexdigest()
+            found.update(path.name.encode() + path.read_bytes())
+    return found.hexdigest()

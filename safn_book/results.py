@@ -1,7 +1,5 @@
 """Results of several runs side by side: one row a run, and means over the seeds."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from safn_book.archive import Records
-from safn_book.records import RECORD, Input
+from safn_book.records import Input, read
 from safn_book.run_names import AGGREGATIONS, CHAIN, RunName, Stage, format_scales
 from safn_book.stages import require
 from safn_book.tables import MISSING
@@ -69,9 +67,6 @@ MEASURES = {
 }
 
 
-# --- one row a run ---------------------------------------------------------------------------------------------------
-
-
 @dataclass
 class Runs:
     """Runs of one folder that are compared."""
@@ -84,18 +79,16 @@ class Runs:
 
 def load_runs(folder: Path | str, experiments: list[str], missing_segmentation: str = "make") -> Runs:
     """Load runs. A missing segmentation is trained (``make``), or the run ends at its last stage (``leave``)."""
-    folder = Path(folder)
-    records: Records = {}
+    found: Records = {}
     ends = []
     for run in map(RunName.parse, experiments):
-        complete = [stage for stage in CHAIN if (folder / stage / str(run) / RECORD).exists()]
+        complete = [stage for stage in CHAIN if read(folder, stage, run)]
         last = complete[-1] if missing_segmentation == "leave" and complete else Stage.EVALUATE
-        ends.append(require(folder, last, str(run), restored=True))
+        ends.append(require(folder, last, run, restored=True))  # and with it all that it rests on
         for stage in CHAIN:
-            name = str(run.at(stage))
-            if (folder / stage / name / RECORD).exists():
-                records[stage, name] = require(folder, stage, name, restored=True).record
-    return Runs(folder, records, ends, runs_table(records, experiments))
+            if done := read(folder, stage, run.at(stage)):
+                found[stage, str(run.at(stage))] = done.record
+    return Runs(Path(folder), found, ends, runs_table(found, experiments))
 
 
 def runs_table(records: Records, runs: Iterable[str] | None = None) -> pd.DataFrame:
@@ -134,9 +127,6 @@ def main_runs(table: pd.DataFrame) -> pd.DataFrame:
     first = table.iloc[0]
     same = (table["aggregation"] == first["aggregation"]) & (table["scales"] == first["scales"])
     return table[same & (table["control"] == "")]
-
-
-# --- means over seeds ------------------------------------------------------------------------------------------------
 
 
 def over_seeds(table: pd.DataFrame, columns: Iterable[str]) -> pd.DataFrame:

@@ -1,13 +1,11 @@
 """Names of stages and runs: parsed and written here, and nowhere else."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import StrEnum
-from typing import Literal, get_args
+from typing import Literal, Self, get_args
 
 AGGREGATIONS = ("attention", "max", "avg")
 Control = Literal["maps", "saliency"]  # pseudo labels from one of the two alone
@@ -33,7 +31,7 @@ class Stage(StrEnum):
     FIGURES = "10_figures", "Figures"
     COMPARISON = "11_comparison", "Comparison"
 
-    def __new__(cls, value: str, heading: str = "") -> Stage:
+    def __new__(cls, value: str, heading: str = "") -> Self:
         stage = str.__new__(cls, value)
         stage._value_, stage.heading = value, heading
         return stage
@@ -78,12 +76,12 @@ class RunName:
     supervised: bool = False
 
     @classmethod
-    def of(cls, aggregation: str, scales: Iterable[float], seed: int) -> RunName:
+    def of(cls, aggregation: str, scales: Iterable[float], seed: int) -> Self:
         """The run of a classifier."""
         return cls(aggregation, tuple(float(scale) for scale in scales), seed)
 
     @classmethod
-    def parse(cls, text: str, seedless: bool = False) -> RunName:
+    def parse(cls, text: str, seedless: bool = False) -> Self:
         """Read a name, or where ``seedless`` the ``configuration`` of one, whose seed is 0.
 
         Raises:
@@ -91,9 +89,7 @@ class RunName:
         """
         match = _NAME.fullmatch(text)
         if not match:
-            examples = (
-                "attention_1-0.5_seed0, attention_1-0.5_seed0+maps, attention_1-0.5_seed0@resnet101-aspp, masks_seed0"
-            )
+            examples = "attention_1-0.5_seed0, attention_1-0.5_seed0+maps, masks_seed0@resnet101-aspp"
             raise ValueError(f"{text!r} is not the name of a run, such as {examples}")
         parts = match.groupdict(default="")
         scales = tuple(float(scale) for scale in parts["scales"].split("-") if scale)
@@ -109,21 +105,18 @@ class RunName:
             raise ValueError("a supervised run has no aggregation, no scales and no control")
 
     def __str__(self) -> str:
-        return self._written(f"_seed{self.seed}")
+        head = "masks" if self.supervised else f"{self.aggregation}_{format_scales(self.scales)}"
+        control = f"+{self.control}" if self.control else ""
+        network = f"@{self.network}" if self.network else ""
+        return f"{head}_seed{self.seed}{control}{network}"
 
     @property
     def configuration(self) -> str:
         """The name without its seed, which repeated runs share."""
-        return self._written("")
-
-    def _written(self, seed: str) -> str:
-        head = "masks" if self.supervised else f"{self.aggregation}_{format_scales(self.scales)}"
-        control = f"+{self.control}" if self.control else ""
-        network = f"@{self.network}" if self.network else ""
-        return head + seed + control + network
+        return without_seeds(str(self))
 
     @property
-    def base(self) -> RunName:
+    def base(self) -> Self:
         """The run of the classifier and the maps, which controls and second networks share."""
         return replace(self, control="", network="")
 
@@ -138,14 +131,14 @@ class RunName:
         control = f"{self.control} only" if self.control else ""
         return ", ".join(filter(None, [what, control, self.network, f"seed {self.seed}"]))
 
-    def at(self, stage: Stage) -> RunName:
+    def at(self, stage: Stage) -> Self:
         """The name under which a stage of this run lies: classifier and maps are those of ``base``, and all networks
         that learn from the same pseudo labels share them."""
         if stage in (Stage.TRAIN_SAFN, Stage.MAPS):
             return self.base
         return replace(self, network="") if stage is Stage.PSEUDO_LABELS else self
 
-    def combined(self, combine: str) -> RunName:
+    def combined(self, combine: str) -> Self:
         """The run whose pseudo labels combine maps and saliency in this way: itself for ``harmonic``, else its control."""
         return replace(self, control="" if combine == "harmonic" else combine)
 

@@ -1,7 +1,5 @@
 """The metrics that stages 04, 05 and 07 record by name (shares in 0..1), and what holds the pseudo labels back."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path

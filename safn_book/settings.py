@@ -1,11 +1,9 @@
 """Parameters of a notebook: read from its parameter cell, parsed and checked all at once, before any work."""
 
-from __future__ import annotations
-
 import ast
 import difflib
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
@@ -19,7 +17,7 @@ class SettingsError(ValueError):
     """One or more parameters are wrong; the message lists every one of them with the values that are valid."""
 
     @classmethod
-    def listing(cls, head: str, problems: Iterable[str]) -> SettingsError:
+    def listing(cls, head: str, problems: Iterable[str]) -> Self:
         """The error with one line a problem."""
         return cls("\n  - ".join([head, *problems]))
 

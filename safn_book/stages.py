@@ -1,7 +1,5 @@
 """Stages at work: each writes into a partial folder that gets its final name only when complete, with a record."""
 
-from __future__ import annotations
-
 import fcntl
 import json
 import os
@@ -41,11 +39,8 @@ class OpenStage:
         return self.final if self.finished else _partial(self.final)
 
     def finish(self, metrics: Mapping[str, Any] | None = None, **extra: Any) -> Input:
-        """Write the record and give the folder its final name.
-
-        ``seconds`` is the time of the last attempt; ``resumed`` counts the interrupted ones before it, and ``commit`` names
-        those of all attempts.
-        """
+        """Write the record and give the folder its final name. ``seconds`` is the time of the last attempt, ``resumed`` counts
+        the interrupted ones before it, and ``commit`` names those of all attempts."""
         begun = json.loads((self.folder / BEGUN).read_text())
         record = {
             "stage": self.final.parent.name,
@@ -164,7 +159,15 @@ def require(runs: Path | str, stage: Stage | str, run: RunName | str = DEFAULT, 
             fingerprints.
     """
     runs = Path(runs).resolve()
-    found = records.read(runs, stage, run) or _make(runs, Stage(stage), run)
+    found = records.read(runs, stage, run)
+    if not found:
+        folder = runs / stage / str(run)
+        print(f"{folder} is missing and is made first, with the defaults of its notebook", flush=True)
+        try:
+            workflow.make(runs, Stage(stage), run)
+        except RuntimeError as error:
+            raise StageError(f"{folder} is missing and could not be made: {error}") from None
+        found = Input(folder, json.loads((folder / RECORD).read_text()))
     if found.record.get("restored") and not restored:
         raise StageError(
             f"{found.folder} was restored without networks, maps and masks, and they are needed now: delete the folder and run "
@@ -172,16 +175,6 @@ def require(runs: Path | str, stage: Stage | str, run: RunName | str = DEFAULT, 
         )
     _check_fresh(runs, found)
     return found
-
-
-def _make(runs: Path, stage: Stage, run: RunName | str) -> Input:
-    folder = runs / stage / str(run)
-    print(f"{folder} is missing and is made first, with the defaults of its notebook", flush=True)
-    try:
-        workflow.make(runs, stage, run)
-    except RuntimeError as error:
-        raise StageError(f"{folder} is missing and could not be made: {error}") from None
-    return Input(folder, json.loads((folder / RECORD).read_text()))
 
 
 def _check_fresh(runs: Path, stage: Input) -> None:

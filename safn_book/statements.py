@@ -1,7 +1,5 @@
 """What recorded runs and the chapters that compare runs say: sentences and tables that the intervals allow."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

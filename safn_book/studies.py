@@ -1,7 +1,5 @@
 """What the scale weights do, and what other weights in their place would do."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Tables as pages show them: short names, percent with one decimal, an en dash where nothing was measured."""
 
-from __future__ import annotations
-
 import html
 import math
 from collections.abc import Iterable
@@ -33,16 +31,12 @@ def short_name(configuration: str) -> str:
     except ValueError:
         return configuration
     if run.supervised:
-        words = ["fully supervised"]
+        words = "fully supervised"
     elif len(run.scales) == 1:
-        words = ["baseline", "1 scale"]
+        words = "baseline, 1 scale"
     else:
-        words = [METHODS[run.aggregation], f"{len(run.scales)} scales"]
-    if run.control:
-        words.append(CONTROLS[run.control])
-    if run.network:
-        words.append(run.network)
-    return ", ".join(words)
+        words = f"{METHODS[run.aggregation]}, {len(run.scales)} scales"
+    return ", ".join(filter(None, [words, CONTROLS.get(run.control), run.network]))
 
 
 def phrase(configuration: str) -> str:

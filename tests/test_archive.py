@@ -108,11 +108,19 @@ def test_without_counts_there_is_no_archive(exported, tmp_path):
     assert archive.restore(exported, runs) == []
 
 
+def test_what_was_made_from_other_files_than_those_there_is_left_out(exported, tmp_path):
+    runs = tmp_path / "runs"
+    chain(runs, "max_1_seed0", "other maps", last=MAPS)
+    assert archive.export(runs, exported) == [f"{PSEUDO}/max_1_seed0", "08_aggregation/default"]
+    assert kept_stages(exported) == ["04 max_1_seed0"]
+    with np.load(exported.with_suffix(".npz")) as kept:
+        assert kept.files == [f"{MAPS}/max_1_seed0/counts.npz"]
+
+
 def test_a_folder_without_runs_replaces_no_results(exported, tmp_path):
     before = exported.read_text(), exported.with_suffix(".npz").read_bytes()
-    for add in (False, True):
-        with pytest.raises(DataError, match="typo holds no record of a stage: give a folder such as runs/emoji"):
-            archive.export(tmp_path / "typo", exported, add)
+    with pytest.raises(DataError, match="typo holds no record of a stage: give a folder such as runs/emoji"):
+        archive.export(tmp_path / "typo", exported)
     assert (exported.read_text(), exported.with_suffix(".npz").read_bytes()) == before
 
 
@@ -123,78 +131,6 @@ def test_another_file_is_no_export(tmp_path):
         DataError, match="bench.json holds no records: give a file that `python -m safn_book export` wrote"
     ):
         archive.restore(path, tmp_path)
-
-
-def test_runs_of_another_machine_are_added(exported, tmp_path):
-    other, third = tmp_path / "other", tmp_path / "third"
-    chain(other, "max_1_seed1")
-    made(other, "08_aggregation", "default", [("00_data",), (PSEUDO, "max_1_seed1")])
-    assert archive.export(other, exported, add=True) == ["08_aggregation/default"]  # each knew one of the two runs
-    assert kept_stages(exported) == ["04 max_1_seed0", "04 max_1_seed1", "05 max_1_seed0", "05 max_1_seed1"]
-    sources(third)
-    archive.restore(exported, third)
-    for run in ("max_1_seed0", "max_1_seed1"):
-        np.testing.assert_array_equal(load_counts(third / MAPS / run / "counts.npz"), counts(11))
-    made(third, "08_aggregation", "default", [("00_data",)])
-    assert archive.export(third, exported, add=True) == []
-    assert kept_stages(exported)[-1] == "08 default"  # it knows both
-    archive.export(other, exported)
-    assert kept_stages(exported) == ["04 max_1_seed1", "05 max_1_seed1", "08 default"]
-    with np.load(exported.with_suffix(".npz")) as kept:
-        assert kept.files == [f"{stage}/max_1_seed1/counts.npz" for stage in (MAPS, PSEUDO)]
-
-
-def test_a_chapter_without_all_seeds_is_left_out(tmp_path):
-    runs, path = tmp_path / "runs", tmp_path / "photos.json"
-    for run in ("max_1_seed0", "avg_1_seed0"):
-        chain(runs, run)
-    made(runs, "08_aggregation", "default", [("00_data",), (MAPS, "max_1_seed0")], experiments=["max_1_seed0"])
-    assert archive.export(runs, path) == ["08_aggregation/default"]  # the masks came after it
-    made(runs, "08_aggregation", "default", [("00_data",), (PSEUDO, "max_1_seed0")], experiments=["max_1_seed0"])
-    assert archive.export(runs, path) == []  # avg is none of its configurations
-    chain(runs, "max_1_seed1")
-    assert archive.export(runs, path) == ["08_aggregation/default"]
-
-
-def test_of_a_run_made_again_what_followed_from_the_earlier_maps_goes(exported, tmp_path):
-    other = tmp_path / "other"
-    chain(other, "max_1_seed0", "other maps", last=MAPS)
-    left_out = archive.export(other, exported, add=True)
-    assert left_out == [f"{PSEUDO}/max_1_seed0", "08_aggregation/default"] and kept_stages(exported) == [
-        "04 max_1_seed0"
-    ]
-    with np.load(exported.with_suffix(".npz")) as kept:
-        assert kept.files == [f"{MAPS}/max_1_seed0/counts.npz"]
-
-
-def test_counts_of_the_earlier_run_do_not_outlive_it(exported, tmp_path):
-    other = tmp_path / "other"
-    chain(other, "max_1_seed0")
-    (other / PSEUDO / "max_1_seed0" / "counts.npz").rename(other / PSEUDO / "max_1_seed0" / "counts_crf.npz")
-    archive.export(other, exported, add=True)
-    with np.load(exported.with_suffix(".npz")) as kept:
-        assert kept.files == [f"{MAPS}/max_1_seed0/counts.npz", f"{PSEUDO}/max_1_seed0/counts_crf.npz"]
-
-
-def test_counts_that_were_not_restored_stay(exported, tmp_path):
-    alone, other = tmp_path / "alone.json", tmp_path / "other"
-    alone.write_text(exported.read_text())
-    sources(other)
-    archive.restore(alone, other)  # nobody has taken the counts along
-    before = exported.with_suffix(".npz").read_bytes()
-    archive.export(other, exported, add=True)
-    assert exported.with_suffix(".npz").read_bytes() == before
-
-
-def test_runs_of_other_data_or_settings_are_not_put_beside_one_another(exported, tmp_path):
-    other, before = tmp_path / "other", exported.read_text()
-    sources(other, data="others")
-    chain(other, "max_1_seed1", size=64)
-    with pytest.raises(DataError) as error:
-        archive.export(other, exported, add=True)
-    for text in ("00_data: the file has the fingerprint", f"{MAPS}/max_1_seed1: size 32 and 64"):
-        assert text in str(error.value)
-    assert exported.read_text() == before
 
 
 def test_a_run_is_restored_upon_its_own_data_alone(exported, tmp_path):

@@ -93,8 +93,3 @@ def test_made_twice_the_file_is_the_same_and_the_page_reads_it(cost, tmp_path, m
     hours = gpu.hours(card)
     assert hours["16-mixed, steps alone"].iloc[0] == "0.12"  # 15 x (2,645 x 10 ms + 1,449 x 1 ms)
     assert hours["16-mixed, in the loop of training"].iloc[0] == "0.25"  # 15 x (2,645 x 20 ms + 1,449 x 5 ms)
-
-
-@pytest.mark.parametrize("make", [gpu.table_5, gpu.steps, gpu.ways, gpu.hours, gpu.not_measured])
-def test_nothing_measured_gives_empty_tables(make):
-    assert make({}).empty

@@ -16,7 +16,7 @@ from safn.data import VOC_CLASSES
 from safn.images import load_image
 from safn.loading import resize_long
 from safn_book import photographs
-from safn_book.photographs import Steps, columns, free_steps, strip
+from safn_book.photographs import STEPS, Steps, columns, free_steps
 
 ROOT = Path(__file__).resolve().parent.parent
 COW = VOC_CLASSES.index("cow")
@@ -94,12 +94,11 @@ def test_what_is_unknown_is_said_with_what_is_valid(steps):
     with pytest.raises(ValueError, match=r"labels=\['unicorn'\] are unknown; valid: aeroplane, bicycle"):
         Steps(safn.free_photographs()["cow"].path, ["cow", "unicorn"])
     with pytest.raises(ValueError, match="step='lunch' is unknown; valid: photograph, scale maps"):
-        steps.pictures("lunch")
+        steps.row(["lunch"])
 
 
-def test_the_strip_shows_every_step(steps):
-    titles = [axis.get_title().replace("\n", " ") for axis in strip(steps).axes]
-    assert [title for title in titles if title] == [
+def test_a_row_shows_every_step(steps):
+    assert list(steps.row(STEPS)) == [
         *("photograph", "map of scale 1", "map of scale 0.75", "map of scale 0.5", "fused map", "saliency map"),
         *("weight of scale 1", "weight of scale 0.75", "weight of scale 0.5"),
         *("pseudo labels", "segmentation", "ground truth"),
@@ -108,7 +107,7 @@ def test_the_strip_shows_every_step(steps):
 
 def test_columns_show_the_same_steps_of_several_photographs(steps, monkeypatch):
     chair = free_steps("chair")[0]
-    monkeypatch.setattr(photographs, "U2NetP", lambda: pytest.fail("nobody asked for the saliency"))
+    monkeypatch.setattr(photographs, "detector", lambda: pytest.fail("nobody asked for the saliency"))
     figure = columns(["photograph", "scale maps", "ground truth"], steps, chair)
     assert [text.get_text() for axis in figure.axes for text in axis.texts] == ["cow", "chair"]
     assert len([axis for axis in figure.axes if axis.images]) == 2 * 5

@@ -24,7 +24,7 @@ def copy(tmp_path) -> Path:
 
 
 def fingerprints(root: Path) -> dict[Stage, str]:
-    sources._index.cache_clear()
+    sources._module.cache_clear()
     return {stage: code_fingerprint(stage, root) for stage in Stage}
 
 
@@ -61,17 +61,18 @@ def test_a_number_in_the_network_counts_where_it_is_trained_and_used(copy):
     assert changed >= {Stage.TRAIN_SAFN, Stage.MAPS} and not changed & {Stage.DATA, Stage.SALIENCY}
 
 
-def test_what_another_function_of_the_same_module_does_does_not_count(copy):
-    """Pseudo labels use ``pseudo_ground_truth``; the training of the classifier does not."""
-    (copy / "safn" / "pseudo.py").write_text((copy / "safn" / "pseudo.py").read_text() + "\n\nUNUSED = 1\n")
-    assert changed_by(copy, "safn/pseudo.py", "UNUSED = 1", "UNUSED = 2") == set()
-    changed = changed_by(copy, "safn/pseudo.py", "def pseudo_ground_truth(", "def pseudo_ground_truth(\n    # here\n")
-    assert changed == set()
-    text = (copy / "safn" / "pseudo.py").read_text()
-    body = text.index("    return", text.index("def pseudo_ground_truth("))
-    (copy / "safn" / "pseudo.py").write_text(text[:body] + "    assert 1\n" + text[body:])
-    changed = changed_by(copy, "safn/pseudo.py", "assert 1", "assert 2")
-    assert Stage.PSEUDO_LABELS in changed and Stage.TRAIN_SAFN not in changed
+def test_a_module_counts_for_the_stages_that_import_it(copy):
+    line = "def multi_view_saliency("
+    changed = changed_by(copy, "safn/saliency.py", line, f"EXTRA = 1\n\n\n{line}")
+    assert Stage.SALIENCY in changed and not changed & {Stage.DATA, Stage.TRAIN_SAFN, Stage.PSEUDO_LABELS}
+
+
+def test_what_the_package_exports_counts_where_it_is_defined(copy):
+    """Stage 06 says ``from safn import DeepLab``."""
+    assert Stage.TRAIN_SEGMENTATION in changed_by(
+        copy, "safn/segmentation.py", "class DeepLab", "EXTRA = 1\n\n\nclass DeepLab"
+    )
+    assert Stage.TRAIN_SEGMENTATION not in changed_by(copy, "safn/masks.py", "import ", "import sys\nimport ")
 
 
 def test_the_reader_of_the_data_counts_for_every_stage(copy):
@@ -111,7 +112,7 @@ def edit_notebook(copy: Path, stage: Stage, old: str, new: str) -> None:
 def test_of_a_notebook_the_statements_that_compute_count(copy, old, new, differs):
     before = code_fingerprint(Stage.TRAIN_SAFN, copy)
     edit_notebook(copy, Stage.TRAIN_SAFN, old, new)
-    sources._index.cache_clear()
+    sources._module.cache_clear()
     assert (code_fingerprint(Stage.TRAIN_SAFN, copy) != before) == differs
 
 

@@ -9,12 +9,14 @@ from pathlib import Path
 from PIL import Image
 
 from safn_book import charts, photographs
+from safn_book.galleries import gallery
 
 COLOURS = 255  # of the PNG, which stays below 200 kB
 
 charts.use_style()
 (dog,) = photographs.free_steps("dog")
-figure = photographs.strip(dog)
+lines = [dog.row(photographs.STEPS[:4]), dog.row(photographs.STEPS[4:])]
+figure = gallery(lines, dog.classes)
 figure.axes[0].set_title("photograph: dog")
 for axis in figure.axes:
     axis.set_title(axis.get_title().replace("\n", " ").replace(" of", ","), fontsize=10.5)
