@@ -215,7 +215,7 @@ display.figure(
 
 # %% [markdown]
 # A good map covers the object and little else. In a black map the network has found nothing. The paper expects the
-# small scales to gain weight in the lower rows, where the objects are large.
+# small scales to gain weight in the lower rows, where the objects are large. Do they?
 #
 # ## Which numbers should I see?
 #
@@ -260,7 +260,7 @@ display.figure(
 # The maps cover bird and sheep with a margin. On the dog, the head is brightest: the telling part. The horses fail. The
 # network takes them for cows, and its map of *horse* lies on the grass.
 #
-# The weights hardly follow the objects. Scale 1 has nearly all the weight inside, and less along the border, where the
+# The weights hardly follow the objects, here and above. Scale 1 has most of the weight inside, and less along the border, where the
 # convolutions see padding. [Chapter 13](13_attention.ipynb) measures this on 743 photographs.
 #
 # ## Takeaways

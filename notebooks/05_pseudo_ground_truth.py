@@ -179,7 +179,8 @@ display.figure(
 sizes = [number(100 * scores[f"pseudo_iou {size}"]) for size in metrics.SIZES]
 display.text(
     "The map finds the object, and the saliency map cuts it out. Where one of the two"
-    " misses a part, the pseudo label misses it, too: see the rows with a low number."
+    " misses a part, the pseudo label misses it, too. A thing beside the object that stands"
+    " out gets the same label: see the rows with a low number."
     f" Over all {len(masked)} training images with a mask, the IoU of small objects is"
     f" {sizes[0]} %. It is {sizes[1]} % for medium objects, and {sizes[2]} % for large"
     " ones.",

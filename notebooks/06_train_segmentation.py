@@ -216,8 +216,8 @@ display.figure(
 display.text(
     ". ".join(f"The mIoU of the {name} is {number(100 * value)} %" for name, value in rows)
     + ". The labels have sharp borders, which come from the saliency map. The prediction is"
-    " coarser: one logit stands for a square of pixels. But it needs no label, and what the"
-    " saliency map has missed in one image it may have learned from others.",
+    " coarser: one logit stands for a square of pixels. But it needs no image label, and what"
+    " the saliency map has missed in one image it may have learned from others.",
     scored,
 )
 
@@ -280,8 +280,7 @@ display.figure(
 #
 # - DeepLab is a classifier with less stride, dilated filters, and an answer at each pixel of its feature map.
 # - Ignored pixels have no part in the loss: the network is free there.
-# - The network needs no image labels, and nearly reaches the labels that it learned from. Errors that all images share
-#   remain.
+# - The network needs no image labels. On photographs it nearly reaches the labels that it learned from.
 #
 # ## Exercises
 #

@@ -73,7 +73,7 @@ def gallery(rows: Sequence[Row], classes: Sequence[str], names: Sequence[str] = 
             _draw(axis, row[title])
             if list(row) != list(above):
                 text = f"({letter}) {title}" if letters else title
-                axis.set_title(textwrap.fill(text, int(12 * side)), fontsize=9)
+                axis.set_title(textwrap.fill(text, int(12.5 * side)), fontsize=9)
         for axis in line[len(row) :]:
             axis.set_axis_off()
         above = row
