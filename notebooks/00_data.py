@@ -112,7 +112,12 @@ label = folder.label(first)
 # %% tags=["hide-input"]
 images_per_class = pd.DataFrame({split: array.sum(0).astype(int) for split, array in labels.items()}, folder.classes)
 display.figure(
-    charts.bars(images_per_class, "images", width=11, rotate=60),
+    charts.bars(
+        images_per_class.rename(columns={"train": "training", "val": "validation"}),
+        "images",
+        width=11,
+        rotate=60,
+    ),
     "Number of images that show each class, in the training and the validation list.",
     "Bars for each class: the number of training images and of validation images.",
 )

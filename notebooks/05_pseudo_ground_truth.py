@@ -302,8 +302,8 @@ display.text(
 )
 
 # %% [markdown]
-# A larger $\gamma$ ignores more pixels. That raises the mIoU if they are excluded, and lowers it if they count as
-# background.
+# The conventions disagree most on the right. The more pixels are ignored, the better the labels look if these are
+# excluded, and the worse if they count as background.
 #
 # ## Maps or saliency: which holds them back?
 #
