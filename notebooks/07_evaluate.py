@@ -21,8 +21,8 @@
 # pixels, and has found nothing.
 #
 # Segmentation therefore has a stricter measure, the *mean intersection over union* ({term}`mIoU`). We compute it, and
-# test the segmentation network of [chapter 6](06_train_segmentation.ipynb) in three ways. Then we look for the classes
-# and objects on which it fails.
+# test a segmentation network that learned from {term}`pseudo labels` ([chapter 6](06_train_segmentation.ipynb)) in
+# three ways. Then we look for the classes and objects on which it fails.
 #
 # Paper: Sec. IV-A and Table 1. Method: [segmentation](../book/method.md#segmentation). Rules:
 # [conventions](../book/conventions.md). Code: [`safn.metrics`](../book/api_safn.md#measures).
@@ -183,15 +183,23 @@ display.text(
     f"On {len(masked)} validation images the network has {number(100 * matrices['single'].miou())} %"
     f" at a single scale and {number(100 * matrices['multi'].miou())} % at several."
     + (f" The CRF makes it {number(100 * matrices['crf'].miou())} %." if with_crf else "")
+    + (" The first row is the classifier alone: its maps, cut at a threshold." if maps else "")
     + " The interval says what other images of the same kind would change. It does not say what"
     " another training would.",
     masked,
 )
 
+# %% tags=["remove-input"]
+display.text(
+    "*Fully supervised* is the same network, trained on ground-truth masks: the **upper "
+    "bound** of what pseudo labels can reach."
+    if bound and not own.supervised
+    else "The **upper bound** of what pseudo labels can reach is the same network, trained on "
+    "ground-truth masks. Its run, `masks_seed0`, had not ended when this chapter was "
+    "executed. Chapter 11 has its number."
+)
+
 # %% [markdown]
-# The last row is the same network, trained on ground-truth masks ({term}`fully supervised`). It is the **upper bound**
-# of what pseudo labels can reach. `make book` trains it as the run `masks_seed0`.
-#
 # ## Which classes fail, and why?
 #
 # The last column says where the missed pixels of a class go: the class that most of them are taken for.
@@ -326,7 +334,8 @@ display.figure(
 # ## Takeaways
 #
 # - mIoU is one matrix over all pixels of all images, one IoU a class, and their mean.
-# - A number means something between two others of the same test: the {term}`CAM baseline` below, the upper bound above.
+# - A number means something between two others of the same test: the {term}`CAM baseline` below, the
+#   {term}`fully supervised` network above.
 # - Where the upper bound fails too, better pseudo labels cannot help.
 #
 # ## Exercises
