@@ -260,8 +260,8 @@ display.figure(
 # The maps cover bird and sheep with a margin. On the dog, the head is brightest: the telling part. The horses fail. The
 # network takes them for cows, and its map of *horse* lies on the grass.
 #
-# The weights hardly follow the objects, here and above. Scale 1 has most of the weight inside, and less along the border, where the
-# convolutions see padding. [Chapter 13](13_attention.ipynb) measures this on 743 photographs.
+# The weights hardly follow the objects, here and above. Scale 1 has most of the weight inside, and less along the
+# border, where the convolutions see padding. [Chapter 13](13_attention.ipynb) measures this on 743 photographs.
 #
 # ## Takeaways
 #

@@ -172,7 +172,7 @@ tables.show(quality, f"Maps cut at the threshold {sweep.threshold:.2f}.")
 
 # %% tags=["remove-input"]
 display.text(
-    f"At its best threshold, {sweep.threshold:.2f}, the maps of the training images have a mIoU"
+    f"At its best threshold, {sweep.threshold:.2f}, the maps of the training images have an mIoU"
     f" of {number(100 * scores['map_miou'])} %. Masks have chosen that threshold, so no other"
     f" one does better. The last row, {number(100 * alone.miou())} %, is the *CAM baseline*: the"
     " segmentation of a classifier alone. Every later step has to beat it.",

@@ -222,7 +222,7 @@ tables.percent(
 
 # %% tags=["remove-input"]
 display.text(
-    f"The pseudo labels have a mIoU of {number(100 * background)} %, and"
+    f"The pseudo labels have an mIoU of {number(100 * background)} %, and"
     f" {number(100 * scores['ignored_share'])} % of their pixels are ignored."
     " The first row has the maps alone, cut off at the threshold that suits them best.",
     masked,
@@ -401,7 +401,8 @@ display.figure(
 #
 # ````{dropdown} Solution
 # Let $a$ be the smaller and $b$ the larger value. Then $H = 2a \cdot b / (a + b)$, and $b / (a + b)$ lies between 1/2
-# and 1. So $H$ lies between $a$ and $2a$, and the minimum with a threshold between $\gamma / 2$ and $\gamma$ gives similar labels:
+# and 1. So $H$ lies between $a$ and $2a$, and the minimum with a threshold between $\gamma / 2$ and $\gamma$ gives similar
+# labels:
 # ```python
 # matrix = metrics.ConfusionMatrix(len(folder.classes) + 1)
 # for target, M, S, labels in sources.masked():
