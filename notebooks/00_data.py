@@ -134,7 +134,7 @@ tables.show(
     digits=2,
 )
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 display.text(
     f"The rarest class among the training images is *{images_per_class.train.idxmin()}* "
     f"with {images_per_class.train.min()} images, and the most frequent is "
@@ -172,7 +172,7 @@ display.figure(
 # The table sets this run beside recorded runs of the same data and settings. Is a value outside its range? See
 # [My number is low](../book/recipes.md#my-number-is-low).
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 content = data.content_fingerprint(folder, lists["train"] + lists["val"])
 metrics = {
     "train_images": len(lists["train"]),

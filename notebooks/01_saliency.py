@@ -75,14 +75,14 @@ p = settings.read(globals())
 # An image is resized to 320 × 320 pixels. The network returns one value for each pixel, which is stretched to 0..1 and
 # resized to the image:
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 display.source(saliency.U2NetP.__call__)
 
 # %% [markdown]
 # A small object has few pixels at 320 × 320. So the profiles for photographs average six views: the image, its mirror
 # image, and four overlapping parts, which are seen larger. This is not in the paper.
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 display.source(saliency.multi_view_saliency)
 
 # %% tags=["hide-cell"]
@@ -91,12 +91,22 @@ stage = stages.open_stage(p, Stage.SALIENCY, inputs=[source])
 
 # %%
 if p.saliency_folder:
-    without = map_files.copy_saliency(folder, train, Path(p.saliency_folder), stage.folder, p.missing_saliency)
+    without = map_files.copy_saliency(
+        folder,
+        train,
+        Path(p.saliency_folder),
+        stage.folder,
+        p.missing_saliency,
+    )
 else:
     without, detector = [], saliency.U2NetP(p.threads)
     todo = [i for i in train if not (stage.folder / f"{i}.png").exists()]
     for image_id in tqdm(todo, "saliency", mininterval=2, file=sys.stdout):
-        found = saliency.multi_view_saliency(detector, folder.image(image_id), p.views)
+        found = saliency.multi_view_saliency(
+            detector,
+            folder.image(image_id),
+            p.views,
+        )
         map_files.save_saliency(stage.folder / f"{image_id}.png", found)
 made = [i for i in train if i not in set(without)]
 
@@ -125,7 +135,7 @@ tables.percent(
     f"Saliency of {len(made)} training images against the union of all classes.",
 )
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 display.text(
     f"The IoU is {tables.number(100 * scores['saliency_iou'])} %, at the threshold "
     f"{tables.number(scores['saliency_threshold'], 2)}. No detector without "
@@ -150,12 +160,12 @@ display.figure(
 # The table sets this run beside recorded runs of the same data and settings. Is a value outside its range? See
 # [My number is low](../book/recipes.md#my-number-is-low).
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 looked = "U2-Net-p" if p.views == 1 else f"U2-Net-p, {p.views} views"
 done = stage.finish(scores, detector=Path(p.saliency_folder).name or looked)
 checks.compare(done, source)
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 display.text(
     "**On photographs** (recorded run, 1,631 training images of VOC 2012, six views) the IoU is "
     f"{statements.recorded(Stage.SALIENCY, 'metrics', 'saliency_iou')} % and the mean absolute "

@@ -78,7 +78,7 @@ p = settings.read(globals())
 # A {term}`backbone` turns the image into features $A^k$, one map for each channel $k$. A 1×1 convolution makes of them
 # one map for each class, and the mean of this map over the image is the score $x_c$:
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 display.source(baseline.PlainClassifier.forward)
 
 # %% [markdown]
@@ -90,9 +90,21 @@ stage = stages.open_stage(p, Stage.BASELINE, inputs=[source])
 
 # %%
 training.seed_everything(p.seed)
-plain = baseline.PlainClassifier(p.backbone, len(folder.classes), weights=p.weights, freeze=p.freeze)
+plain = baseline.PlainClassifier(
+    p.backbone,
+    len(folder.classes),
+    weights=p.weights,
+    freeze=p.freeze,
+)
 options = training.TrainingOptions.from_parameters(p)
-rows = training.train_classifier(plain, options, folder, train, val, stage.folder)
+rows = training.train_classifier(
+    plain,
+    options,
+    folder,
+    train,
+    val,
+    stage.folder,
+)
 log = pd.DataFrame(rows)
 
 # %% tags=["hide-input"]
@@ -103,7 +115,7 @@ display.figure(
     "Two curves over the epochs: the loss and the validation mAP.",
 )
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 display.text(
     f"At the end the validation mAP is {tables.number(100 * log.val_mAP.iloc[-1])} %. This "
     "says how well the network knows *what* the images show (100 % is perfect)."
@@ -119,7 +131,7 @@ display.text(
 #
 # $$L_c = \mathrm{ReLU}\Big(\sum_k \alpha^k_c A^k\Big)$$
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 display.source(baseline.grad_cam)
 
 # %% [markdown]
@@ -131,7 +143,12 @@ display.source(baseline.grad_cam)
 inference.on_device(plain, "cpu")
 for split, ids in {"train": train, "val": val}.items():
     samples = loading.PlainSet(folder, ids, plain.normalisation, p.size)
-    inference.write_grad_cam(plain, samples, stage.folder / split, predicted=split == "val")
+    inference.write_grad_cam(
+        plain,
+        samples,
+        stage.folder / split,
+        predicted=split == "val",
+    )
 
 # %% tags=["hide-input"]
 shown = galleries.by_object_size(folder, train, 5) or galleries.examples(folder, train, 5)
@@ -173,7 +190,7 @@ tables.percent(
     f"{len(folder.with_mask(val))} validation images with a mask.",
 )
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 display.text(
     f"On validation images the classifier alone reaches "
     f"{tables.number(100 * alone.miou())} % mIoU, at the threshold "
@@ -188,7 +205,7 @@ display.text(
 # The table sets this run beside recorded runs of the same data and settings. Is a value outside its range? See
 # [My number is low](../book/recipes.md#my-number-is-low).
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 scores = {
     "val_mAP": log.val_mAP.iloc[-1],
     "map_miou": sweep.miou.max(),
@@ -199,7 +216,7 @@ scores = {
 done = stage.finish(scores, init=p.weights)
 checks.compare(done, source)
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 display.text(
     "**On photographs** (recorded run, profile voc-subset: 1,631 training and 743 validation "
     "images of VOC 2012, EfficientNet-Lite0, seed 0) the validation mAP is "

@@ -91,7 +91,7 @@ run = RunName.of(p.aggregation, p.scales, p.seed)
 #
 # $$W^s_{ij} = \frac{\exp(A^s_{ij})}{\sum_{k=1}^{S} \exp(A^k_{ij})} \tag{1}$$
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 display.source(ScaleAttention)
 
 # %% [markdown]
@@ -104,7 +104,7 @@ display.source(ScaleAttention)
 #
 # $$\mathit{MSF}_c = \sum_{k=1}^{S} W^k \circ F^k_c \tag{2}$$
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 display.source(aggregate)
 
 # %% [markdown]
@@ -116,9 +116,9 @@ display.source(aggregate)
 # The mean of $\mathit{MSF}_c$ over the image is the score $x_c$. The label $y_c$ is 1 if the image shows class $c$,
 # else 0. With the logistic function $\sigma$ the loss is
 #
-# $$L = -\sum_{c=1}^{N} \big[ y_c \log \sigma(x_c) + (1 - y_c) \log (1 - \sigma(x_c)) \big] \tag{3}$$
+# $$\begin{aligned} L = -\sum_{c=1}^{N} \big[ & y_c \log \sigma(x_c) \\ & + (1 - y_c) \log (1 - \sigma(x_c)) \big] \end{aligned} \tag{3}$$
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 display.source(classification_loss)
 
 # %% [markdown]
@@ -143,7 +143,14 @@ network = SAFN(
     freeze=p.freeze,
 )
 options = training.TrainingOptions.from_parameters(p)
-rows = training.train_classifier(network, options, folder, train, val, stage.folder)
+rows = training.train_classifier(
+    network,
+    options,
+    folder,
+    train,
+    val,
+    stage.folder,
+)
 log = pd.DataFrame(rows)
 
 # %% tags=["hide-input"]
@@ -162,7 +169,7 @@ display.figure(
     "Three curves over the epochs: the loss, the validation mAP, and the mean weight of each scale.",
 )
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 display.text(
     f"At the end the loss is {tables.number(log.loss.iloc[-1], 3)}, and the validation mAP is "
     f"{tables.number(100 * log.val_mAP.iloc[-1])} %. The mAP sorts the images by the score of "
@@ -189,7 +196,7 @@ tables.show(
     digits=3,
 )
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 display.text(
     "This network has one scale, or pools its scales: there are no weights."
     if attention.empty
@@ -222,14 +229,14 @@ display.figure(
 # The table sets this run beside recorded runs of the same data and settings. Is a value outside its range? See
 # [My number is low](../book/recipes.md#my-number-is-low).
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 scores = {"val_mAP": log.val_mAP.iloc[-1], "loss": log.loss.iloc[-1]}
 scores |= {f"weight {s}": row["mean"] for s, row in attention.iterrows()}
 scores |= {f"weight spread {s}": row["spread between pixels"] for s, row in attention.iterrows()}
 done = stage.finish(scores, init=p.weights)
 checks.compare(done, source)
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 display.text(
     "**On photographs** (three recorded runs with 1,631 training images of VOC 2012 and "
     "EfficientNet-Lite0) the validation mAP is "

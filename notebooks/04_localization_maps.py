@@ -211,7 +211,7 @@ evaluation.save_counts(stage.folder / "counts.npz", sweep.counts)
 done = stage.finish(scores, init=model.record["init"])
 checks.compare(done, source)
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 display.text(
     "**On photographs** (three recorded runs with 1,631 training images of VOC 2012 and "
     "EfficientNet-Lite0) the maps have "

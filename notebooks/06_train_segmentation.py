@@ -243,7 +243,7 @@ done = stage.finish(
 )
 checks.compare(done, source)
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 display.text(
     "**On photographs** (three recorded runs with VOC 2012, EfficientNet-Lite0 and U2-Net-p) "
     "the network has "

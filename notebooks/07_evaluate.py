@@ -227,7 +227,7 @@ display.text(
     masked,
 )
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 display.text(
     "On photographs (three seeds, multi-scale with CRF) *chair* has an IoU of "
     f"{statements.recorded(Stage.EVALUATE, 'per_class', 'crf', 'chair')} %. The fully "
@@ -295,7 +295,7 @@ done = stage.finish(
 )
 checks.compare(done, source)
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 display.text(
     "**On photographs** (three recorded runs, 743 validation images of VOC 2012, "
     "EfficientNet-Lite0, U2-Net-p) the three tests give "

@@ -141,7 +141,7 @@ display.figure(
 # The mean of $\mathit{MSF}_c$ over the image is the score $x_c$. In training, the loss compares the scores with the
 # labels by the logistic function $\sigma$:
 #
-# $$L = -\sum_{c=1}^{N} \big[ y_c \log \sigma(x_c) + (1 - y_c) \log (1 - \sigma(x_c)) \big] \tag{3}$$
+# $$\begin{aligned} L = -\sum_{c=1}^{N} \big[ & y_c \log \sigma(x_c) \\ & + (1 - y_c) \log (1 - \sigma(x_c)) \big] \end{aligned} \tag{3}$$
 #
 # In the code, $\sigma(-x)$ is $1 - \sigma(x)$.
 
@@ -152,7 +152,7 @@ loss = -(y * F.logsigmoid(x) + (1 - y) * F.logsigmoid(-x)).mean()
 
 MSF.shape, x.shape, loss
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 probability, best = x[0].sigmoid().topk(2)
 display.text(
     f"The network gives *{network.classes[best[0]]}* the probability "
@@ -224,7 +224,7 @@ display.figure(
     "dog. The confidence has both. The pseudo label is the dog with its front paws ignored.",
 )
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 counts = safn.ConfusionMatrix(len(network.classes) + 1)
 counts.update(G, truth)
 display.text(

@@ -27,8 +27,8 @@
 # [`safn.load`](../book/api_safn.md).
 
 # %% tags=["parameters"]
-photograph = ""  # path of an image file; empty: the cow that comes with the package
-labels = ""  # what it shows, such as "cow, person"; empty: what the classifier finds
+photograph = ""  # path of an image file; empty: the cow of the package
+labels = ""  # what it shows, such as "cow, person"; empty: found by SAFN
 
 # %%
 from safn.datasets.free_photographs import free_photographs
@@ -37,7 +37,8 @@ from safn_book.photographs import Steps, columns
 
 cow = free_photographs()["cow"]
 names = [name.strip() for name in labels.split(",") if name.strip()]
-steps = Steps(photograph or cow.path, names or None, None if photograph else cow.mask)
+mask = None if photograph else cow.mask
+steps = Steps(photograph or cow.path, names or None, mask)
 display.figure(
     columns(["photograph"], steps),
     f"The photograph: {steps.name}.",

@@ -119,11 +119,13 @@ def test_a_check_shows_scores_of_the_official_list_only_where_they_differ(tmp_pa
     source, _ = made(tmp_path, 0.7)
     work = stages.open_stage({"runs": str(tmp_path)}, "04_localization_maps", "attention_1_seed0", [source])
     scores = {"map_miou": 0.4, "map_miou_train_list": 0.4, "ignored_share": 0.1, "ignored_share_train_list": 0.2}
-    assert [row[0] for row in cells(checks.compare(work.finish(scores), source))] == [
+    shown = checks.compare(work.finish(scores), source)
+    assert [row[0] for row in cells(shown)] == [
         "localization maps, mIoU",
         "ignored pixels",
         "ignored pixels, official train list",
     ]
+    assert "row_heading" not in shown.to_html()  # no numbers before the rows
 
 
 def test_without_a_recorded_run_a_check_shows_the_values_alone(tmp_path, path):
