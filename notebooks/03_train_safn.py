@@ -114,9 +114,9 @@ display.source(aggregate)
 # ## Learn from image labels
 #
 # The mean of $\mathit{MSF}_c$ over the image is the score $x_c$. The label $y_c$ is 1 if the image shows class $c$,
-# else 0. With the logistic function $\sigma$ the loss is
+# else 0. With $s_c = \sigma(x_c)$, where $\sigma$ is the logistic function, the loss is
 #
-# $$\begin{aligned} L = -\sum_{c=1}^{N} \big[ & y_c \log \sigma(x_c) \\ & + (1 - y_c) \log (1 - \sigma(x_c)) \big] \end{aligned} \tag{3}$$
+# $$L = -\sum_{c=1}^{N} \big[ y_c \log s_c + (1 - y_c) \log (1 - s_c) \big] \tag{3}$$
 
 # %% tags=["remove-input"]
 display.source(classification_loss)

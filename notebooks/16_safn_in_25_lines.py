@@ -138,12 +138,12 @@ display.figure(
 #
 # $$\mathit{MSF}_c = \sum_{k=1}^{S} W^k \circ F^k_c \tag{2}$$
 #
-# The mean of $\mathit{MSF}_c$ over the image is the score $x_c$. In training, the loss compares the scores with the
-# labels by the logistic function $\sigma$:
+# The mean of $\mathit{MSF}_c$ over the image is the score $x_c$. In training, the loss compares $s_c = \sigma(x_c)$ with the
+# label, where $\sigma$ is the logistic function:
 #
-# $$\begin{aligned} L = -\sum_{c=1}^{N} \big[ & y_c \log \sigma(x_c) \\ & + (1 - y_c) \log (1 - \sigma(x_c)) \big] \end{aligned} \tag{3}$$
+# $$L = -\sum_{c=1}^{N} \big[ y_c \log s_c + (1 - y_c) \log (1 - s_c) \big] \tag{3}$$
 #
-# In the code, $\sigma(-x)$ is $1 - \sigma(x)$.
+# In the code, $\sigma(-x_c)$ stands for $1 - s_c$, which is the same.
 
 # %%
 MSF = (W.unsqueeze(2) * features).sum(1)
