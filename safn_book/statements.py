@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +28,6 @@ SENTENCES = {
 }
 
 
-@cache
-def _records(file: str) -> archive.Records:
-    return archive.read(RESULTS / f"{file}.json")
-
-
 def recorded(stage: Stage, *place: str, configuration: str = MAIN, file: str = "evidence") -> str:
     """Write a share that runs on photographs recorded, in percent: its mean over the seeds, plus or minus their deviation.
 
@@ -51,7 +45,7 @@ def recorded(stage: Stage, *place: str, configuration: str = MAIN, file: str = "
         ('84.7 ± 0.4', '61.8')
     """
     found = []
-    for (recorded_stage, run), value in _records(file).items():
+    for (recorded_stage, run), value in archive.read(RESULTS / f"{file}.json").items():
         if recorded_stage is stage and without_seeds(run) in (configuration, DEFAULT):
             for name in place:
                 value = value.get(name, {})
