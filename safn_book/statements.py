@@ -44,7 +44,7 @@ def recorded(stage: Stage, *place: str, configuration: str = MAIN, file: str = "
         >>> recorded(Stage.TRAIN_SAFN, "metrics", "val_mAP"), recorded(Stage.SALIENCY, "metrics", "saliency_iou")
         ('84.7 ± 0.4', '61.8')
     """
-    found = []
+    found: list[float] = []
     for (recorded_stage, run), value in archive.read(RESULTS / f"{file}.json").items():
         if recorded_stage is stage and without_seeds(run) in (configuration, DEFAULT):
             for name in place:
