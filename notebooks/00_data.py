@@ -17,13 +17,14 @@
 # %% [markdown]
 # # 0 Data
 #
-# A segmentation network usually learns from masks, which name the class of every pixel. Drawing them is slow. An image
-# label only says *which* classes an image shows, and is made in seconds. What does such a data set look like, and what
-# may it tell a network?
+# A segmentation network usually learns from {term}`masks <ground-truth mask>`, which name the class of every pixel.
+# Drawing them is slow. An {term}`image label` only says *which* classes an image shows, and is made in seconds. What is
+# in such a data set, and what may a network learn from it?
 #
 # This chapter makes or checks the data that all other chapters read: images, their labels, and masks that only measure.
 #
-# Paper: Sec. IV-A. Code: [`safn.data` and `safn.datasets`](../book/api_safn.md). Before: [the method](../book/method.md).
+# Paper: Sec. IV-A. Method: [what a run does](../book/method.md#what-a-run-does). Code:
+# [`safn.data` and `safn.datasets`](../book/api_safn.md#data).
 
 # %% tags=["hide-cell"]
 from pathlib import Path
@@ -50,12 +51,12 @@ charts.use_style()
 # %% tags=["parameters", "hide-input"]
 # parameters
 runs = "../runs/emoji"  # folder of the outputs of all stages
-data_folder = ""  # folder in VOC layout; empty: generate the emoji data
-train_images = 240  # emoji: number of training images
-val_images = 120  # emoji: number of validation images
-image_size = 128  # emoji: side in pixels
-seed = 0  # emoji: seed of the generator
-limit = 0  # use only so many training and so many validation images (0: all)
+data_folder = ""  # folder in VOC layout; empty: make synthetic images
+train_images = 240  # number of synthetic training images
+val_images = 120  # number of synthetic validation images
+image_size = 128  # side of a synthetic image in pixels
+seed = 0  # of the synthetic images
+limit = 0  # use at most this many training and validation images (0: all)
 
 # %% tags=["remove-cell"]
 p = settings.read(globals())
@@ -67,13 +68,13 @@ p = settings.read(globals())
 #
 # - An **image** is a photograph of any size, a JPEG file.
 # - Its **label** is a vector of 0 and 1, one number for each class. An image may show several classes.
-# - A **mask** holds a number for each pixel: 0 for background, 1 to 20 for a class, 255 for *void*. Void pixels lie along
-#   outlines, and nobody scores them.
-# - A **list** names the images for training (`train_aug`) and for validation (`val`).
+# - A **mask** holds a number for each pixel: 0 for background, 1 to 20 for a class, 255 for *void*. Void pixels lie
+#   along outlines, and nobody scores them.
+# - A **list** names the images for training (`train_aug`) or for validation (`val`).
 #
-# Without a folder of your own, the notebook composes synthetic images: glyphs of the 20 classes before sky, water, grass,
-# walls and floors, beside a few glyphs of other things that have no label. The background does not depend on the class.
-# They are no substitute for photographs. They let every stage run anywhere, and they come with exact masks.
+# Without a folder of your own, the notebook composes synthetic images. They show glyphs of the 20 classes before sky,
+# water, grass, walls and floors, and a few glyphs of other things that have no label. They are no substitute for
+# photographs. They let every stage run anywhere, and their masks are exact.
 
 # %%
 stage = stages.open_stage(p, Stage.DATA)
@@ -86,8 +87,8 @@ folder = data.VOCFolder(root)
 verification.verify(folder).settle(root)
 
 # %% [markdown]
-# `verify` opens every file. It lists damaged images, masks of another size, and labels and masks that name different
-# classes, all at once. Here it found no problem.
+# `verify` opens every file. It lists all faults at once: damaged images, masks of another size, labels that differ from
+# their mask. Here it found none.
 #
 # ## What does a label say?
 
@@ -103,7 +104,7 @@ label = folder.label(first)
 [name for name, there in zip(folder.classes, label) if there], label
 
 # %% [markdown]
-# This is all that training sees of an image: its colours, and which classes it shows. Not where they are, not how many
+# This is all that training knows of an image: its colours, and which classes it shows. Not where they are, not how many
 # objects there are, not how large.
 #
 # ## How often does each class appear?
@@ -111,7 +112,10 @@ label = folder.label(first)
 # %% tags=["hide-input"]
 images_per_class = pd.DataFrame({split: array.sum(0).astype(int) for split, array in labels.items()}, folder.classes)
 display.figure(
-    charts.bars(images_per_class, "images"),
+    charts.bars(
+        images_per_class.rename(columns={"train": "training", "val": "validation"}),
+        "images",
+    ),
     "Number of images that show each class, in the training and the validation list.",
     "Bars for each class: the number of training images and of validation images.",
 )
@@ -128,7 +132,7 @@ tables.show(
     digits=2,
 )
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 display.text(
     f"The rarest class among the training images is *{images_per_class.train.idxmin()}* "
     f"with {images_per_class.train.min()} images, and the most frequent is "
@@ -139,13 +143,13 @@ display.text(
 
 # %% [markdown]
 # For comparison: `train_aug` of VOC 2012 has 10,582 photographs with 1.555 labels on average, and `val` has 1,449. Our
-# labels come from VOC's annotations of objects. A list that circulates was derived from the masks instead. It differs on
-# 817 photographs, and it tells training what only masks can know.
+# labels come from VOC's annotations of objects. Another list circulates, which was derived from the masks. It differs
+# on 817 photographs, and tells training what only masks can know.
 #
 # ## How large are the objects?
 #
-# The rows show images with one class, from a small object to a large one. Size matters in this book: scale attention is
-# meant for objects of different size.
+# Size matters in this book, because scale attention is meant for objects of different size. The rows go from a small
+# object to a large one.
 
 # %% tags=["hide-input"]
 display.figure(
@@ -158,13 +162,29 @@ display.figure(
 )
 
 # %% [markdown]
-# Training never reads these masks. They score the maps and the pseudo labels, and they train the fully supervised network
-# that the others are compared with.
+# Training never reads these masks. They measure the maps and the {term}`pseudo labels`, and they train the
+# {term}`fully supervised` network that the others are compared with.
 #
+# ## Which numbers should I see?
+#
+# The table sets this run beside recorded runs of the same data and settings. Is a value outside its range? See
+# [My number is low](../book/recipes.md#my-number-is-low).
+
+# %% tags=["remove-input"]
+content = data.content_fingerprint(folder, lists["train"] + lists["val"])
+metrics = {
+    "train_images": len(lists["train"]),
+    "val_images": len(lists["val"]),
+    "labels_an_image": float(labels["train"].sum(1).mean()),
+}
+done = stage.finish(metrics, root="." if root == stage.folder else str(root), data=content)
+checks.compare(done, done)
+
+# %% [markdown]
 # ## Photographs
 #
-# Ten photographs free of rights come with the package. No network of this book was trained on them. Six have a mask that
-# was drawn by hand for this project.
+# Ten photographs free of rights come with the package. No network of this book was trained on them. Six have a mask
+# that was drawn by hand for this project.
 
 # %% tags=["hide-input"]
 display.figure(
@@ -181,7 +201,7 @@ display.figure(
 #
 # - An image label says what an image shows. *Where* has to come from somewhere else.
 # - Masks of training images measure. They do not train SAFN.
-# - Numbers of the synthetic images and of photographs cannot be compared with each other.
+# - Numbers of synthetic images and of photographs cannot be compared with each other.
 #
 # ## Exercises
 #
@@ -233,28 +253,15 @@ display.figure(
 #
 # [Chapter 1](01_saliency.ipynb) looks at the same images without any label, and finds what stands out.
 #
-# ```{dropdown} Run this chapter yourself
-# In the folder `notebooks`:
+# ````{dropdown} Run this chapter yourself
+# In the folder `notebooks`, with your own data and in a folder of its own:
 #
-# `papermill 00_data.ipynb out.ipynb -p runs ../runs/mine -p data_folder /path/to/voc`
-#
-# Without `data_folder` it makes the synthetic images from [OpenMoji](https://openmoji.org) glyphs (CC BY-SA 4.0). It
-# writes the folder `00_data/default` with the lists `train.txt` and `val.txt`, the images where it made them, and
-# `record.json`. It takes half a minute on two cores, for the synthetic images or for 2,374 photographs.
-# [Your own photographs](../book/own_photos.md) need only image labels.
+# ```
+# papermill 00_data.ipynb out.ipynb -p runs ../runs/mine -p data_folder /path/to/voc
 # ```
 #
-# ## Check
-#
-# The last table compares this run with recorded runs of the same data. If a value is outside its range, see
-# [which stage makes a number low?](../book/recipes.md#my-number-is-low)
-
-# %% tags=["hide-input"]
-content = data.content_fingerprint(folder, lists["train"] + lists["val"])
-metrics = {
-    "train_images": len(lists["train"]),
-    "val_images": len(lists["val"]),
-    "labels_an_image": float(labels["train"].sum(1).mean()),
-}
-done = stage.finish(metrics, root="." if root == stage.folder else str(root), data=content)
-checks.compare(done, done)
+# - It reads a folder in VOC layout. Without one it makes synthetic images from [OpenMoji](https://openmoji.org) glyphs
+#   (CC BY-SA 4.0). [Your own photographs](../book/own_photos.md) need only image labels.
+# - It writes `00_data/default`: the lists `train.txt` and `val.txt`, the images where it made them, and `record.json`.
+# - It takes half a minute on two cores, for the synthetic images or for 2,374 photographs.
+# ````

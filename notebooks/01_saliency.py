@@ -17,14 +17,15 @@
 # %% [markdown]
 # # 1 Saliency maps
 #
-# A localization map knows roughly where a dog is. It does not know where the dog ends. What does?
+# A {term}`localization map` knows roughly where a dog is. It does not know where the dog ends. What does?
 #
-# A saliency detector marks what stands out from its surroundings, with a crisp outline, and does not ask what it is. The
-# two complete one another: the map names the class, and the saliency draws the outline
-# ([chapter 5](05_pseudo_ground_truth.ipynb)). In this chapter we make a saliency map for each training image and measure
-# how far it can be trusted.
+# A saliency detector marks what stands out from its surroundings, with a crisp outline, and does not ask what it is.
+# The two complete one another: the map names the class, and the {term}`saliency map` draws the outline
+# ([chapter 5](05_pseudo_ground_truth.ipynb)). In this chapter we make a saliency map for each training image, and
+# measure how far it can be trusted.
 #
-# Paper: Sec. III-C. Background: [the method](../book/method.md). Code: [`safn.saliency`](../book/api_safn.md).
+# Paper: Sec. III-C. Method: [pseudo labels](../book/method.md#pseudo-labels). Code:
+# [`safn.saliency`](../book/api_safn.md#saliency-maps).
 
 # %% tags=["hide-cell"]
 import sys
@@ -41,6 +42,7 @@ from safn_book import (
     photographs,
     settings,
     stages,
+    statements,
     tables,
 )
 from safn_book.run_names import Stage
@@ -50,10 +52,10 @@ charts.use_style()
 # %% tags=["parameters", "hide-input"]
 # parameters
 runs = "../runs/emoji"  # folder of the outputs of all stages
-saliency_folder = ""  # folder of <id>.png maps made elsewhere; empty: U2-Net-p
-missing_saliency = "error"  # images without a map in that folder: error, skip, or map-only (their own maps alone)
-views = 1  # looks at each image, averaged: 1, 2 (mirrored too) or 6 (four overlapping parts too)
-threads = 0  # processor threads of the detector (0: all)
+saliency_folder = ""  # folder of your own maps <id>.png; empty: U2-Net-p makes them
+missing_saliency = "error"  # no map in that folder: error, skip, or map-only
+views = 1  # averaged views: 1, 2 (with the mirror image) or 6 (with four parts)
+threads = 0  # threads of the detector (0: all)
 
 # %% tags=["remove-cell"]
 p = settings.read(globals())
@@ -61,26 +63,26 @@ p = settings.read(globals())
 # %% [markdown]
 # ## Is this still weak supervision?
 #
-# The detector was trained on masks: on photographs of other data sets, with the salient object drawn, without a class. So
-# SAFN needs no mask of *its* images or classes, but it does not do without masks altogether. The paper follows most earlier
-# work here.
+# The detector was trained on masks: on photographs of other data sets, with the salient object drawn, without a class.
+# So SAFN is {term}`weakly supervised` on *its* images and classes, but it does not do without masks altogether. The
+# paper follows most earlier work here.
 #
 # The paper takes the detector DSS. Ours is **U2-Net-p** ([references](../book/references.md)), which runs on a CPU and
-# installs by itself. Name the detector beside every number: it decides much of the result.
+# installs by itself. Name the detector beside every number, because it decides much of the result.
 #
 # ## The detector
 #
 # An image is resized to 320 × 320 pixels. The network returns one value for each pixel, which is stretched to 0..1 and
 # resized to the image:
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 display.source(saliency.U2NetP.__call__)
 
 # %% [markdown]
 # A small object has few pixels at 320 × 320. So the profiles for photographs average six views: the image, its mirror
-# image, and four overlapping parts that are seen larger. This is not in the paper.
+# image, and four overlapping parts, which are seen larger. This is not in the paper.
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 display.source(saliency.multi_view_saliency)
 
 # %% tags=["hide-cell"]
@@ -89,27 +91,37 @@ stage = stages.open_stage(p, Stage.SALIENCY, inputs=[source])
 
 # %%
 if p.saliency_folder:
-    without = map_files.copy_saliency(folder, train, Path(p.saliency_folder), stage.folder, p.missing_saliency)
+    without = map_files.copy_saliency(
+        folder,
+        train,
+        Path(p.saliency_folder),
+        stage.folder,
+        p.missing_saliency,
+    )
 else:
     without, detector = [], saliency.U2NetP(p.threads)
     todo = [i for i in train if not (stage.folder / f"{i}.png").exists()]
     for image_id in tqdm(todo, "saliency", mininterval=2, file=sys.stdout):
-        found = saliency.multi_view_saliency(detector, folder.image(image_id), p.views)
+        found = saliency.multi_view_saliency(
+            detector,
+            folder.image(image_id),
+            p.views,
+        )
         map_files.save_saliency(stage.folder / f"{image_id}.png", found)
 made = [i for i in train if i not in set(without)]
 
 # %% [markdown]
 # ## Does it find the objects?
 #
-# The ground truth $G$ is 1 on the pixels of any class, else 0. Two measures compare the map $S$ with it, without the void
-# pixels:
+# The ground truth $G$ is 1 on the pixels of any class, else 0. Two measures compare the map $S$ with it, without the
+# void pixels:
 #
 # $$\mathrm{MAE} = \frac{1}{|P|} \sum_{p \in P} |S_p - G_p|$$
 #
 # $$\mathrm{IoU} = \frac{|\{S \ge t\} \cap \{G = 1\}|}{|\{S \ge t\} \cup \{G = 1\}|}$$
 #
 # $P$ are the pixels of an image, and the mean absolute error (MAE) is averaged over the images. The IoU (intersection
-# over union) is taken over all images at the best threshold $t$.
+# over union) is taken over all images, at the best threshold $t$.
 
 # %% tags=["hide-cell"]
 scores = evaluation.score_saliency(folder, made, stage.folder)
@@ -123,7 +135,7 @@ tables.percent(
     f"Saliency of {len(made)} training images against the union of all classes.",
 )
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 display.text(
     f"The IoU is {tables.number(100 * scores['saliency_iou'])} %, at the threshold "
     f"{tables.number(scores['saliency_threshold'], 2)}. No detector without "
@@ -140,9 +152,28 @@ display.figure(
 )
 
 # %% [markdown]
-# Read the rows from left to right. In a good row the saliency has the outline of the mask. Two failures are typical. The
-# detector finds another thing and leaves the object out. Or it misses a small object, and the whole map is dark or blurred.
+# In a good row the saliency has the outline of the mask. Two failures are typical. The detector finds another thing and
+# leaves the object out. Or it misses a small object, and the whole map is dark or blurred.
 #
+# ## Which numbers should I see?
+#
+# The table sets this run beside recorded runs of the same data and settings. Is a value outside its range? See
+# [My number is low](../book/recipes.md#my-number-is-low).
+
+# %% tags=["remove-input"]
+looked = "U2-Net-p" if p.views == 1 else f"U2-Net-p, {p.views} views"
+done = stage.finish(scores, detector=Path(p.saliency_folder).name or looked)
+checks.compare(done, source)
+
+# %% tags=["remove-input"]
+display.text(
+    "**On photographs** (recorded run, 1,631 training images of VOC 2012, six views) the IoU is "
+    f"{statements.recorded(Stage.SALIENCY, 'metrics', 'saliency_iou')} % and the mean absolute "
+    f"error {statements.recorded(Stage.SALIENCY, 'metrics', 'saliency_mae')} %. Photographs of "
+    "VOC hold several objects, and only some of them stand out."
+)
+
+# %% [markdown]
 # ## The same on photographs
 
 # %% tags=["hide-input"]
@@ -157,17 +188,15 @@ display.figure(
 )
 
 # %% [markdown]
-# The cow is found with its outline, and so are the two cows far away. The branch below the bird is left out, as it should
-# be. But the ball of wool stands out as much as the kitten. It is no class of VOC, and chapter 5 will have to call it cat.
-#
-# In the recorded run on photographs (1,631 of VOC 2012, six views) the IoU is 61.8 % and the mean absolute error 15.4 %.
-# Photographs of VOC hold several objects, and only some of them stand out.
+# The cow is found with its outline, and so are the two cows far away. The branch below the bird is left out, as it
+# should be. But the ball of wool stands out as much as the kitten. Wool is no class of VOC, and chapter 5 will have to
+# call it cat.
 #
 # ## Takeaways
 #
 # - Saliency knows the outline and no class. Maps know the class and no outline.
 # - The detector was trained on masks of other images. This is the one place where masks enter.
-# - What the saliency misses, no pseudo label can have.
+# - What the saliency misses, no {term}`pseudo label <pseudo labels>` can have.
 #
 # ## Exercises
 #
@@ -215,22 +244,14 @@ display.figure(
 #
 # [Chapter 2](02_baseline.ipynb) asks how far a classifier gets without saliency and without scales.
 #
-# ```{dropdown} Run this chapter yourself
-# In the folder `notebooks`:
+# ````{dropdown} Run this chapter yourself
+# In the folder `notebooks`, with six views and in a folder of its own:
 #
-# `papermill 01_saliency.ipynb out.ipynb -p runs ../runs/mine -p views 6`
-#
-# It reads the data of [chapter 0](00_data.ipynb). It writes the folder `01_saliency/default` with `<id>.png`, 8-bit grey,
-# for each training image. The synthetic images take a minute on one core. A photograph takes 0.14 s a view on two
-# cores.
+# ```
+# papermill 01_saliency.ipynb out.ipynb -p runs ../runs/mine -p views 6
 # ```
 #
-# ## Check
-#
-# The last table compares this run with recorded runs of the same data and settings. If a value is outside its range, see
-# [which stage makes a number low?](../book/recipes.md#my-number-is-low)
-
-# %% tags=["hide-input"]
-looked = "U2-Net-p" if p.views == 1 else f"U2-Net-p, {p.views} views"
-done = stage.finish(scores, detector=Path(p.saliency_folder).name or looked)
-checks.compare(done, source)
+# - It reads `00_data`. What is missing is made first.
+# - It writes `01_saliency/default`: `<id>.png`, 8-bit grey, for each training image.
+# - It takes a minute on one core for the synthetic images. A photograph takes 0.14 s a view on two cores.
+# ````

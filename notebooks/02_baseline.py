@@ -20,17 +20,27 @@
 # A network that was trained to say *dog* must have seen the dog somewhere. Can we ask it where? And how far does that
 # alone take us to a segmentation?
 #
-# Grad-CAM answers the first question for any classifier. In this chapter we train a plain one, without a second scale and
-# without dilation, look at its maps, and score them. It is where the paper starts from (Fig. 6 (b)), and what SAFN has to
-# beat.
+# Grad-CAM answers the first question for any classifier. In this chapter we train a plain one, without a second scale
+# and without dilation. We look at its maps, and score them. The paper starts here (Fig. 6 (b)), and SAFN has to beat
+# it.
 #
-# Background: [the method](../book/method.md). Code: [`safn.baseline`](../book/api_safn.md).
+# Paper: Sec. IV-C and Fig. 6. Method: [why more than one scale?](../book/method.md#why-more-than-one-scale) Code:
+# [`safn.baseline`](../book/api_safn.md#localization-maps).
 
 # %% tags=["hide-cell"]
 import pandas as pd
 
 from safn import baseline, evaluation, inference, loading, metrics, training
-from safn_book import charts, checks, display, galleries, settings, stages, tables
+from safn_book import (
+    charts,
+    checks,
+    display,
+    galleries,
+    settings,
+    stages,
+    statements,
+    tables,
+)
 from safn_book.run_names import Stage
 
 charts.use_style()
@@ -38,26 +48,26 @@ charts.use_style()
 # %% tags=["parameters", "hide-input"]
 # parameters
 runs = "../runs/emoji"  # folder of the outputs of all stages
-backbone = "efficientnet_lite0"  # vgg16 (the paper's), resnet101, efficientnet_lite0
-weights = "imagenet"  # imagenet or none
-freeze = 3  # first backbone stages that keep their weights
-epochs = 5  # passes over the training images
-iterations = 0  # stop after so many steps (0: epochs decide)
+backbone = "efficientnet_lite0"  # vgg16 (the paper's), resnet101 or efficientnet_lite0
+weights = "imagenet"  # initial weights of the backbone: imagenet or none
+freeze = 3  # first stages of the backbone that are not trained
+epochs = 5  # number of epochs
+iterations = 0  # training steps (0: as many as the epochs have)
 batch_size = 8  # images a step
 crop = 128  # side of the training crop in pixels
-resize = [112, 176]  # long side before the crop, uniform
+resize = [112, 176]  # long side before the crop, drawn uniformly from this range
 learning_rate = 2e-4  # of the pretrained layers
-new_layer_factor = 2  # times that for the new layer
+new_layer_factor = 2  # factor on the learning rate of the new layer
 optimizer = "adamw"  # sgd (the paper's) or adamw, which needs fewer steps
-momentum = 0.9  # of SGD; AdamW's first beta
-weight_decay = 5e-4  # of weights, not of biases
-schedule = "poly"  # poly: (1 - t)^power; step: divided by 10 after each third
-power = 0.9  # of the polynomial schedule
-size = 128  # long side for maps and validation in pixels (0: as they are)
-precision = "32-true"  # or bf16-mixed, 16-mixed
-accelerator = "auto"  # cpu, gpu, mps or auto
+momentum = 0.9  # of SGD; first beta of AdamW
+weight_decay = 5e-4  # on weights, not on biases
+schedule = "poly"  # learning rate: poly, (1 - t)^power; step, a tenth after each third
+power = 0.9  # exponent of the poly schedule
+size = 128  # long side of an image for maps and validation in pixels (0: original size)
+precision = "32-true"  # 32-true, bf16-mixed or 16-mixed
+accelerator = "auto"  # auto, cpu, gpu or mps
 workers = 0  # processes that load images
-seed = 0  # of initialisation, order and augmentation
+seed = 0  # of initialisation, order of the images and augmentation
 
 # %% tags=["remove-cell"]
 p = settings.read(globals())
@@ -65,14 +75,14 @@ p = settings.read(globals())
 # %% [markdown]
 # ## The classifier
 #
-# A backbone turns the image into features $A^k$, one map for each channel $k$. A 1×1 convolution makes one map for each
-# class of them, and its mean over the image is the score $x_c$:
+# A {term}`backbone` turns the image into features $A^k$, one map for each channel $k$. A 1×1 convolution makes of them
+# one map for each class, and the mean of this map over the image is the score $x_c$:
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 display.source(baseline.PlainClassifier.forward)
 
 # %% [markdown]
-# It learns from image labels with the loss of [chapter 3](03_train_safn.ipynb) (Eq. 3).
+# It learns from {term}`image labels <image label>`, with the loss of [chapter 3](03_train_safn.ipynb) (Eq. 3).
 
 # %% tags=["hide-cell"]
 source, folder, train, val = stages.load_data(p.runs)
@@ -80,9 +90,21 @@ stage = stages.open_stage(p, Stage.BASELINE, inputs=[source])
 
 # %%
 training.seed_everything(p.seed)
-plain = baseline.PlainClassifier(p.backbone, len(folder.classes), weights=p.weights, freeze=p.freeze)
+plain = baseline.PlainClassifier(
+    p.backbone,
+    len(folder.classes),
+    weights=p.weights,
+    freeze=p.freeze,
+)
 options = training.TrainingOptions.from_parameters(p)
-rows = training.train_classifier(plain, options, folder, train, val, stage.folder)
+rows = training.train_classifier(
+    plain,
+    options,
+    folder,
+    train,
+    val,
+    stage.folder,
+)
 log = pd.DataFrame(rows)
 
 # %% tags=["hide-input"]
@@ -93,7 +115,7 @@ display.figure(
     "Two curves over the epochs: the loss and the validation mAP.",
 )
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 display.text(
     f"At the end the validation mAP is {tables.number(100 * log.val_mAP.iloc[-1])} %. This "
     "says how well the network knows *what* the images show (100 % is perfect)."
@@ -109,19 +131,24 @@ display.text(
 #
 # $$L_c = \mathrm{ReLU}\Big(\sum_k \alpha^k_c A^k\Big)$$
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 display.source(baseline.grad_cam)
 
 # %% [markdown]
 # The library `grad-cam` computes it, one class at a time, with a backward pass for each. `layer` is the last of the
-# backbone. The result has shape $(1, N, H, W)$ and lies in 0..1. Training images get the maps of their labels, validation
-# images those of the classes that the network itself gives more than 0.5.
+# backbone. The result has shape $(1, N, H, W)$ and lies in 0..1. Training images get the maps of their labels.
+# Validation images get those of the classes to which the network itself gives more than 0.5.
 
 # %%
 inference.on_device(plain, "cpu")
 for split, ids in {"train": train, "val": val}.items():
     samples = loading.PlainSet(folder, ids, plain.normalisation, p.size)
-    inference.write_grad_cam(plain, samples, stage.folder / split, predicted=split == "val")
+    inference.write_grad_cam(
+        plain,
+        samples,
+        stage.folder / split,
+        predicted=split == "val",
+    )
 
 # %% tags=["hide-input"]
 shown = galleries.by_object_size(folder, train, 5) or galleries.examples(folder, train, 5)
@@ -132,15 +159,15 @@ display.figure(
 )
 
 # %% [markdown]
-# The maps are coarse: the backbone divides width and height by 32. Small objects get a blot that is larger than they
-# are. Of large objects the map often lights only the most telling part. A map without colour is empty, because no weighted
-# sum is positive: the network knows nothing of the class here.
+# The maps are coarse, because the backbone divides width and height by 32. A small object gets a blot that is larger
+# than itself. On a large object the map often shows only the most telling part. A map without colour is empty: no
+# weighted sum is positive, so the network has found nothing of the class.
 #
 # ## How good is a segmentation of maps alone?
 #
-# A pixel becomes background if no map reaches a threshold, else the class of the largest map. We try all thresholds on the
-# training images and keep the best. The score is the mIoU, the mean IoU of all classes and the background
-# ([chapter 7](07_evaluate.ipynb)).
+# A pixel becomes background if no map reaches a threshold. Otherwise it gets the class of the largest map. We try all
+# thresholds on the training images and keep the best. The score is the {term}`mIoU`, the mean IoU of all classes and
+# the background ([chapter 7](07_evaluate.ipynb)).
 
 # %% tags=["hide-cell"]
 sweep = evaluation.sweep_maps(folder, train, stage.folder / "train")
@@ -163,7 +190,7 @@ tables.percent(
     f"{len(folder.with_mask(val))} validation images with a mask.",
 )
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 display.text(
     f"On validation images the classifier alone reaches "
     f"{tables.number(100 * alone.miou())} % mIoU, at the threshold "
@@ -173,10 +200,35 @@ display.text(
 )
 
 # %% [markdown]
-# In the recorded run on photographs (profile `voc-subset`, EfficientNet-Lite0, seed 0) the same classifier reaches a
-# validation mAP of 84.0 % and an mIoU of 33.1 % alone, on 743 validation images of VOC 2012. The fully supervised network
-# reaches 58.7 % there, single scale and without CRF. The gap is what the other chapters work on.
+# ## Which numbers should I see?
 #
+# The table sets this run beside recorded runs of the same data and settings. Is a value outside its range? See
+# [My number is low](../book/recipes.md#my-number-is-low).
+
+# %% tags=["remove-input"]
+scores = {
+    "val_mAP": log.val_mAP.iloc[-1],
+    "map_miou": sweep.miou.max(),
+    "map_threshold": sweep.threshold,
+    "classifier_only_val_miou": alone.miou(),
+    **{f"map_iou {k}": v for k, v in metrics.iou_by_size(sweep.counts).items()},
+}
+done = stage.finish(scores, init=p.weights)
+checks.compare(done, source)
+
+# %% tags=["remove-input"]
+display.text(
+    "**On photographs** (recorded run, profile voc-subset: 1,631 training and 743 validation "
+    "images of VOC 2012, EfficientNet-Lite0, seed 0) the validation mAP is "
+    + statements.recorded(Stage.BASELINE, "metrics", "val_mAP", file="voc-subset")
+    + " %. The classifier alone reaches an mIoU of "
+    + statements.recorded(Stage.BASELINE, "metrics", "classifier_only_val_miou", file="voc-subset")
+    + " %, and the fully supervised network "
+    + statements.recorded(Stage.EVALUATE, "metrics", "val_miou_single", configuration="masks")
+    + " % (single scale, no CRF). The other chapters work on this gap."
+)
+
+# %% [markdown]
 # ## Takeaways
 #
 # - A classifier knows where a class is, but only coarsely, and prefers its most telling part.
@@ -225,28 +277,15 @@ display.text(
 #
 # [Chapter 3](03_train_safn.ipynb) builds the network that sees the image at several scales.
 #
-# ```{dropdown} Run this chapter yourself
-# In the folder `notebooks`:
+# ````{dropdown} Run this chapter yourself
+# In the folder `notebooks`, with more epochs and in a folder of its own:
 #
-# `papermill 02_baseline.ipynb out.ipynb -p runs ../runs/mine -p epochs 8`
-#
-# It reads the data of [chapter 0](00_data.ipynb). It writes the folder `02_baseline/default` with the network
-# (`network.json`, `network.safetensors`), `log.csv`, and the maps `train/<id>.npz` and `val/<id>.npz`. The synthetic
-# images take about a minute on one core.
+# ```
+# papermill 02_baseline.ipynb out.ipynb -p runs ../runs/mine -p epochs 8
 # ```
 #
-# ## Check
-#
-# The last table compares this run with recorded runs of the same data and settings. If a value is outside its range, see
-# [which stage makes a number low?](../book/recipes.md#my-number-is-low)
-
-# %% tags=["hide-input"]
-scores = {
-    "val_mAP": log.val_mAP.iloc[-1],
-    "map_miou": sweep.miou.max(),
-    "map_threshold": sweep.threshold,
-    "classifier_only_val_miou": alone.miou(),
-    **{f"map_iou {k}": v for k, v in metrics.iou_by_size(sweep.counts).items()},
-}
-done = stage.finish(scores, init=p.weights)
-checks.compare(done, source)
+# - It reads `00_data`. What is missing is made first.
+# - It writes `02_baseline/default`: the network (`network.json`, `network.safetensors`), `log.csv`, and the maps
+#   `train/<id>.npz` and `val/<id>.npz`.
+# - It takes about a minute on one core for the synthetic images.
+# ````

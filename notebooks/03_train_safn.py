@@ -17,14 +17,15 @@
 # %% [markdown]
 # # 3 Training SAFN
 #
-# A classifier that learns from image labels looks at the most telling part: the head of a dog, the wheel of a car.
-# Shrink the image, and the same filters see more of the object. But small objects blur. Which scale should we trust?
+# A classifier that learns from {term}`image labels <image label>` looks at the most telling part: the head of a dog,
+# the wheel of a car. Shrink the image, and the same filters see more of the object. But small objects blur. Which scale
+# should we trust?
 #
-# SAFN lets the network decide at each pixel. In this chapter we build that choice (Eq. 1), apply it (Eq. 2) and train
-# it with image labels alone (Eq. 3). Then we look at what it chose.
+# SAFN lets the network decide at each pixel. We build that choice (Eq. 1), apply it (Eq. 2) and train it with image
+# labels alone (Eq. 3). Then we look at what it chose.
 #
-# Paper: Sec. III-A and Fig. 1. Background: [the method](../book/method.md) and
-# [SAFN in 25 lines](16_safn_in_25_lines.ipynb). Whole modules: [the code](../book/api_safn.md).
+# Paper: Sec. III-A and Fig. 1. Method: [the network](../book/method.md#network). Code:
+# [`safn.network`](../book/api_safn.md#the-network).
 
 # %% tags=["hide-cell"]
 import pandas as pd
@@ -39,6 +40,7 @@ from safn_book import (
     photographs,
     settings,
     stages,
+    statements,
     studies,
     tables,
 )
@@ -49,30 +51,30 @@ charts.use_style()
 # %% tags=["parameters", "hide-input"]
 # parameters
 runs = "../runs/emoji"  # folder of the outputs of all stages
-scales = [1, 0.75, 0.5]  # image scales in (0, 2]
-aggregation = "attention"  # attention (Eq. 1-2), max or avg (Table 4)
-backbone = "efficientnet_lite0"  # vgg16 (the paper's), resnet101, efficientnet_lite0
-weights = "imagenet"  # imagenet or none
-freeze = 3  # first backbone stages that keep their weights
-attention_start = "zero"  # last attention layer: zero (starts as the average) or random
-epochs = 5  # passes over the training images (paper: 15)
-iterations = 0  # stop after so many steps (0: epochs decide)
+scales = [1, 0.75, 0.5]  # factors of the rescaled inputs, in (0, 2]
+aggregation = "attention"  # attention (Eq. 1 and 2), max or avg pooling (Table 4)
+backbone = "efficientnet_lite0"  # vgg16 (the paper's), resnet101 or efficientnet_lite0
+weights = "imagenet"  # initial weights of the backbone: imagenet or none
+freeze = 3  # first stages of the backbone that are not trained
+attention_start = "zero"  # initial weights of the scales: zero (all equal) or random
+epochs = 5  # number of epochs (paper: 15)
+iterations = 0  # training steps (0: as many as the epochs have)
 batch_size = 8  # images a step (paper: 4)
 crop = 128  # side of the training crop in pixels (paper: 448)
-resize = [112, 176]  # long side before the crop, uniform
+resize = [112, 176]  # long side before the crop, drawn uniformly from this range
 learning_rate = 1e-4  # of the pretrained layers (paper: 0.01, SGD)
-new_layer_factor = 2  # times that for the head (paper: 10)
-attention_factor = 0.2  # times that for the attention (paper: 10; AdamW leaves the average soon)
+new_layer_factor = 2  # factor on the learning rate of the head (paper: 10)
+attention_factor = 0.2  # factor on the learning rate of the attention (paper: 10)
 optimizer = "adamw"  # sgd (the paper's) or adamw, which needs fewer steps
-momentum = 0.9  # of SGD; AdamW's first beta
-weight_decay = 5e-4  # of weights, not of biases
-schedule = "poly"  # poly: (1 - t)^power; step: divided by 10 after each third
-power = 0.9  # of the polynomial schedule
-size = 128  # long side for validation in pixels (0: as they are)
-precision = "32-true"  # or bf16-mixed, 16-mixed
-accelerator = "auto"  # cpu, gpu, mps or auto
+momentum = 0.9  # of SGD; first beta of AdamW
+weight_decay = 5e-4  # on weights, not on biases
+schedule = "poly"  # learning rate: poly, (1 - t)^power; step, a tenth after each third
+power = 0.9  # exponent of the poly schedule
+size = 128  # long side of a validation image in pixels (0: original size)
+precision = "32-true"  # 32-true, bf16-mixed or 16-mixed
+accelerator = "auto"  # auto, cpu, gpu or mps
 workers = 0  # processes that load images
-seed = 0  # of initialisation, order and augmentation
+seed = 0  # of initialisation, order of the images and augmentation
 
 # %% tags=["remove-cell"]
 p = settings.read(globals())
@@ -81,45 +83,47 @@ run = RunName.of(p.aggregation, p.scales, p.seed)
 # %% [markdown]
 # ## Weigh the scales
 #
-# The image is resized to $S$ scales. The same backbone and head turn each of them into class features $F^s$: one map for
-# each of the $N$ classes, all brought to the size $h \times w$ of the largest. Two convolutions see the features of all
-# scales and give scale $s$ a score $A^s_{ij}$ at pixel $(i, j)$. A softmax turns the scores into weights:
+# The same {term}`backbone` and head see the image at $S$ {term}`scales <scale>`. Scale $s$ gives class features $F^s$:
+# one map for each of the $N$ classes, brought to the size $h \times w$ of the largest.
+#
+# {term}`Scale attention` is two convolutions. They turn the features of all scales into a score $A^s_{ij}$ for scale
+# $s$ at pixel $(i, j)$. A softmax over the scales makes weights of the scores:
 #
 # $$W^s_{ij} = \frac{\exp(A^s_{ij})}{\sum_{k=1}^{S} \exp(A^k_{ij})} \tag{1}$$
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 display.source(ScaleAttention)
 
 # %% [markdown]
-# `features` is $F$ of $B$ images, $(B, S, N, h, w)$. `scores` is $A$, and the result is $W$, both $(B, S, h, w)$. The weights
-# of a pixel sum to 1. They have no class axis: the attention chooses a scale for a *place*, not for a class. With
-# `start="zero"` they begin at $1/S$.
+# For $B$ images, `features` has shape $(B, S, N, h, w)$, and the weights have shape $(B, S, h, w)$. There is no class
+# axis: the attention chooses a scale for a *place*, not for a class.
 #
 # ## Sum the features
 #
-# Each scale is multiplied by its weights, pixel by pixel ($\circ$). The sum is $\mathit{MSF}_c$, the features of class $c$:
+# Each scale is multiplied by its weights, pixel by pixel ($\circ$), and the scales are added:
 #
 # $$\mathit{MSF}_c = \sum_{k=1}^{S} W^k \circ F^k_c \tag{2}$$
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 display.source(aggregate)
 
 # %% [markdown]
-# `unsqueeze(2)` gives $W$ a class axis of length 1, and the result has shape $(B, N, h, w)$. `max` and `avg` are max and
-# average pooling, which [chapter 8](08_aggregation.ipynb) compares.
+# `unsqueeze(2)` gives the weights a class axis. `max` and `avg` are the other kinds of {term}`aggregation` in the
+# paper's Table 4.
 #
 # ## Learn from image labels
 #
-# The mean of $\mathit{MSF}_c$ over the image is the score $x_c$. The label $y_c$ is 1 if the image shows class $c$, else
-# 0. With the logistic function $\sigma$, for which $1 - \sigma(x) = \sigma(-x)$, the loss is
+# The mean of $\mathit{MSF}_c$ over the image is the score $x_c$. The label $y_c$ is 1 if the image shows class $c$,
+# else 0. With $s_c = \sigma(x_c)$, where $\sigma$ is the logistic function, the loss is
 #
-# $$L = -\sum_{c=1}^{N} \big[ y_c \log \sigma(x_c) + (1 - y_c) \log \sigma(-x_c) \big] \tag{3}$$
+# $$L = -\sum_{c=1}^{N} \big[ y_c \log s_c + (1 - y_c) \log (1 - s_c) \big] \tag{3}$$
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 display.source(classification_loss)
 
 # %% [markdown]
-# Nobody tells the attention which scale is right. It learns through Eq. 2 whether its choice made the scores better.
+# PyTorch averages over the classes instead of adding. Nobody tells the attention which scale is right. It only learns
+# whether its choice made the scores better.
 #
 # ## A small run
 
@@ -139,7 +143,14 @@ network = SAFN(
     freeze=p.freeze,
 )
 options = training.TrainingOptions.from_parameters(p)
-rows = training.train_classifier(network, options, folder, train, val, stage.folder)
+rows = training.train_classifier(
+    network,
+    options,
+    folder,
+    train,
+    val,
+    stage.folder,
+)
 log = pd.DataFrame(rows)
 
 # %% tags=["hide-input"]
@@ -158,7 +169,7 @@ display.figure(
     "Three curves over the epochs: the loss, the validation mAP, and the mean weight of each scale.",
 )
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 display.text(
     f"At the end the loss is {tables.number(log.loss.iloc[-1], 3)}, and the validation mAP is "
     f"{tables.number(100 * log.val_mAP.iloc[-1])} %. The mAP sorts the images by the score of "
@@ -167,10 +178,10 @@ display.text(
 )
 
 # %% [markdown]
-# ## Does the attention choose?
+# ## What does the attention choose?
 #
-# Weights that are the same at all pixels are a constant. If one scale takes all the weight everywhere, the attention has
-# *collapsed* to a network of one scale ([chapter 13](13_attention.ipynb)).
+# Weights that are equal at all pixels are constants, and need no network. If one scale has all the weight, the
+# attention has {term}`collapsed <collapsed attention>`.
 
 # %% tags=["hide-cell"]
 inference.on_device(network, p.accelerator)
@@ -185,7 +196,7 @@ tables.show(
     digits=3,
 )
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 display.text(
     "This network has one scale, or pools its scales: there are no weights."
     if attention.empty
@@ -197,10 +208,8 @@ display.text(
 )
 
 # %% [markdown]
-# ## What does it choose?
-#
-# The rows go from a small object to a large one. The localization map (Eq. 4, the next chapter) says where the network sees
-# the class. The other columns are the weights of Eq. 1.
+# The rows go from a small object to a large one. The {term}`localization map` (Eq. 4) says where the network sees the
+# class.
 
 # %% tags=["hide-input"]
 display.figure(
@@ -212,14 +221,36 @@ display.figure(
 )
 
 # %% [markdown]
-# In a row that works, the map covers the object and little else. A black map has failed: the network sees no evidence for
-# the class. The paper expects that the smaller scales gain weight in the lower rows, where the objects are large.
+# A good map covers the object and little else. In a black map the network has found nothing. The paper expects the
+# small scales to gain weight in the lower rows, where the objects are large. Do they?
+#
+# ## Which numbers should I see?
+#
+# The table sets this run beside recorded runs of the same data and settings. Is a value outside its range? See
+# [My number is low](../book/recipes.md#my-number-is-low).
+
+# %% tags=["remove-input"]
+scores = {"val_mAP": log.val_mAP.iloc[-1], "loss": log.loss.iloc[-1]}
+scores |= {f"weight {s}": row["mean"] for s, row in attention.iterrows()}
+scores |= {f"weight spread {s}": row["spread between pixels"] for s, row in attention.iterrows()}
+done = stage.finish(scores, init=p.weights)
+checks.compare(done, source)
+
+# %% tags=["remove-input"]
+display.text(
+    "**On photographs** (three recorded runs with 1,631 training images of VOC 2012 and "
+    "EfficientNet-Lite0) the validation mAP is "
+    f"{statements.recorded(Stage.TRAIN_SAFN, 'metrics', 'val_mAP')} %. Scale 1 has "
+    f"{statements.recorded(Stage.TRAIN_SAFN, 'metrics', 'weight 1')} % of the weight, with a "
+    "standard deviation between pixels of "
+    f"{statements.recorded(Stage.TRAIN_SAFN, 'metrics', 'weight spread 1')} points."
+)
 
 # %% [markdown]
 # ## The same on photographs
 #
-# The next network comes with the package. It was trained on 1,631 photographs of VOC 2012, and on none of these
-# ([try your own](17_try_your_photograph.ipynb)).
+# This network comes with the package ([try it](17_try_your_photograph.ipynb)). It was trained on 1,631 other
+# photographs.
 
 # %% tags=["hide-input"]
 display.figure(
@@ -233,20 +264,17 @@ display.figure(
 )
 
 # %% [markdown]
-# Bird and sheep are covered with a margin. The map of the dog is brightest at the head, the telling part. The horses fail:
-# the network takes them for cows, and its map of *horse* lies on the grass. The weights hardly follow the objects. Scale 1
-# has nearly all the weight inside, and less along the border, where the convolutions see the padding.
+# The maps cover bird and sheep with a margin. On the dog, the head is brightest: the telling part. The horses fail. The
+# network takes them for cows, and its map of *horse* lies on the grass.
 #
-# In recorded runs on photographs (1,631 training images of VOC 2012, EfficientNet-Lite0, three seeds) the validation mAP
-# is 84.7 ± 0.4 %. Scale 1 has 82 % of the weight, which varies by 0.16 between pixels. So the attention has not
-# collapsed, but on the photographs above nearly all of this lies along the border (exercise 3).
-# [Chapter 13](13_attention.ipynb) measures it on 743 photographs.
+# The weights hardly follow the objects, here and above. Scale 1 has most of the weight inside, and less along the
+# border, where the convolutions see padding. [Chapter 13](13_attention.ipynb) measures this on 743 photographs.
 #
 # ## Takeaways
 #
-# - Scale attention is two convolutions and a softmax over the scales, at each pixel.
-# - It learns from image labels, because the weighted sum passes the gradient of the classification loss on.
-# - Weights that vary do not yet show that they help. [Chapter 9](09_scales.ipynb) tests that.
+# - Scale attention is two convolutions, and a softmax over the scales at each pixel.
+# - Image labels train it, because the gradient passes through the weighted sum.
+# - Weights that vary need not help ([chapter 9](09_scales.ipynb)).
 #
 # ## Exercises
 #
@@ -261,7 +289,7 @@ display.figure(
 # The weights are 0.5, 0.25 and 0.25: $\exp(A) = (2, 1, 1)$, divided by its sum.
 # ````
 #
-# 2. How many parameters does the attention have with 20 classes and three scales? What does the third scale cost?
+# 2. How many parameters does the attention have? What does the third scale cost?
 #
 # ````{dropdown} Solution
 # ```python
@@ -270,10 +298,10 @@ display.figure(
 #     print(scales, sum(tensor.numel() for tensor in attention.parameters()))
 # ```
 # Three scales have 278,531 parameters and two have 185,858. The third scale adds 92,673, most of them in the 3×3
-# convolution. It also adds a forward pass of an image of half the width and half the height.
+# convolution. It also costs a forward pass of an image of half the width and half the height.
 # ````
 #
-# 3. How much of the spread between pixels comes from the border of a photograph?
+# 3. How much of the spread between pixels comes from the border?
 #
 # ````{dropdown} Solution
 # ```python
@@ -281,33 +309,23 @@ display.figure(
 # weight = cow.scale_weights[0]  # of scale 1
 # weight.std(), weight[3:-3, 3:-3].std()
 # ```
-# Nearly all of it. The standard deviation falls from 0.139 to 0.007 when three pixels of the map are left out along each
-# side. Inside, this attention is almost a constant.
+# Nearly all of it, on this photograph. The standard deviation falls from 0.139 to 0.007 when three pixels of the map are
+# left out along each side. Inside, this attention is almost a constant.
 # ````
 #
 # ## Next
 #
 # [Chapter 4](04_localization_maps.ipynb) turns the features into localization maps and scores them.
 #
-# ```{dropdown} Run this chapter yourself
-# In the folder `notebooks`:
+# ````{dropdown} Run this chapter yourself
+# In the folder `notebooks`, with two scales and in a folder of its own:
 #
-# `papermill 03_train_safn.ipynb out.ipynb -p runs ../runs/mine -p scales "[1,0.75,0.5]"`
-#
-# It reads the data of [chapter 0](00_data.ipynb), and makes them if they are missing. It writes the folder
-# `03_train_safn/<run>` with the network (`network.json`, `network.safetensors`), `log.csv` and `record.json`. The name of
-# the run holds aggregation, scales and seed. The synthetic images take 1.5 minutes on one core. The photographs of the
-# profile `voc-subset` take 10 to 40 minutes on two.
+# ```
+# papermill 03_train_safn.ipynb out.ipynb -p scales "[1,0.5]" -p runs ../runs/mine
 # ```
 #
-# ## Check
-#
-# The last table compares this run with recorded runs of the same data and settings. If a value is outside its range, see
-# [which stage makes a number low?](../book/recipes.md#my-number-is-low)
-
-# %% tags=["hide-input"]
-scores = {"val_mAP": log.val_mAP.iloc[-1], "loss": log.loss.iloc[-1]}
-scores |= {f"weight {s}": row["mean"] for s, row in attention.iterrows()}
-scores |= {f"weight spread {s}": row["spread between pixels"] for s, row in attention.iterrows()}
-done = stage.finish(scores, init=p.weights)
-checks.compare(done, source)
+# - It reads `00_data`. What is missing is made first.
+# - It writes `03_train_safn/<run>`: the network (`network.json`, `network.safetensors`), `log.csv` and `record.json`. The
+#   name of the run holds aggregation, scales and seed.
+# - It takes 1.5 minutes on one core for the synthetic images, and 10 to 40 minutes on two for `voc-subset`.
+# ````

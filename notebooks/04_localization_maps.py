@@ -20,10 +20,11 @@
 # The classifier says *dog*. Which pixels made it say so?
 #
 # SAFN answers without any extra step. Its score of a class is the average of a feature map. Where that map is large,
-# the class is. In this chapter we turn the feature maps into *localization maps* (Eq. 4), and measure how much of an
-# object they cover. We also ask whether large objects are the problem that the paper says they are.
+# the class is. In this chapter we turn the feature maps into {term}`localization maps <localization map>` (Eq. 4), and
+# measure how much of an object they cover. Are large objects the problem that the paper says they are?
 #
-# Read on: [the method](../book/method.md), [the package](../book/api_safn.md), Sec. III-B of the paper.
+# Paper: Sec. III-B and Fig. 2. Method: [localization maps](../book/method.md#localization-maps). Code:
+# [`safn.maps`](../book/api_safn.md#localization-maps).
 
 # %% tags=["hide-cell"]
 import pandas as pd
@@ -39,6 +40,7 @@ from safn_book import (
     photographs,
     settings,
     stages,
+    statements,
     tables,
 )
 from safn_book.run_names import Stage
@@ -50,10 +52,10 @@ charts.use_style()
 # %% tags=["parameters", "hide-input"]
 # parameters
 runs = "../runs/emoji"  # folder of the outputs of all stages
-run = "attention_1-0.75-0.5_seed0"  # which classifier: aggregation_scales_seed
-size = 128  # long side of the image in pixels (0: as they are)
-flip = True  # average with the map of the mirrored image
-accelerator = "auto"  # cpu, gpu, mps or auto
+run = "attention_1-0.75-0.5_seed0"  # classifier: <aggregation>_<scales>_seed<seed>
+size = 128  # long side of the image in pixels (0: original size)
+flip = True  # average the map with that of the mirrored image
+accelerator = "auto"  # auto, cpu, gpu or mps
 workers = 0  # processes that load images
 
 # %% tags=["remove-cell"]
@@ -65,20 +67,20 @@ stage = stages.open_stage(p, Stage.MAPS, p.run, inputs=[source, model])
 # %% [markdown]
 # ## From scores to maps
 #
-# [Chapter 3](03_train_safn.ipynb) ended with one feature map for each class, $MSF_c$. It may be negative: such a pixel
-# speaks against the class. We cut the negative values off, and divide by the largest one:
+# [Chapter 3](03_train_safn.ipynb) ended with one feature map for each class, $\mathit{MSF}_c$. It may be negative: such
+# a pixel speaks against the class. We cut the negative values off, and divide by the largest one:
 #
-# $$M_c = \frac{\mathrm{ReLU}(MSF_c)}{\max(\mathrm{ReLU}(MSF_c))} \tag{4}$$
+# $$M_c = \frac{\mathrm{ReLU}(\mathit{MSF}_c)}{\max(\mathrm{ReLU}(\mathit{MSF}_c))} \tag{4}$$
 #
 # So $M_c$ lies between 0 and 1, and is 1 somewhere. That is a choice: a weak map is stretched as much as a strong one.
-# In the code, `features` are the $MSF_c$ of a batch, of shape `(B, N, h, w)`, and `labels` says which classes an image
-# has.
+# In the code, `features` are the $\mathit{MSF}_c$ of a batch, of shape `(B, N, h, w)`, and `labels` says which classes
+# an image shows.
 
 # %% tags=["remove-input"]
 display.source(localization_maps)
 
 # %% [markdown]
-# Most of the lines guard one case. If a map has no positive value, Eq. 4 divides by 0. The map is then 0 instead.
+# Most of these lines guard one case. Without any positive value, Eq. 4 divides by 0. The map is then 0 instead.
 #
 # ## The maps of this run
 #
@@ -94,8 +96,9 @@ one = network.maps(image.to(device), labels.to(device))
 print("image", tuple(image.shape), "-> maps", tuple(one.shape))
 
 # %% [markdown]
-# A map is much smaller than its image: one of its pixels stands for a square of the image. Then we write the maps of
-# all images. Training images have their own labels. Validation images have the classes that the network predicts.
+# A map is much smaller than its image: one of its pixels stands for a square of the image (the {term}`output stride`).
+# Next come the maps of all images. Training images have their own labels. Validation images have the classes that the
+# network predicts.
 
 # %% tags=["remove-output"]
 empty = inference.write_maps(
@@ -143,8 +146,8 @@ display.text(
 # %% [markdown]
 # ## How much of the objects do they cover?
 #
-# A map has no outline. We cut it at a threshold: what is below becomes background, elsewhere the class with the largest
-# map wins. We try 256 thresholds and keep the best.
+# A map has no outline, so we cut it at a threshold. What is below becomes background. Elsewhere the class with the
+# largest map wins. The score is the {term}`mIoU`. We try 256 thresholds and keep the best.
 
 # %% tags=["remove-input"]
 display.source(maps_prediction)
@@ -169,9 +172,9 @@ tables.show(quality, f"Maps cut at the threshold {sweep.threshold:.2f}.")
 
 # %% tags=["remove-input"]
 display.text(
-    f"At its best threshold, {sweep.threshold:.2f}, the maps of the training images have a mIoU"
-    f" of {number(100 * scores['map_miou'])} %. Masks have chosen that threshold, so this is an"
-    f" upper bound. The last row, {number(100 * alone.miou())} %, is the *CAM baseline*: the"
+    f"At its best threshold, {sweep.threshold:.2f}, the maps of the training images have an mIoU"
+    f" of {number(100 * scores['map_miou'])} %. Masks have chosen that threshold, so no other"
+    f" one does better. The last row, {number(100 * alone.miou())} %, is the *CAM baseline*: the"
     " segmentation of a classifier alone. Every later step has to beat it.",
     masked,
 )
@@ -197,14 +200,35 @@ display.text(
 )
 
 # %% [markdown]
-# On photographs (recorded runs, 1,631 training images of VOC 2012, EfficientNet-Lite0, three seeds) they *rise*: 17.6 %,
-# 42.3 % and 50.4 %. The likely reason: a spot is larger than a small object, which costs more IoU than a part missed in a
-# large one. The saliency map of [chapter 5](05_pseudo_ground_truth.ipynb) repairs that.
+# ## Which numbers should I see?
 #
+# The table sets this run beside recorded runs of the same data and settings. Is a value outside its range? See
+# [My number is low](../book/recipes.md#my-number-is-low).
+
+# %% tags=["remove-input"]
+scores |= {"classifier_only_val_miou": alone.miou(), "empty_maps": empty}
+evaluation.save_counts(stage.folder / "counts.npz", sweep.counts)
+done = stage.finish(scores, init=model.record["init"])
+checks.compare(done, source)
+
+# %% tags=["remove-input"]
+display.text(
+    "**On photographs** (three recorded runs with 1,631 training images of VOC 2012 and "
+    "EfficientNet-Lite0) the maps have "
+    f"{statements.recorded(Stage.MAPS, 'metrics', 'map_miou')} % mIoU. There the IoU *rises* "
+    "with the size of the objects: "
+    f"{statements.recorded(Stage.MAPS, 'metrics', 'map_iou small (< 10 %)')} %, "
+    f"{statements.recorded(Stage.MAPS, 'metrics', 'map_iou medium (10-30 %)')} % and "
+    f"{statements.recorded(Stage.MAPS, 'metrics', 'map_iou large (> 30 %)')} %. The likely "
+    "reason: a spot that is larger than a small object costs more IoU than a missed part of a "
+    "large one."
+)
+
+# %% [markdown]
 # ## The same on photographs
 #
-# These photographs come with the package, and so does the network, which was trained on 1,631 *other* photographs of
-# VOC 2012.
+# The network comes with the package ([try it](17_try_your_photograph.ipynb)). It was trained on 1,631 *other*
+# photographs.
 
 # %% tags=["hide-input"]
 display.figure(
@@ -219,12 +243,12 @@ display.figure(
 
 # %% [markdown]
 # At scale 1 the map of the dog is brightest at its head, and that of the chair covers the seat only. At scale 0.5 both
-# spread over the whole object, and the spot on the bird grows far beyond it. So a smaller image does spread the maps, as
-# the paper says. But the map of SAFN resembles that of scale 1: the attention gives the small scales little weight.
+# spread over the whole object, and the spot on the bird grows far beyond it. So a smaller image does spread the maps,
+# as the paper says. But the map of SAFN resembles that of scale 1: the attention gives the small scales little weight.
 #
 # ## Takeaways
 #
-# - A localization map is the feature map before the average, without its negative values, divided by its maximum (Eq. 4).
+# - A localization map is the feature map before the average, without negative values, divided by its maximum (Eq. 4).
 # - Maps find objects, not outlines. Their mIoU needs a threshold, and masks choose it.
 # - On photographs small objects fare worst. A spot cannot be smaller than a few pixels of the map.
 #
@@ -272,7 +296,8 @@ display.figure(
 #
 # ## Next
 #
-# [Chapter 5](05_pseudo_ground_truth.ipynb) combines the maps with saliency maps, which know the outlines.
+# [Chapter 5](05_pseudo_ground_truth.ipynb) combines the maps with {term}`saliency maps <saliency map>`, which know the
+# outlines.
 #
 # ````{dropdown} Run this chapter yourself
 # In the folder `notebooks`, for another classifier and in a folder of its own:
@@ -286,13 +311,3 @@ display.figure(
 #   classes in `val/<id>.npz`.
 # - It takes half a minute on 2 cores for the synthetic images, and 3 to 6 minutes on one core for `voc-subset`.
 # ````
-#
-# ## Check
-#
-# Is a number outside its range? See [which stage makes a number low?](../book/recipes.md#my-number-is-low)
-
-# %% tags=["remove-input"]
-scores |= {"classifier_only_val_miou": alone.miou(), "empty_maps": empty}
-evaluation.save_counts(stage.folder / "counts.npz", sweep.counts)
-done = stage.finish(scores, init=model.record["init"])
-checks.compare(done, source)

@@ -17,14 +17,16 @@
 # %% [markdown]
 # # 6 Training the segmentation network
 #
-# Pseudo labels need the labels of their image. A new image has none. And many of their pixels are wrong. Why should a
-# network learn from such masks?
+# {term}`Pseudo labels` need the labels of their image, and a new image has none. Besides, many of their pixels are
+# wrong. Why should a network learn from such masks?
 #
 # Because the errors differ from image to image, and the objects do not. A network that has to explain all images with
-# the same weights keeps what they have in common. In this chapter we build *DeepLab* and train it on the pseudo labels as
-# if they were true. Then we ask whether it is as good as its teacher.
+# the same weights keeps what they have in common. In this chapter we build *DeepLab* and train it on the pseudo labels
+# as if they were true. Then we ask whether it is as good as its teacher.
 #
-# Read on: [the method](../book/method.md), [the package](../book/api_safn.md), Sec. IV-A of the paper.
+# Paper: Sec. IV-A. Method: [segmentation](../book/method.md#segmentation). Code:
+# [`safn.segmentation`](../book/api_safn.md#segmentation) and
+# [`safn.training`](../book/api_safn.md#training-and-prediction).
 
 # %% tags=["hide-cell"]
 import copy
@@ -41,6 +43,7 @@ from safn_book import (
     photographs,
     settings,
     stages,
+    statements,
     tables,
 )
 from safn_book.run_names import RunName, Stage
@@ -51,31 +54,31 @@ charts.use_style()
 # %% tags=["parameters", "hide-input"]
 # parameters
 runs = "../runs/emoji"  # folder of the outputs of all stages
-run = "attention_1-0.75-0.5_seed0"  # which pseudo ground truth
+run = "attention_1-0.75-0.5_seed0"  # whose pseudo labels
 label_source = "pseudo"  # pseudo, or masks: the fully supervised upper bound
-backbone = "efficientnet_lite0"  # vgg16 (the paper's), resnet101, efficientnet_lite0
-head = "largefov"  # largefov or aspp
+backbone = "efficientnet_lite0"  # vgg16 (the paper's), resnet101 or efficientnet_lite0
+head = "largefov"  # largefov (the paper's Table 1) or aspp (Table 2)
 head_width = 512  # channels of fc6 and fc7 of LargeFOV (paper: 1024)
-head_dilation = 4  # of fc6 at stride 8 (paper: 12, for crops of 321)
-weights = "imagenet"  # imagenet or none
-freeze = 3  # first backbone stages that keep their weights
-epochs = 8  # passes over the training images
-iterations = 0  # stop after so many steps (paper: 6000; 0: epochs decide)
+head_dilation = 4  # dilation of fc6 at output stride 8 (paper: 12, for crops of 321)
+weights = "imagenet"  # initial weights of the backbone: imagenet or none
+freeze = 3  # first stages of the backbone that are not trained
+epochs = 8  # number of epochs
+iterations = 0  # training steps (paper: 6000; 0: as many as the epochs have)
 batch_size = 8  # images a step (paper: 20)
 accumulate = 1  # batches a step
 crop = 128  # side of the training crop in pixels (paper: 321)
-resize = [112, 176]  # long side before the crop, uniform
+resize = [112, 176]  # long side before the crop, drawn uniformly from this range
 learning_rate = 1e-4  # of the pretrained layers (paper: 0.001, SGD)
-new_layer_factor = 5  # times that for the head
+new_layer_factor = 5  # factor on the learning rate of the head
 optimizer = "adamw"  # sgd (the paper's) or adamw, which needs fewer steps
-momentum = 0.9  # of SGD; AdamW's first beta
-weight_decay = 5e-4  # of weights, not of biases
-schedule = "poly"  # step: divided by 10 after each third (the paper's); poly
-power = 0.9  # of the polynomial schedule
-precision = "32-true"  # or bf16-mixed, 16-mixed
-accelerator = "auto"  # cpu, gpu, mps or auto
+momentum = 0.9  # of SGD; first beta of AdamW
+weight_decay = 5e-4  # on weights, not on biases
+schedule = "poly"  # learning rate: step, a tenth after each third (the paper's); poly
+power = 0.9  # exponent of the poly schedule
+precision = "32-true"  # 32-true, bf16-mixed or 16-mixed
+accelerator = "auto"  # auto, cpu, gpu or mps
 workers = 0  # processes that load images
-seed = 0  # of initialisation, order and augmentation
+seed = 0  # of initialisation, order of the images and augmentation
 
 # %% tags=["remove-cell"]
 p = settings.read(globals())
@@ -95,8 +98,9 @@ train = [i for i in train if i not in labels.record.get("left_out", ())]
 #
 # DeepLab is a classifier that answers at every place. It takes a network trained on ImageNet and changes two things.
 #
-# - *It shrinks the image less.* Some strides become 1. One pixel of the feature map then stands for 8 or 16 pixels (the
-#   *output stride*). The filters behind them are *dilated*: their nine weights move apart, and see as much as before.
+# - *It shrinks the image less.* Some strides become 1, so that one pixel of the feature map stands for 8 or 16 pixels
+#   (the {term}`output stride`). The filters behind them are *dilated*: their nine weights move apart, and span as much
+#   of the image as before.
 # - *It has no global average.* Its head gives $K$ numbers (*logits*) at each pixel of the feature map: one for each
 #   class and one for the background.
 #
@@ -126,8 +130,9 @@ print("logits  ", tuple(untrained(image).shape))
 # %% [markdown]
 # ## The loss
 #
-# At each pixel the softmax of the logits gives probabilities $P_k$. The loss is the *cross-entropy*: minus the logarithm
-# of the probability of the label $G$, averaged over the set $V$ of pixels that are not ignored:
+# At each pixel the softmax of the logits gives probabilities $P_k$. The loss is the *cross-entropy*: minus the
+# logarithm of the probability of the label $G$. It is averaged over the set $V$ of pixels that are not
+# {term}`ignored <ignored pixel>`:
 #
 # $$L = -\frac{1}{|V|} \sum_{(i, j) \in V} \log P_{G(i, j)}(i, j)$$
 #
@@ -168,7 +173,8 @@ display.text(
 # %% [markdown]
 # ## Is it as good as its labels?
 #
-# We segment training images that have a ground-truth mask, once, without labels.
+# We segment training images that have a {term}`ground-truth mask`, at one scale and without labels. The score is the
+# {term}`mIoU`.
 
 # %% tags=["remove-output"]
 network = inference.on_device(network, p.accelerator)
@@ -210,22 +216,49 @@ display.figure(
 display.text(
     ". ".join(f"The mIoU of the {name} is {number(100 * value)} %" for name, value in rows)
     + ". The labels have sharp borders, which come from the saliency map. The prediction is"
-    " coarser: one logit stands for a square of pixels. But it needs no label, and what the"
-    " saliency map has missed in one image it may have learned from others.",
+    " coarser: one logit stands for a square of pixels. But it needs no image label, and what"
+    " the saliency map has missed in one image it may have learned from others.",
     scored,
 )
 
 # %% [markdown]
-# On photographs (recorded runs, VOC 2012, EfficientNet-Lite0, three seeds) the network has 58.7 % on 743 validation images
-# (multi-scale test with CRF). The pseudo labels of the 171 training images on VOC's official list, whose masks are of
-# the same kind, have 60.8 %. So it nearly reaches its teacher, on images that it has never seen and without their labels.
-#
 # ## How good could it be?
 #
 # Part of the error is that of the labels, part that of DeepLab. To tell them apart, we train the same network on
-# ground-truth masks: the **fully supervised upper bound**, run `masks_seed0`. [Chapter 7](07_evaluate.ipynb) shows both.
+# ground-truth masks: the {term}`fully supervised` upper bound, run `masks_seed0`. [Chapter 7](07_evaluate.ipynb) shows
+# both.
 #
+# ## Which numbers should I see?
+#
+# The table sets this run beside recorded runs of the same data and settings. Is a value outside its range? See
+# [My number is low](../book/recipes.md#my-number-is-low).
+
+# %% tags=["remove-input"]
+scores = {"loss": log.loss.iloc[-1]}
+done = stage.finish(
+    scores,
+    init=p.weights,
+    detector=labels.record.get("detector"),
+    supervision=p.label_source,
+)
+checks.compare(done, source)
+
+# %% tags=["remove-input"]
+display.text(
+    "**On photographs** (three recorded runs with VOC 2012, EfficientNet-Lite0 and U2-Net-p) "
+    "the network has "
+    f"{statements.recorded(Stage.EVALUATE, 'metrics', 'val_miou_crf')} % on 743 validation "
+    "images, multi-scale with CRF. Its labels have "
+    + statements.recorded(Stage.PSEUDO_LABELS, "metrics", "pseudo_miou_background_train_list")
+    + " % on the 171 training images of VOC's official list, whose masks are of the same kind. "
+    "So it nearly reaches its teacher, on images that it has never seen and without labels."
+)
+
+# %% [markdown]
 # ## The same on photographs
+#
+# Both networks come with the package ([try them](17_try_your_photograph.ipynb)). They were trained on 1,631 other
+# photographs.
 
 # %% tags=["hide-input"]
 display.figure(
@@ -239,22 +272,19 @@ display.figure(
 ) if p.run == photographs.MAIN else None
 
 # %% [markdown]
-# Both networks come with the package. They were trained on 1,631 other photographs. Most of the chair has no pseudo
-# label, and the network finds it nevertheless: it has seen other chairs. With the astronaut it is the other way round.
-# The pseudo label knows that there is only a person. The network does not, and takes parts of the helmet for a motorbike
-# and a bottle.
+# Most of the chair has no pseudo label, and the network finds it nevertheless: it has seen other chairs. With the
+# astronaut it is the other way round. The pseudo label knows that there is only a person. The network does not, and
+# takes parts of the helmet for a motorbike and a bottle.
 #
 # ## Takeaways
 #
-# - DeepLab is a classifier with less stride, dilated filters and an answer at each pixel of its feature map.
+# - DeepLab is a classifier with less stride, dilated filters, and an answer at each pixel of its feature map.
 # - Ignored pixels have no part in the loss: the network is free there.
-# - The network needs no image labels, and nearly reaches the labels that it learned from. Errors that all images share
-#   remain.
+# - The network needs no image labels. On photographs it nearly reaches the labels that it learned from.
 #
 # ## Exercises
 #
-# 1. How many pixels of the image does the first convolution of the head span? And the paper's, with dilation 12 at
-#    output stride 8?
+# 1. How many pixels of the image does the first convolution of the head span? And in the paper (dilation 12, stride 8)?
 #
 # ````{dropdown} Solution
 # ```python
@@ -284,7 +314,7 @@ display.figure(
 # ```
 # papermill 06_train_segmentation.ipynb out.ipynb -p label_source masks -p run masks_seed0
 # ```
-# True masks are alike from image to image, and easier to learn. The last line of the run's `log.csv` has the loss. It
+# Ground-truth masks are alike from image to image, and easier to learn. The last line of the run's `log.csv` has the loss. It
 # says nothing about mIoU: the two losses are measured against different labels.
 # ````
 #
@@ -304,17 +334,3 @@ display.figure(
 # - It writes `06_train_segmentation/<run>`: the network (`network.json`, `network.safetensors`) and `log.csv`.
 # - It takes a few minutes on one core for the synthetic images, and 15 to 25 minutes on two for `voc-subset`.
 # ````
-#
-# ## Check
-#
-# Is a number outside its range? See [which stage makes a number low?](../book/recipes.md#my-number-is-low)
-
-# %% tags=["remove-input"]
-scores = {"loss": log.loss.iloc[-1]}
-done = stage.finish(
-    scores,
-    init=p.weights,
-    detector=labels.record.get("detector"),
-    supervision=p.label_source,
-)
-checks.compare(done, source)

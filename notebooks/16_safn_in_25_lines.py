@@ -21,7 +21,8 @@
 #
 # Here is the method on one photograph, with a trained network that comes with the package. Each equation is written out
 # by hand: 25 lines of code, in seven steps. The last cell checks that the package computes the same.
-# [The method](../book/method.md) explains the equations. In the paper they stand in Sec. III.
+#
+# Paper: Sec. III. Why it works: [the method](../book/method.md). The package's own code: [`safn`](../book/api_safn.md).
 
 # %%
 import numpy as np
@@ -45,8 +46,8 @@ from safn_book.galleries import Heat, Mask, gallery
 # %% [markdown]
 # ## 1 A photograph and its label
 #
-# The network is the SAFN that was trained on 1,631 photographs of VOC 2012. This photograph is not one of them. It comes
-# with the label *dog*.
+# The network is a SAFN that was trained on 1,631 photographs of VOC 2012, with {term}`image labels <image label>` only.
+# This photograph is not one of them. Its label is *dog*.
 
 # %%
 photograph = free_photographs()["dog"]
@@ -72,8 +73,8 @@ display.figure(
 # %% [markdown]
 # ## 2 Features at three scales
 #
-# The image goes through the same backbone and head at scales 1, 0.75 and 0.5. Smaller images give smaller features, so all
-# are brought to the size of the largest.
+# The image goes through the same {term}`backbone` and head at {term}`scales <scale>` 1, 0.75 and 0.5. Smaller images
+# give smaller features, so all are brought to the size of the largest.
 
 # %%
 resized = [rescale(image, scale) for scale in network.scales]
@@ -85,8 +86,8 @@ features = torch.stack(features, 1)
 features.shape
 
 # %% [markdown]
-# One image, three scales, 20 classes, and maps of 14 × 18 pixels: one for 16 × 16 pixels of the image. This is what the
-# network has for the class *dog*, with one range of colours for all scales:
+# One image, three scales, 20 classes, and maps of 14 × 18 pixels. Each of these stands for 16 × 16 pixels of the image,
+# the {term}`output stride`. Here are the features of *dog*, in one range of colours:
 
 # %% tags=["hide-input"]
 of_dog = features[0, :, dog].relu()
@@ -101,13 +102,13 @@ display.figure(
 )
 
 # %% [markdown]
-# Scale 1 responds to the head, the telling part. Scale 0.5 responds to the chest and the back as well, and spills over the
-# outline. This is the idea of the paper: in a smaller image the network sees more of a large object.
+# Scale 1 responds to the head, the telling part. Scale 0.5 responds to the chest and the back as well, and spills over
+# the outline. This is the idea of the paper: in a smaller image the network sees more of a large object.
 #
 # ## 3 A weight for each scale and pixel
 #
-# Two convolutions give scale $s$ a score $A^s_{ij}$ at pixel $(i, j)$. A softmax over the scales makes weights of the
-# scores:
+# {term}`Scale attention` is two convolutions. They give scale $s$ a score $A^s_{ij}$ at pixel $(i, j)$. A softmax over
+# the scales makes weights of the scores:
 #
 # $$W^s_{ij} = \frac{\exp(A^s_{ij})}{\sum_{k=1}^{S} \exp(A^k_{ij})} \tag{1}$$
 
@@ -128,8 +129,8 @@ display.figure(
 )
 
 # %% [markdown]
-# There is one map a scale, for all classes together. This network trusts the full image almost everywhere, and the small
-# ones a little along the border. [Chapter 3](03_train_safn.ipynb) trains such weights.
+# Each scale has one map of weights, for all classes together. This network trusts the full image almost everywhere, and
+# the small ones a little along the border. [Chapter 3](03_train_safn.ipynb) trains such weights.
 #
 # ## 4 The weighted sum, and the scores
 #
@@ -137,10 +138,12 @@ display.figure(
 #
 # $$\mathit{MSF}_c = \sum_{k=1}^{S} W^k \circ F^k_c \tag{2}$$
 #
-# The mean of $\mathit{MSF}_c$ over the image is the score $x_c$. In training, the loss compares the scores with the labels
-# by the logistic function $\sigma$, for which $1 - \sigma(x) = \sigma(-x)$:
+# The mean of $\mathit{MSF}_c$ over the image is the score $x_c$. In training, the loss compares $s_c = \sigma(x_c)$ with the
+# label, where $\sigma$ is the logistic function:
 #
-# $$L = -\sum_{c=1}^{N} \big[ y_c \log \sigma(x_c) + (1 - y_c) \log \sigma(-x_c) \big] \tag{3}$$
+# $$L = -\sum_{c=1}^{N} \big[ y_c \log s_c + (1 - y_c) \log (1 - s_c) \big] \tag{3}$$
+#
+# In the code, $\sigma(-x_c)$ stands for $1 - s_c$, which is the same.
 
 # %%
 MSF = (W.unsqueeze(2) * features).sum(1)
@@ -149,7 +152,7 @@ loss = -(y * F.logsigmoid(x) + (1 - y) * F.logsigmoid(-x)).mean()
 
 MSF.shape, x.shape, loss
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 probability, best = x[0].sigmoid().topk(2)
 display.text(
     f"The network gives *{network.classes[best[0]]}* the probability "
@@ -160,7 +163,8 @@ display.text(
 # %% [markdown]
 # ## 5 The localization map
 #
-# Negative values say "not here", so they go to 0. The rest is divided by its maximum. Classes without a label have no map:
+# Negative values say "not here", so they go to 0. The rest is divided by its maximum. Classes without a label have no
+# {term}`localization map`:
 #
 # $$M_c = \frac{\mathrm{ReLU}(\mathit{MSF}_c)}{\max(\mathrm{ReLU}(\mathit{MSF}_c))} \tag{4}$$
 
@@ -173,8 +177,8 @@ M.shape
 # %% [markdown]
 # ## 6 Saliency, and the confidence
 #
-# The map knows the class but not the outline. A saliency detector knows the outline of what stands out, but no class. Ours
-# was trained on masks of other images. The harmonic mean asks both to agree:
+# The map knows the class but not the outline. A {term}`saliency map` has the outline of what stands out, but no class.
+# Its detector was trained on masks of other images. The harmonic mean of both is the {term}`confidence`:
 #
 # $$H_c(i, j) = \frac{2}{\frac{1}{M_c(i, j)} + \frac{1}{S(i, j)}} \tag{5}$$
 
@@ -188,8 +192,9 @@ S.shape, maps.shape, H.shape
 # %% [markdown]
 # ## 7 The pseudo label
 #
-# Algorithm 1: background where no class reaches $\gamma = 0.2$, elsewhere the class of the largest map. Two kinds of pixels
-# are ignored: background that is salient, and pixels that two classes claim.
+# {term}`Pseudo labels` come from Algorithm 1. A pixel is background where no confidence reaches $\gamma = 0.2$.
+# Elsewhere it has the class of the largest map. Two kinds of pixels are {term}`ignored <ignored pixel>`, with the value
+# 255: background that is salient, and pixels that two classes claim.
 
 # %%
 G = np.where(H.max(0) < 0.2, 0, 1 + maps.argmax(0)).astype(np.uint8)
@@ -219,14 +224,14 @@ display.figure(
     "dog. The confidence has both. The pseudo label is the dog with its front paws ignored.",
 )
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 counts = safn.ConfusionMatrix(len(network.classes) + 1)
 counts.update(G, truth)
 display.text(
-    f"Where the pseudo label is not ignored, its IoU with the drawn dog is "
-    f"{100 * counts.iou('drop')[dog + 1]:.0f} %. It ignores "
-    f"{100 * (G == 255).mean():.0f} % of the photograph. Pixels that the map misses and "
-    "the saliency finds are ignored, not called background."
+    "The overlap with the drawn dog, divided by the union of both (the IoU), is "
+    f"{100 * counts.iou('drop')[dog + 1]:.0f} % where the pseudo label is not ignored. It "
+    f"ignores {100 * (G == 255).mean():.0f} % of the photograph. What the map misses and the "
+    "saliency finds is ignored, not called background."
 )
 
 # %% [markdown]
@@ -234,7 +239,7 @@ display.text(
 #
 # ## The package computes the same
 #
-# The functions of the package also check their arguments. On this photograph they agree with the lines above:
+# On this photograph its functions agree with the lines above:
 
 # %%
 assert torch.allclose(features, network.scale_features(image))
@@ -250,9 +255,9 @@ print("equal")
 # %% [markdown]
 # ## Takeaways
 #
-# - SAFN is a classifier whose class features are kept as maps. No step needs a mask of a training image.
-# - The scales meet in Eq. 1 and 2. The rest works with one scale as well.
-# - The saliency gives the outline, and the map only has to find the class.
+# - SAFN is a classifier that keeps its class features as maps. No step needs a mask of a training image.
+# - The scales meet in Eq. 1 and 2. Everything else works with one scale as well.
+# - The saliency gives the outline. The map only has to find the class.
 #
 # ## Exercises
 #
@@ -298,5 +303,6 @@ print("equal")
 #
 # ## Next
 #
-# [Chapter 0](00_data.ipynb) starts the same way with a whole data set. [Try your photograph](17_try_your_photograph.ipynb)
+# [Chapter 0](00_data.ipynb) begins with a whole data set. In a hurry? Read chapters [3](03_train_safn.ipynb),
+# [5](05_pseudo_ground_truth.ipynb) and [7](07_evaluate.ipynb). [Try your photograph](17_try_your_photograph.ipynb)
 # needs only your file.

@@ -20,12 +20,15 @@
 # Two trained networks come with the package. What do they make of a photograph of yours?
 #
 # Open this notebook with `make lab`, write the path of an image file between the quotes, and run all cells. It takes
-# seconds, needs no graphics card, and nothing leaves your computer. Without a path it shows a photograph that comes with
+# seconds and needs no graphics card. Nothing leaves your computer. Without a path it shows a photograph that comes with
 # the package.
+#
+# Paper: Sec. III. Background: [the method](../book/method.md) and [SAFN in 25 lines](16_safn_in_25_lines.ipynb). Code:
+# [`safn.load`](../book/api_safn.md).
 
 # %% tags=["parameters"]
-photograph = ""  # path of an image file; empty: the cow that comes with the package
-labels = ""  # what it shows, such as "cow, person"; empty: what the classifier finds
+photograph = ""  # path of an image file; empty: the cow of the package
+labels = ""  # what it shows, such as "cow, person"; empty: found by SAFN
 
 # %%
 from safn.datasets.free_photographs import free_photographs
@@ -34,7 +37,8 @@ from safn_book.photographs import Steps, columns
 
 cow = free_photographs()["cow"]
 names = [name.strip() for name in labels.split(",") if name.strip()]
-steps = Steps(photograph or cow.path, names or None, None if photograph else cow.mask)
+mask = None if photograph else cow.mask
+steps = Steps(photograph or cow.path, names or None, mask)
 display.figure(
     columns(["photograph"], steps),
     f"The photograph: {steps.name}.",
@@ -44,8 +48,9 @@ display.figure(
 # %% [markdown]
 # ## Which classes does it show?
 #
-# SAFN is a classifier for the 20 classes of VOC 2012. It was trained on 1,631 photographs, with image labels only. It gives
-# each class a probability. Classes above 50 % become the labels, unless you gave your own.
+# SAFN is a classifier for the 20 classes of VOC 2012. It was trained on 1,631 photographs, with
+# {term}`image labels <image label>` only. It gives each class a probability. Classes above 50 % become the labels,
+# unless you gave your own.
 
 # %%
 probabilities = dict(zip(steps.classes, steps.scores.tolist()))
@@ -67,8 +72,8 @@ display.text(
 # %% [markdown]
 # ## Where is it?
 #
-# The class features of each scale, divided by their maximum, are a localization map (Eq. 4). The fused map is made of all
-# three scales. An orange or yellow pixel speaks for the class.
+# A {term}`localization map` is made of the class features, divided by their maximum (Eq. 4). There is one for each of
+# the three {term}`scales <scale>`, and the fused map of all three. Bright pixels speak for the class.
 
 # %%
 display.figure(
@@ -80,7 +85,7 @@ display.figure(
 # %% [markdown]
 # ## Which scale counts?
 #
-# The scale attention gives each scale a weight at each pixel (Eq. 1). The three weights of a pixel sum to 1.
+# {term}`Scale attention` gives each scale a weight at each pixel (Eq. 1). The three weights of a pixel sum to 1.
 
 # %%
 display.figure(
@@ -96,13 +101,14 @@ words = [f"{weight:.2f} for scale {scale:g}" for scale, weight in pairs]
 display.text(f"On average the weights are {words[0]}, {words[1]} and {words[2]}.")
 
 # %% [markdown]
-# Most photographs look alike here: this attention has learned to prefer scale 1. [What we learned](12_what_we_learned.ipynb)
-# says what the attention is worth.
+# Most photographs look alike here, because this attention has learned to prefer scale 1.
+# [What we learned](12_what_we_learned.ipynb) says what it is worth.
 #
 # ## Which pixels become pseudo labels?
 #
-# The map says which class, and the saliency map says which pixels stand out. Algorithm 1 needs both. Pale pixels are
-# ignored: they stand out, but no class claims them.
+# The map says which class, and the {term}`saliency map` says which pixels stand out. Algorithm 1 makes
+# {term}`pseudo labels` of both. Pale pixels are {term}`ignored <ignored pixel>`: they stand out, but no class claims
+# them.
 
 # %%
 display.figure(
@@ -114,8 +120,8 @@ display.figure(
 # %% [markdown]
 # ## A mask without any label
 #
-# DeepLab-LargeFOV has learned from the pseudo labels of the training photographs. It needs no label, no map and no
-# saliency.
+# The second network, DeepLab, has learned from the pseudo labels of the 1,631 photographs. It needs no label, no map
+# and no saliency.
 
 # %%
 display.figure(
@@ -128,10 +134,9 @@ display.figure(
 # %% tags=["remove-input"]
 truth = steps.ground_truth is not None
 display.text(
-    f"The IoU of *{shown}* with the ground truth is "
-    f"{100 * steps.iou(steps.pseudo_label):.1f} % for the pseudo labels "
-    "where they are not ignored. "
-    f"It is {100 * steps.iou(steps.segmentation):.1f} % for the segmentation."
+    f"Overlap of *{shown}* with the ground truth, divided by their union (IoU): "
+    f"{100 * steps.iou(steps.pseudo_label):.1f} % for the pseudo labels, where they are not "
+    f"ignored, and {100 * steps.iou(steps.segmentation):.1f} % for the segmentation."
     if truth
     else "There is no ground truth to compare them with."
 )

@@ -38,5 +38,6 @@ def grad_cam(network: nn.Module, layer: nn.Module, images: Tensor, labels: Tenso
     maps = torch.zeros(*labels.shape, *images.shape[-2:])
     with GradCAM(network, [layer]) as explain:
         for c in torch.nonzero(labels[0]).flatten().tolist():
-            maps[0, c] = torch.from_numpy(explain(images.requires_grad_(), [ClassifierOutputTarget(c)])[0])
+            found = explain(images.requires_grad_(), [ClassifierOutputTarget(c)])
+            maps[0, c] = torch.from_numpy(found[0])
     return maps.nan_to_num(0)

@@ -62,7 +62,7 @@ def multi_scale_maximum(
         view = rescale(image, scale, grid)
         outputs = [network(view), network(view.flip(3)).flip(3)] if flip else [network(view)]
         for logits in outputs:
-            large = F.interpolate(logits.float(), image.shape[-2:], mode="bilinear", align_corners=False)
+            large = F.interpolate(logits.float(), image.shape[-2:], mode="bilinear")
             best = torch.maximum(best, large.softmax(1))
     return (best / best.sum(1, keepdim=True))[0].cpu()
 

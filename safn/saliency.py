@@ -40,10 +40,12 @@ class U2NetP:
         small = np.asarray(image.resize(INPUT, Image.Resampling.LANCZOS), np.float32)
         small /= max(1e-6, small.max())
         batch = (small - (0.485, 0.456, 0.406)) / (0.229, 0.224, 0.225)
-        output = self.session.run(None, {self.input: batch.transpose(2, 0, 1)[None].astype(np.float32)})[0][0, 0]
+        inputs = {self.input: batch.transpose(2, 0, 1)[None].astype(np.float32)}
+        output = self.session.run(None, inputs)[0][0, 0]
         span = output.max() - output.min()
         output = (output - output.min()) / span if span > 0 else np.zeros_like(output)
-        return np.asarray(Image.fromarray(output).resize(image.size, Image.Resampling.BILINEAR)).clip(0, 1)
+        resized = Image.fromarray(output).resize(image.size, Image.Resampling.BILINEAR)
+        return np.asarray(resized).clip(0, 1)
 
 
 def multi_view_saliency(detector: Detector, image: Image.Image, views: int = 6) -> np.ndarray:

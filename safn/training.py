@@ -156,8 +156,9 @@ class Segmenter(TrainingModule):
     def training_step(self, batch: dict, _: int) -> Tensor:
         logits = self.network(batch["image"].contiguous(memory_format=torch.channels_last)).float()
         target = downsample_masks(batch["mask"], logits.shape[-2:])
-        counted = (target != VOID).sum().clamp(min=1)  # where all pixels are ignored, the loss is 0, not NaN
-        each = F.cross_entropy(logits, target, ignore_index=VOID, reduction="none")  # CUDA cannot repeat its own sum
+        counted = (target != VOID).sum().clamp(min=1)  # all ignored: the loss is 0, not NaN
+        # summed below: CUDA cannot repeat its own sum
+        each = F.cross_entropy(logits, target, ignore_index=VOID, reduction="none")
         return self.log_loss(each.sum() / counted, batch)
 
 

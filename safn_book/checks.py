@@ -41,6 +41,8 @@ def compare(done: Input, source: Input) -> Styler:
     as well. For others none is known, and the table has the values alone.
     """
     rows = verdicts(done, source)
+    official = rows["metric"].str.removesuffix("_train_list")  # equal to the others where the list has all images
+    rows = rows[~rows.assign(metric=official).duplicated(["metric", "value"])].reset_index(drop=True)
     shown = pd.DataFrame({"metric": rows["metric"].map(metric_name)})
     shown["this run"] = [metric_value(*row) for row in zip(rows["metric"], rows["value"])]
     if rows["low"].isna().all():

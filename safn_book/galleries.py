@@ -76,7 +76,7 @@ def gallery(rows: Sequence[Row], classes: Sequence[str], names: Sequence[str] = 
             _draw(axis, row[title])
             if list(row) != above:
                 text = f"({letter}) {title}" if letters else title
-                axis.set_title(textwrap.fill(text, int(12 * side)), fontsize=9)
+                axis.set_title(textwrap.fill(text, int(12.5 * side)), fontsize=9)
         above = list(row)
     for name, axis in zip(names, axes[:, 0]):
         axis.text(-0.04, 0.5, name, rotation=90, ha="right", va="center", fontsize=9, transform=axis.transAxes)

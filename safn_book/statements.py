@@ -1,16 +1,19 @@
 """What recorded runs and the chapters that compare runs say: sentences and tables that the intervals allow."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from safn_book import charts, display
+from safn_book import archive, charts, display
 from safn_book.conclusions import Verdict, against
 from safn_book.results import LEAST_SEEDS, MEASURES, by_size, over_seeds, seeds_note, shared_seeds
-from safn_book.run_names import RunName
+from safn_book.run_names import DEFAULT, RunName, Stage, without_seeds
 from safn_book.tables import MISSING, interval, number, phrase, short_name, versus, with_short_names
 
+RESULTS = Path(__file__).resolve().parent.parent / "results"
+MAIN = "attention_1-0.75-0.5"
 CONSTANT = "mean of the learned weights"
 SIZED = ("maps", "pseudo_wrong", "segmentation_multi")  # measures by object size that a chapter shows
 WEIGHTS = {"their mean": CONSTANT, "shuffled pixels": "learned weights, shuffled", "equal": "equal weights"}
@@ -21,6 +24,33 @@ SENTENCES = {
     Verdict.TOO_FEW_SEEDS: "come from too few seeds to be compared with those of",
     Verdict.DIFFERENT_MACHINES: "come from another type of machine than those of",
 }
+
+
+def recorded(stage: Stage, *place: str, configuration: str = MAIN, file: str = "evidence") -> str:
+    """Write a share that runs on photographs recorded, in percent: its mean over the seeds, plus or minus their deviation.
+
+    Args:
+        stage: that has recorded it.
+        place: the names that lead to it in the record of the stage.
+        configuration: a run name without its seed. A stage with one run for all of them has its own value.
+        file: of ``results``: the runs of ``evidence`` have three seeds, those of ``voc-subset`` one.
+
+    Raises:
+        ValueError: no run has recorded it.
+
+    Example:
+        >>> recorded(Stage.TRAIN_SAFN, "metrics", "val_mAP"), recorded(Stage.SALIENCY, "metrics", "saliency_iou")
+        ('84.7 ± 0.4', '61.8')
+    """
+    found: list[float] = []
+    for (recorded_stage, run), value in archive.read(RESULTS / f"{file}.json").items():
+        if recorded_stage is stage and without_seeds(run) in (configuration, DEFAULT):
+            for name in place:
+                value = value.get(name, {})
+            found += [100 * value] if isinstance(value, float) else []
+    if not found:
+        raise ValueError(f"no run {configuration} of results/{file}.json has recorded {' > '.join((stage, *place))}")
+    return number(np.mean(found)) + (f" ± {number(np.std(found, ddof=1))}" if len(found) > 1 else "")
 
 
 def listing(words: list[str]) -> str:

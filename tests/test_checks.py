@@ -115,6 +115,19 @@ def test_a_check_is_shown_in_words_and_percent_without_impossible_values(tmp_pat
     ]
 
 
+def test_a_check_shows_scores_of_the_official_list_only_where_they_differ(tmp_path, path):
+    source, _ = made(tmp_path, 0.7)
+    work = stages.open_stage({"runs": str(tmp_path)}, "04_localization_maps", "attention_1_seed0", [source])
+    scores = {"map_miou": 0.4, "map_miou_train_list": 0.4, "ignored_share": 0.1, "ignored_share_train_list": 0.2}
+    shown = checks.compare(work.finish(scores), source)
+    assert [row[0] for row in cells(shown)] == [
+        "localization maps, mIoU",
+        "ignored pixels",
+        "ignored pixels, official train list",
+    ]
+    assert "row_heading" not in shown.to_html()  # no numbers before the rows
+
+
 def test_without_a_recorded_run_a_check_shows_the_values_alone(tmp_path, path):
     source, done = made(tmp_path, 0.7)
     assert [len(row) for row in cells(checks.compare(done, source))] == [2, 2, 2, 2]

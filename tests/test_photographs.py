@@ -105,6 +105,13 @@ def test_a_row_shows_every_step(steps):
     ]
 
 
+def test_columns_name_the_class_of_maps_and_otherwise_the_photograph():
+    horses = free_steps("horses")[0]
+    for shown, name in ((["photograph"], "horses"), (["photograph", "map"], "horse")):
+        figure = columns(shown, horses)
+        assert [text.get_text() for axis in figure.axes for text in axis.texts] == [name]
+
+
 def test_columns_show_the_same_steps_of_several_photographs(steps, monkeypatch):
     chair = free_steps("chair")[0]
     monkeypatch.setattr(photographs, "detector", lambda: pytest.fail("nobody asked for the saliency"))

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import statistics
+from pathlib import Path
+
 import pandas as pd
 import pytest
 from test_conclusions import MAIN, OTHER, difference
 
 from safn_book import statements
 from safn_book.results import runs_table
+from safn_book.run_names import Stage
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.mark.parametrize(
@@ -23,6 +30,26 @@ from safn_book.results import runs_table
 def test_a_verdict_is_said_as_it_is(verdict, words):
     text = statements.conclusion(pd.DataFrame([difference(MAIN, OTHER, verdict)]), "maps")
     assert text.startswith(f"The maps of SAFN {words}") and text.endswith("those of max pooling.")
+
+
+def test_a_recorded_share_is_a_mean_over_the_seeds_of_its_configuration():
+    found = json.loads((ROOT / "results" / "evidence.json").read_text())
+    key = Stage.MAPS, "avg_1-0.75-0.5_seed"
+    values = [100 * one["metrics"]["map_miou"] for one in found if (one["stage"], one["run"][:-1]) == key]
+    text = f"{statistics.mean(values):.1f} ± {statistics.stdev(values):.1f}"
+    assert len(values) == 3
+    assert statements.recorded(Stage.MAPS, "metrics", "map_miou", configuration="avg_1-0.75-0.5") == text
+
+
+def test_a_share_of_one_run_has_no_deviation():
+    assert statements.recorded(Stage.PSEUDO_LABELS, "limits", "ground-truth classes") == "61.2"
+    assert statements.recorded(Stage.EVALUATE, "per_class", "crf", "chair", configuration="masks") == "2.5"
+
+
+@pytest.mark.parametrize("place", [("metrics", "nothing"), ("nothing", "at all")])
+def test_what_no_run_has_recorded_is_refused(place):
+    with pytest.raises(ValueError, match=" > ".join(place)):
+        statements.recorded(Stage.MAPS, *place)
 
 
 def test_other_configurations_are_listed_by_their_verdicts():
