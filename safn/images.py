@@ -19,7 +19,7 @@ from safn.files import DataError, write_file
 
 ORIENTATION = ExifTags.Base.Orientation
 TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}  # EXIF orientation -> Image.Transpose that makes it upright
-DARK = 4096  # values of 12 bits, which in a file of 16 are nearly black
+DARK = 16384  # values of 14 bits, which in a file of 16 are nearly black
 COLOURED = 16  # largest difference of red, green and blue in a map that is still grey
 
 
@@ -41,17 +41,20 @@ def load_image(path: Path) -> Image.Image:
     Grey of 16 bits and floating-point values in 0..1 are scaled to 8 bits. Other ranges are refused.
     """
     with opened(path) as image:
+        pixels = _eight_bits(image).convert("RGB")
         if image.mode.startswith("I") and 0 < (largest := np.asarray(image).max()) < DARK:
             raise ValueError(f"16 bits with no value above {largest}, nearly black; scale them, or save it in 8 bits")
-        return _upright(image, _eight_bits(image).convert("RGB"))
+        return _upright(image, pixels)
 
 
 def load_mask(path: Path) -> np.ndarray:
     """Read the class ids of an indexed or 8-bit grey PNG, uint8 ``(H, W)``. ``convert`` would destroy them."""
     with opened(path) as image:
-        kind, mode, mask = image.format, image.mode, np.array(image)
-    if kind != "PNG" or mode not in ("P", "L"):
-        raise DataError(f"{path}: a mask is an indexed (mode P) PNG, this one is a {kind} of mode {mode}")
+        kind, mode = image.format, image.mode
+        scaled = kind == "PNG" and str(image.tile[0][3]) in ("L;2", "L;4")  # which makes 17 or 85 of an id 1
+        mask = np.array(image)
+    if kind != "PNG" or mode not in ("P", "L") or scaled:
+        raise DataError(f"{path}: a mask is an indexed (mode P) PNG, this one is a {kind} of mode {mode}{' with few bits' * scaled}")
     return mask
 
 

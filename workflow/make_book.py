@@ -38,6 +38,9 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     runs.mkdir(parents=True, exist_ok=True)
+    if not os.access(Path.home(), os.W_OK):  # Jupyter, Matplotlib and snakemake write there
+        os.environ["HOME"] = str(runs / ".home")
+        (runs / ".home").mkdir(exist_ok=True)
     lock = alone(runs)
     jobs = workflow.jobs(profile)
     if given.stage:
