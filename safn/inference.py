@@ -22,7 +22,7 @@ from safn.backbones import ANY_SIZE, Grid, Normalisation, rescale
 from safn.baseline import PlainClassifier, grad_cam
 from safn.crf_workers import CRFWorkers, resize_mask
 from safn.datasets.own_images import find_images
-from safn.files import DataError, write_json
+from safn.files import DataError, locked, write_json
 from safn.images import load_image, save_mask, unreadable
 from safn.loading import PlainSet, plain_loader, shrink_to
 from safn.map_files import save_maps
@@ -229,9 +229,10 @@ def predict_folder(
         raise DataError.from_problems(f"{images}: {len(problems)} problems, nothing was predicted:", problems)
     deeplab = on_device(trained.load(folder), accelerator)
     out.mkdir(parents=True, exist_ok=True)
-    write_json(out / MADE_OF, {"settings": settings, "images": {**known, **contents}})
     refined = out / "crf" if crf else None
-    predict(deeplab, deeplab.normalisation, chosen, out / "multi", scales, refined=refined, largest=largest)
+    with locked(out):
+        write_json(out / MADE_OF, {"settings": settings, "images": {**known, **contents}})
+        predict(deeplab, deeplab.normalisation, chosen, out / "multi", scales, refined=refined, largest=largest)
     return refined or out / "multi"
 
 

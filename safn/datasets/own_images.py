@@ -32,11 +32,13 @@ def prepare(images: Path | str, table: Path | str, out: Path | str, val_share: f
         The ids of ``train_aug`` and of ``val``.
 
     Raises:
-        DataError: listing every problem, or ``out`` exists.
+        DataError: listing every problem, or ``out`` exists or lies among the images.
     """
     images, table, out = Path(images), Path(table), Path(out)
     if out.exists():
         raise DataError(f"{out} exists: give another name, or remove it")
+    if out.resolve().is_relative_to(images.resolve()):
+        raise DataError(f"{out} lies among the images: give another folder")
     if not 0 < val_share < 1:
         raise DataError(f"val-share is {val_share}; valid: between 0 and 1")
     found, problems = find_images(images, besides=table)
