@@ -54,7 +54,9 @@ def load_mask(path: Path) -> np.ndarray:
         scaled = kind == "PNG" and str(image.tile[0][3]) in ("L;2", "L;4")  # which makes 17 or 85 of an id 1
         mask = np.array(image)
     if kind != "PNG" or mode not in ("P", "L") or scaled:
-        raise DataError(f"{path}: a mask is an indexed (mode P) PNG, this one is a {kind} of mode {mode}{' with few bits' * scaled}")
+        raise DataError(
+            f"{path}: a mask is an indexed (mode P) PNG, this one is a {kind} of mode {mode}{' with few bits' * scaled}"
+        )
     return mask
 
 

@@ -24,7 +24,21 @@ ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("MAKE") and k != RUN}
 
 
-VALUES = ["2012", "with blanks", "it's", 'a "quoted" one', "{braces}", "#1", "a;b", "-x", "*", "a$b", "$(HOME)", "5 %", "é"]
+VALUES = [
+    "2012",
+    "with blanks",
+    "it's",
+    'a "quoted" one',
+    "{braces}",
+    "#1",
+    "a;b",
+    "-x",
+    "*",
+    "a$b",
+    "$(HOME)",
+    "5 %",
+    "é",
+]
 
 
 @pytest.mark.fault(

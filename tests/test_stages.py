@@ -247,7 +247,9 @@ def test_other_photographs_in_the_data_folder_are_noticed_by_every_later_noteboo
     assert stages.load_data(tmp_path / "runs").train == ["a0"]
     photos = tiny_voc / "VOCdevkit" / "VOC2012" / "JPEGImages"
     (photos / "a0.jpg").write_bytes((photos / "a1.jpg").read_bytes())
-    with pytest.raises(StageError, match=r"is stale: other files in data_folder\. Run notebooks/00_data\.ipynb") as error:
+    with pytest.raises(
+        StageError, match=r"is stale: other files in data_folder\. Run notebooks/00_data\.ipynb"
+    ) as error:
         stages.load_data(tmp_path / "runs")
     happened(error.value)
 

@@ -158,7 +158,9 @@ def test_two_swapped_columns_are_a_problem_that_names_them(tiny_voc, base, happe
     shown = [{0}, {1}, {2}, {0, 1}, {1}, {2}, {0, 1}, {1}]  # of the masks of a0 to a7
     write_labels(tiny_voc, "cat,dog,car", lambda k: [c in shown[k] for c in (1, 0, 2)])
     (line,) = problems(tiny_voc, "4 of 8 masks show other classes than image_labels.csv, [1] instead of [2]: ")
-    assert line.endswith("column cat fits the masks of id 2, not 1; column dog fits the masks of id 1, not 2 (first: a0)")
+    assert line.endswith(
+        "column cat fits the masks of id 2, not 1; column dog fits the masks of id 1, not 2 (first: a0)"
+    )
     happened(line)
     for name, ids in {"train_aug": "a0\na1\na2\na3", "val": "a6"}.items():  # of them four show a cat or a dog
         (base / f"ImageSets/Segmentation/{name}.txt").write_text(ids)

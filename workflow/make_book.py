@@ -38,11 +38,11 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     runs.mkdir(parents=True, exist_ok=True)
+    lock = alone(runs)
+    jobs = workflow.jobs(profile)
     if not os.access(Path.home(), os.W_OK):  # Jupyter, Matplotlib and snakemake write there
         os.environ["HOME"] = str(runs / ".home")
         (runs / ".home").mkdir(exist_ok=True)
-    lock = alone(runs)
-    jobs = workflow.jobs(profile)
     if given.stage:
         plan = todo.plan_of_missing(runs, jobs, (Stage(given.stage), given.run))
     else:
