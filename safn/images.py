@@ -103,11 +103,10 @@ def unreadable(paths: Iterable[Path]) -> list[str]:
     for path in paths:
         try:
             load_image(path)
-        except DataError as error:
-            problems.append(str(error))
-        else:
             if damage := decoder_warning(path):
                 print(f"note: {damage}")
+        except DataError as error:
+            problems.append(str(error))
     return problems
 
 

@@ -81,8 +81,7 @@ def find_images(folder: Path, besides: Path | None = None) -> tuple[dict[str, Pa
 
 def match(rows: Labels, found: dict[str, Path]) -> tuple[Labels, list[str]]:
     """Return image id -> labels, and a line for each row or image without the other, and for each second row."""
-    names = {_composed(path.name): image_id for image_id, path in found.items()}
-    names |= {_composed(path.stem): image_id for image_id, path in found.items()}
+    names = {_composed(name): i for i, path in found.items() for name in (path.name, path.stem)}
     labels: Labels = {}
     problems = []
     for name, values in rows.items():
