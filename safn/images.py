@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageFile
 
 from safn.arguments import require_unit_interval
 from safn.files import DataError, write_file
@@ -24,7 +24,7 @@ COLOURED = 16  # largest difference of red, green and blue in a map that is stil
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Image.Image]:
+def opened(path: Path) -> Iterator[ImageFile.ImageFile]:
     """Open an image. Whatever goes wrong with it, in the block as well, becomes a ``DataError`` that names the file."""
     try:
         with warnings.catch_warnings():
