@@ -50,9 +50,8 @@ def load_image(path: Path) -> Image.Image:
 def load_mask(path: Path) -> np.ndarray:
     """Read the class ids of an indexed or 8-bit grey PNG, uint8 ``(H, W)``. ``convert`` would destroy them."""
     with opened(path) as image:
-        kind, mode = image.format, image.mode
-        scaled = kind == "PNG" and str(image.tile[0][3]) in ("L;2", "L;4")  # which makes 17 or 85 of an id 1
-        mask = np.array(image)
+        kind, mode, tiles, mask = image.format, image.mode, image.tile, np.array(image)
+        scaled = kind == "PNG" and str(tiles[0][3]) in ("L;2", "L;4")  # Pillow makes 85 or 17 of an id 1
     if kind != "PNG" or mode not in ("P", "L") or scaled:
         raise DataError(
             f"{path}: a mask is an indexed (mode P) PNG, this one is a {kind} of mode {mode}{' with few bits' * scaled}"

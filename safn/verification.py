@@ -46,8 +46,7 @@ class Findings:
 def verify(folder: VOCFolder, saliency: Path | None = None) -> Findings:
     """Read every image and mask of the lists of a data folder, and compare the sources image by image.
 
-    Args:
-        saliency: a folder of maps ``<id>.png`` of the training images, to check them as well.
+    With ``saliency``, a folder of maps ``<id>.png`` of the training images, these as well.
     """
     found = Findings(list(folder.table_problems))
     train, val = _read_lists(folder, found)
@@ -142,11 +141,8 @@ def _is_inverted(values: np.ndarray) -> bool:
 
 
 def _swapped(told: np.ndarray, shown: np.ndarray) -> list[tuple[int, int]]:
-    """Find the columns of the labels ``(images, N)`` that fit the masks of another class, and that class.
-
-    Each of the two fits the other best, and by a margin better than itself, as the intersection over union of images.
-    """
-    both = told.T.astype(int) @ shown
+    """Find each column of the labels ``(images, N)`` and the other id whose masks it fits, each of them best."""
+    both = told.T.astype(int) @ shown  # images of column c whose mask shows id d
     fits = both / np.maximum(1, told.sum(0)[:, None] + shown.sum(0) - both)
     own, best = fits.diagonal(), fits.argmax(1)
     pairs = [(c, int(d)) for c, d in enumerate(best) if fits[:, d].argmax() == c]
