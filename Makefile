@@ -12,7 +12,8 @@ RUN = $(VENV)/bin/python
 # another place of this folder is another installation: the editable package knows its path
 INSTALLED = $(VENV)/.safn-$(shell pwd | cksum | cut -d ' ' -f 1)
 
-# Recipes read these from the environment, so that blanks, quotes and braces in them stay what they are.
+# Recipes read these from the environment, so that blanks, quotes, braces and $ in them stay what they are.
+$(foreach name,PROFILE DATA RUNS JOBS REMAKE FLAGS,$(eval override $(name) := $$(value $(name))))
 export PROFILE DATA RUNS JOBS REMAKE FLAGS
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PIP_USER = 0

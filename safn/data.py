@@ -45,7 +45,8 @@ def read_labels(table: Path) -> tuple[list[str], dict[str, np.ndarray], list[str
         DataError: the file or its header is not a table of labels.
     """
     try:
-        rows = [[cell.strip() for cell in row] for row in csv.reader(io.StringIO(read_text(table), newline="")) if row]
+        table_rows = csv.reader(io.StringIO(read_text(table), newline=""))
+        rows = [row for row in ([cell.strip() for cell in cells] for cells in table_rows) if any(row)]
     except csv.Error as error:
         raise DataError(f"{table} cannot be read: {error}; save it as CSV in UTF-8") from None
     header = rows[0] if rows else []

@@ -12,19 +12,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageFile
 
 from safn.arguments import require_unit_interval
 from safn.files import DataError, write_file
 
 ORIENTATION = ExifTags.Base.Orientation
 TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}  # EXIF orientation -> Image.Transpose that makes it upright
-DARK = 4096  # values of 12 bits, which in a file of 16 are nearly black
+DARK = 16384  # values of 14 bits, which in a file of 16 are nearly black
 COLOURED = 16  # largest difference of red, green and blue in a map that is still grey
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Image.Image]:
+def opened(path: Path) -> Iterator[ImageFile.ImageFile]:
     """Open an image. Whatever goes wrong with it, in the block as well, becomes a ``DataError`` that names the file."""
     try:
         with warnings.catch_warnings():
@@ -41,17 +41,21 @@ def load_image(path: Path) -> Image.Image:
     Grey of 16 bits and floating-point values in 0..1 are scaled to 8 bits. Other ranges are refused.
     """
     with opened(path) as image:
+        pixels = _eight_bits(image).convert("RGB")
         if image.mode.startswith("I") and 0 < (largest := np.asarray(image).max()) < DARK:
             raise ValueError(f"16 bits with no value above {largest}, nearly black; scale them, or save it in 8 bits")
-        return _upright(image, _eight_bits(image).convert("RGB"))
+        return _upright(image, pixels)
 
 
 def load_mask(path: Path) -> np.ndarray:
     """Read the class ids of an indexed or 8-bit grey PNG, uint8 ``(H, W)``. ``convert`` would destroy them."""
     with opened(path) as image:
-        kind, mode, mask = image.format, image.mode, np.array(image)
-    if kind != "PNG" or mode not in ("P", "L"):
-        raise DataError(f"{path}: a mask is an indexed (mode P) PNG, this one is a {kind} of mode {mode}")
+        kind, mode, tiles, mask = image.format, image.mode, image.tile, np.array(image)
+        scaled = kind == "PNG" and str(tiles[0][3]) in ("L;2", "L;4")  # Pillow makes 85 or 17 of an id 1
+    if kind != "PNG" or mode not in ("P", "L") or scaled:
+        raise DataError(
+            f"{path}: a mask is an indexed (mode P) PNG, this one is a {kind} of mode {mode}{' with few bits' * scaled}"
+        )
     return mask
 
 
@@ -98,11 +102,10 @@ def unreadable(paths: Iterable[Path]) -> list[str]:
     for path in paths:
         try:
             load_image(path)
-        except DataError as error:
-            problems.append(str(error))
-        else:
             if damage := decoder_warning(path):
                 print(f"note: {damage}")
+        except DataError as error:
+            problems.append(str(error))
     return problems
 
 

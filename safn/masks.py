@@ -9,7 +9,7 @@ import numpy as np
 
 from safn import trained
 from safn.datasets.own_images import find_images
-from safn.files import DataError, write_json
+from safn.files import DataError, locked, write_json
 from safn.images import load_image, unreadable
 from safn.inference import TEST_SCALES, multi_scale_maximum, on_device, predict, resize_mask
 from safn.loading import shrink_to
@@ -84,10 +84,11 @@ def predict_folder(
     if problems := problems + others:
         raise DataError.from_problems(f"{images}: {len(problems)} problems, nothing was predicted:", problems)
     out.mkdir(parents=True, exist_ok=True)
-    write_json(out / MADE_OF, {"settings": settings, "images": {**known, **contents}})
     refined = out / "crf" if crf else None
     deeplab = on_device(deeplab, accelerator)
-    predict(deeplab, deeplab.normalisation, chosen, out / "multi", scales, refined=refined, largest=largest)
+    with locked(out):
+        write_json(out / MADE_OF, {"settings": settings, "images": {**known, **contents}})
+        predict(deeplab, deeplab.normalisation, chosen, out / "multi", scales, refined=refined, largest=largest)
     return refined or out / "multi"
 
 

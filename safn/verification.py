@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +18,7 @@ NEARLY_ALL, FEW = 0.9, 5  # a share of the images that is no coincidence, unless
 MANY = 0.2  # of the images. SBD's masks lack objects: 0.065 of them differ from VOC's labels
 BRIGHT = 128  # of 255: in any set of saliency maps some pixel has it
 TURNED = "masks fit their photo whether they are turned by its EXIF or not: look at one"
+INVERTED = "masks show no less of their classes at the border than inside: is 0 the background?"
 TWICE = "masks differ between SegmentationClassAug, which counts, and SegmentationClass: keep one"
 
 
@@ -45,24 +46,24 @@ class Findings:
 def verify(folder: VOCFolder, saliency: Path | None = None) -> Findings:
     """Read every image and mask of the lists of a data folder, and compare the sources image by image.
 
-    Args:
-        saliency: a folder of maps ``<id>.png`` of the training images, to check them as well.
+    With ``saliency``, a folder of maps ``<id>.png`` of the training images, these as well.
     """
     found = Findings(list(folder.table_problems))
     train, val = _read_lists(folder, found)
     masks: dict[str, set[int]] = {}
-    odd: dict[str, list[str]] = {TURNED: [], TWICE: []}
+    odd: dict[str, list[str]] = defaultdict(list)
     for image_id in dict.fromkeys(train + val):
         masks |= _verify_image(folder, image_id, found, odd)
     _compare_labels(folder, masks, found)
-    found.judge(odd[TURNED], len(masks), TURNED)
-    found.judge(odd[TWICE], len(masks), TWICE)
+    for text, ids in odd.items():
+        found.judge(ids, len(masks), text, NEARLY_ALL if text is INVERTED else 0)
     found.notes += class_notes(folder, train)
     if 0 < (masked := len(folder.with_mask(val))) < len(val):
         found.notes.append(f"val.txt: only {masked} of its {len(val)} images have a mask: scores are of these")
     if saliency:
         more = verify_saliency(folder, train, saliency)
-        found = Findings(found.problems + more.problems, found.notes + more.notes)
+        found.problems += more.problems
+        found.notes += more.notes
     return found
 
 
@@ -100,6 +101,8 @@ def _verify_image(folder: VOCFolder, image_id: str, found: Findings, odd: dict[s
                 problems.append(f"mask is {mask.shape[1]}x{mask.shape[0]}, photo is {width}x{height}, upright")
             elif orientation in (2, 3, 4) or (orientation in (5, 6, 7, 8) and width == height):
                 odd[TURNED].append(image_id)
+            if _is_inverted(mask > 0):
+                odd[INVERTED].append(image_id)
             shown[image_id] = set(np.flatnonzero(np.bincount(mask.ravel())).tolist())
             if unknown := sorted(shown[image_id] - {*range(len(folder.classes) + 1), VOID}):
                 problems.append(f"mask holds ids {unknown}; valid are 0-{len(folder.classes)} and {VOID}")
@@ -113,17 +116,37 @@ def _verify_image(folder: VOCFolder, image_id: str, found: Findings, odd: dict[s
 
 def _compare_labels(folder: VOCFolder, masks: dict[str, set[int]], found: Findings) -> None:
     """Compare the ids of the masks with the image labels."""
-    shown = {i: masks[i] - {0, VOID} for i in masks if i in folder.labels}
-    told = {i: set((np.flatnonzero(folder.labels[i]) + 1).tolist()) for i in shown}
-    differ = [i for i in shown if shown[i] != told[i]]
-    differ.sort(key=lambda i: len(shown[i] & told[i]))
-    if differ:
-        first = differ[0]
-        text = (
-            f"masks show other classes than image_labels.csv, {sorted(shown[first])} instead of {sorted(told[first])}"
-        )
-        many = MANY if shown[first] & told[first] else 0  # where they share no class, one image is enough
-        found.judge(differ, len(shown), f"{text}: are its columns in the order of the ids?", many, NEARLY_ALL)
+    ids = [i for i in masks if i in folder.labels]
+    classes = range(1, len(folder.classes) + 1)
+    told = np.array([folder.labels[i] for i in ids], bool).reshape(len(ids), len(classes))
+    shown = np.array([[c in masks[i] for c in classes] for i in ids], bool).reshape(told.shape)
+    common = (told & shown).sum(1)
+    differ = [k for k in common.argsort(kind="stable") if (told[k] != shown[k]).any()]
+    if not differ:
+        return
+    first, swapped = differ[0], _swapped(told, shown)
+    there, labels = ((np.flatnonzero(row) + 1).tolist() for row in (shown[first], told[first]))
+    pairs = [f"column {folder.classes[c]} fits the masks of id {d + 1}, not {c + 1}" for c, d in swapped]
+    advice = "; ".join(pairs) or "are its columns in the order of the ids?"
+    certain = told[:, [c for c, _ in swapped]].any(1).sum() >= FEW
+    many = MANY if common[first] and not swapped else 0  # where they share no class, one image is enough
+    text = f"masks show other classes than image_labels.csv, {there} instead of {labels}: {advice}"
+    found.judge([ids[k] for k in differ], len(ids), text, many, 0 if certain else NEARLY_ALL)
+
+
+def _is_inverted(values: np.ndarray) -> bool:
+    """Say whether a map is not brighter inside than at its border."""
+    border = np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]])
+    return border.mean() >= values.mean()
+
+
+def _swapped(told: np.ndarray, shown: np.ndarray) -> list[tuple[int, int]]:
+    """Find each column of the labels ``(images, N)`` and the other id whose masks it fits, each of them best."""
+    both = told.T.astype(int) @ shown  # images of column c whose mask shows id d
+    fits = both / np.maximum(1, told.sum(0)[:, None] + shown.sum(0) - both)
+    own, best = fits.diagonal(), fits.argmax(1)
+    pairs = [(c, int(d)) for c, d in enumerate(best) if fits[:, d].argmax() == c]
+    return [(c, d) for c, d in pairs if fits[c, d] > max(own[c], own[d]) + MANY]
 
 
 def class_notes(folder: VOCFolder, ids: list[str]) -> list[str]:
@@ -138,8 +161,8 @@ def verify_saliency(folder: VOCFolder, ids: list[str], maps: Path) -> Findings:
     """Read the saliency maps ``maps/<id>.png`` of images, and compare them with the photographs."""
     found = Findings()
     paths = {i: path for i in ids if os.path.lexists(path := maps / f"{i}.png")}
-    if len(paths) < len(ids):
-        found.notes.append(f"{len(ids) - len(paths)} of {len(ids)} saliency maps are missing in {maps}")
+    missing = [i for i in ids if i not in paths]
+    found.judge(missing, len(ids), f"saliency maps are missing in {maps}", 0, NEARLY_ALL)
     brightest, inverted, stretched = [], [], []
     for image_id, path in paths.items():
         try:
@@ -149,8 +172,7 @@ def verify_saliency(folder: VOCFolder, ids: list[str], maps: Path) -> Findings:
             continue
         h, w = values.shape
         brightest.append(values.max())
-        border = np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]])
-        if border.mean() > values.mean():
+        if _is_inverted(values):
             inverted.append(image_id)
         if abs(w * height - h * width) > max(0.02 * w * height, width, height):  # more than a pixel and two per cent
             stretched.append(image_id)
@@ -158,7 +180,7 @@ def verify_saliency(folder: VOCFolder, ids: list[str], maps: Path) -> Findings:
         certain = largest <= 1 or len(brightest) >= FEW
         text = f"no value of {len(brightest)} saliency maps is above {largest} of 255: scale them to 0 to 255"
         (found.problems if certain else found.notes).append(text)
-    text = "saliency maps are brighter at the border than inside: what stands out is white"
+    text = "saliency maps are not brighter inside than at the border: what stands out is white"
     found.judge(inverted, len(paths), text, MANY, NEARLY_ALL)
     text = "saliency maps have another side ratio than their photo: they are stretched to it"
     found.judge(stretched, len(paths), text)

@@ -36,6 +36,7 @@ IGNORED = {"drop": "ignored pixels excluded", "background": "counted as backgrou
 def use_style() -> None:
     """Set the style of the book for the figures that this process draws. Letters that Matplotlib's own font lacks are
     taken from fonts of the machine."""
+    plt.rcdefaults()  # a matplotlibrc of the user's own may ask for LaTeX, or a font without the letters
     fonts = [name for name in sorted(set(fontManager.get_font_names())) if name.startswith(WORLD)]
     plt.rcParams.update(cast(Any, STYLE | {"font.family": ["DejaVu Sans", *fonts]}))
 

@@ -27,14 +27,20 @@ class Parameters(BaseModel):
 
     model_config = ConfigDict(frozen=True, coerce_numbers_to_str=True)  # papermill takes a folder 2012 for a number
 
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"the parameter cell has no line {name} = ...: add it and run the cell again")
+
 
 def _from_text(value: Any) -> Any:
-    """What a text means: papermill's ``-p`` sends ``"[1,0.75]"``, and YAML takes ``1e-4`` for a text."""
-    try:
-        value = yaml.safe_load(value) if isinstance(value, str) else value
-        return float(value) if isinstance(value, str) else value
-    except (yaml.YAMLError, ValueError):
-        return value
+    """What a text means: papermill's ``-p`` sends ``"[1,0.75]"``, and YAML takes ``1e-4`` and ``(1, 0.5)`` for texts."""
+    for meaning in (yaml.safe_load, ast.literal_eval):
+        try:
+            found = meaning(value) if isinstance(value, str) else value
+        except (yaml.YAMLError, ValueError, SyntaxError):
+            continue
+        if not isinstance(found, str):
+            return found
+    return value
 
 
 def _number(value: Any) -> Any:
@@ -156,9 +162,17 @@ def _unknown(name: str, known: Iterable[str]) -> str:
 
 
 def assigned(source: str) -> dict[str, ast.expr]:
-    """The names that the top level of a cell assigns, in order, and what to."""
-    nodes = [node for node in ast.parse(source).body if isinstance(node, ast.Assign)]
-    return {target.id: node.value for node in nodes for target in node.targets if isinstance(target, ast.Name)}
+    """The names that the top level of a cell assigns, in order, and what to. Nothing, where it is not Python."""
+    try:
+        body = ast.parse(source).body
+    except SyntaxError:
+        return {}
+    found: dict[str, ast.expr] = {}
+    for node in body:
+        if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value:
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            found |= {target.id: node.value for target in targets if isinstance(target, ast.Name)}
+    return found
 
 
 def read(namespace: dict[str, Any]) -> Parameters:
@@ -174,7 +188,7 @@ def read(namespace: dict[str, Any]) -> Parameters:
     known: dict[str, None] = {}
     own: dict[str, ast.expr] = {}
     injected: dict[str, ast.expr] = {}
-    for cell in namespace.get("In", []):
+    for cell in map(str.lstrip, namespace.get("In", [])):
         if cell.startswith("# parameters"):
             own = assigned(cell)
             known |= dict.fromkeys(name for name in own if name in TYPES)

@@ -200,7 +200,13 @@ class Data(NamedTuple):
 
 
 def load_data(runs: Path | str) -> Data:
-    """Stage 00 of a folder of runs."""
+    """Stage 00 of a folder of runs.
+
+    Raises:
+        StageError: as ``require``, or files of the data folder have changed since.
+    """
     stage = require(runs, Stage.DATA)
+    if found := records.changes(stage.record, records.request(stage.record["parameters"], [])):
+        raise StageError(f"{stage.folder} is stale: {'; '.join(found)}. Run notebooks/{Stage.DATA}.ipynb again.")
     train, val = ((stage.folder / f"{split}.txt").read_text().split() for split in ("train", "val"))
     return Data(stage, VOCFolder(stage.folder / stage.record["root"]), train, val)

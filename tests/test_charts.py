@@ -118,11 +118,14 @@ def test_only_a_call_changes_the_style():
 
 
 @pytest.mark.fault(
-    25, "class names with dollar signs, and in letters that Matplotlib's font lacks", "drawn as a legend"
+    25,
+    "class names with dollar signs, and in letters that Matplotlib's font lacks",
+    "drawn as a legend, under a matplotlibrc with another font and LaTeX",
 )
 def test_names_of_classes_are_drawn_as_they_are(monkeypatch, happened):
     monkeypatch.setattr(charts.fontManager, "get_font_names", lambda: ["DejaVu Sans", "Impact", "Noto Sans CJK SC"])
     with plt.rc_context():
+        plt.rcParams.update({"font.family": ["Comic Sans MS"], "text.usetex": True})  # of a matplotlibrc
         charts.use_style()
         assert plt.rcParams["font.family"] == ["DejaVu Sans", "Noto Sans CJK SC"]
         plt.rcParams["font.family"] = ["DejaVu Sans"]

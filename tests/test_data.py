@@ -66,9 +66,15 @@ def test_what_is_missing_is_named(tiny_voc, base):
 
 
 def test_ids_of_digits_keep_their_zeros_and_spreadsheets_marks_are_no_matter(tiny_voc):
-    (tiny_voc / "image_labels.csv").write_text("\ufeffid,cat\r\n007,1\r\n2007_000032, 0.0\r\n", encoding="utf-8")
+    table = "\ufeffid,cat\r\n007,1 \r\n \r\n2007_000032, 0.0\r\n,\r\n"
+    (tiny_voc / "image_labels.csv").write_text(table, encoding="utf-8", newline="")
     folder = VOCFolder(tiny_voc)
-    assert folder.classes == ["cat"] and folder.label("007") == [1] and folder.label("2007_000032") == [0]
+    assert (
+        folder.classes == ["cat"]
+        and folder.table_problems == []
+        and folder.label("007") == [1]
+        and folder.label("2007_000032") == [0]
+    )
 
 
 @pytest.mark.parametrize("head", ["", "image,cat", "id", "id,cat,cat", "cat,id"])

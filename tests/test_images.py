@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -116,15 +118,16 @@ def test_a_portable_map_of_16_bits_is_scaled(tmp_path):
 
 
 UNKNOWN = {
-    "whole numbers of 32 bits have no known range": np.array([[0, 70000]], np.int32),
+    "whole numbers of 32 bits have no known range": np.array([[0, 200]], np.int32),
     "holds values from 0 to 200; wanted: 0 to 1": np.array([[0, 200]], np.float32),
     "holds values from nan to nan": np.array([[0.5, np.nan]], np.float32),
     "16 bits with no value above 4095, nearly black": np.array([[0, 4095]], np.uint16),
+    "16 bits with no value above 16383, nearly black": np.array([[0, 16383]], np.uint16),
 }
 
 
 @pytest.mark.fault(
-    22, "photo whose range cannot be known", "32 bits, floating point up to 200, 12 bits in a file of 16"
+    22, "photo whose range cannot be known", "32 bits, floating point up to 200, 12 or 14 bits in a file of 16"
 )
 @pytest.mark.parametrize("words", UNKNOWN)
 def test_a_range_that_cannot_be_known_is_refused_with_the_name(tmp_path, words, happened):
@@ -154,6 +157,22 @@ def test_colours_and_transparent_parts_of_a_map_are_refused(tmp_path, colour, ha
     Image.new("RGBA" if len(colour) == 4 else "RGB", (3, 2), colour).save(tmp_path / "a.png")
     with pytest.raises(DataError, match=r"a\.png cannot be read: it has colours or transparent parts") as error:
         load_grey(tmp_path / "a.png")
+    happened(error.value)
+
+
+@pytest.mark.fault(21, "mask of 2 or 4 bits of grey, which Pillow scales", "ids 1 and 2, read as 17 and 34")
+@pytest.mark.parametrize("bits", [2, 4])
+def test_a_mask_of_few_bits_of_grey_is_refused_and_of_few_colours_read(tmp_path, bits, happened):
+    path, row = tmp_path / "a.png", {2: 0b01100000, 4: 0x12}[bits]
+    ids = Image.frombytes("P", (2, 1), b"\1\2")
+    ids.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0])
+    ids.save(path, bits=bits)
+    assert load_mask(path).tolist() == [[1, 2]]
+    chunks = {b"IHDR": struct.pack(">IIBBBBB", 2, 1, bits, 0, 0, 0, 0), b"IDAT": zlib.compress(bytes([0, row]))}
+    body = [struct.pack(">I", len(c)) + k + c + struct.pack(">I", zlib.crc32(k + c)) for k, c in chunks.items()]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(body) + struct.pack(">I", 0) + b"IEND\xaeB`\x82")
+    with pytest.raises(DataError, match="this one is a PNG of mode L with few bits") as error:
+        load_mask(path)
     happened(error.value)
 
 

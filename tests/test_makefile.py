@@ -24,8 +24,27 @@ ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("MAKE") and k != RUN}
 
 
-@pytest.mark.fault(28, "numbers, braces, quotes and blanks in DATA, RUNS and PROFILE", "nine such values through make")
-@pytest.mark.parametrize("value", ["2012", "with blanks", "it's", 'a "quoted" one', "{braces}", "#1", "a;b", "-x", "*"])
+VALUES = [
+    "2012",
+    "with blanks",
+    "it's",
+    'a "quoted" one',
+    "{braces}",
+    "#1",
+    "a;b",
+    "-x",
+    "*",
+    "a$b",
+    "$(HOME)",
+    "5 %",
+    "é",
+]
+
+
+@pytest.mark.fault(
+    28, "numbers, braces, quotes, blanks, $ and % in DATA, RUNS and PROFILE", "twelve such values through make"
+)
+@pytest.mark.parametrize("value", VALUES)
 def test_variables_reach_the_program_as_they_are(tmp_path, value, happened):
     program = tmp_path / "python"
     program.write_text(f"#!{sys.executable}\nimport json, sys\nprint(json.dumps(sys.argv[1:]))\n")
@@ -126,10 +145,19 @@ def toy(tmp_path) -> Path:
     return tmp_path
 
 
-def make(toy: Path, **options) -> subprocess.Popen:
-    command = [sys.executable, "-m", "workflow.make_book", "--runs=runs", "--stage=01_saliency"]
+def make(toy: Path, stage: str = "01_saliency", runs: str = "runs", **environment: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "workflow.make_book", f"--runs={runs}", f"--stage={stage}"]
     output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return subprocess.Popen(command, cwd=toy, env={**ENVIRONMENT, "PYTHONPATH": str(toy)}, **output)
+    return subprocess.Popen(command, cwd=toy, env={**ENVIRONMENT, "PYTHONPATH": str(toy), **environment}, **output)
+
+
+@pytest.mark.fault(25, "HOME that cannot be written", "a folder that cannot be, for a stage whose name of runs is odd")
+def test_a_stage_runs_without_a_home_in_a_folder_of_any_name(toy, happened):
+    runs = "a $b 'c' {d} %e #f é"
+    process = make(toy, "00_data", runs, HOME="/dev/null/home", MPLCONFIGDIR="/dev/null/matplotlib")
+    said, _ = process.communicate(timeout=240)
+    assert process.returncode == 0 and (toy / runs / "00_data/default/record.json").exists(), said
+    happened("no message: the folder of the runs takes its place")
 
 
 def test_a_killed_run_continues_with_the_same_command(toy):
@@ -183,13 +211,13 @@ def test_a_precision_that_the_machine_has_not_is_refused_before_the_first_stage(
     assert make_book.wrong_precision(jobs) == ""
 
 
-def test_a_score_of_a_part_of_the_images_says_so(tiny_voc, tmp_path):
+def test_a_score_names_its_number_of_images(tiny_voc, tmp_path):
     for stage, record in (("00_data", {"root": str(tiny_voc)}), ("07_evaluate", {})):
         (tmp_path / stage / "default").mkdir(parents=True)
         record |= {"seconds": 3, "metrics": {"val_miou_multi": 0.5}}
         (tmp_path / stage / "default" / "record.json").write_text(json.dumps(record))
     (tmp_path / "00_data" / "default" / "val.txt").write_text("a5\na6\na7\n")
     job = workflow.Job(Stage.EVALUATE, "default")
-    assert run_notebook.numbers(tmp_path, job) == "mIoU 50.0 %, 3 s"
+    assert run_notebook.numbers(tmp_path, job) == "mIoU 50.0 % (3 images), 3 s"
     (tiny_voc / "VOCdevkit/VOC2012/SegmentationClass/a6.png").unlink()
     assert run_notebook.numbers(tmp_path, job) == "mIoU 50.0 % (2 of 3 images), 3 s"

@@ -108,6 +108,8 @@ def test_a_class_that_no_image_shows_a_wrong_share_and_an_existing_folder_are_re
             prepare(mine, labels, mine.parent / "data", share)
     with pytest.raises(DataError, match="exists: give another name"):
         prepare(mine, labels, mine)
+    with pytest.raises(DataError, match="new lies among the images: give another folder"):
+        prepare(mine, mine / "labels.csv", mine / "new")
     with pytest.raises(DataError, match="is no folder"):
         prepare(mine / "none", labels, mine.parent / "data")
 

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 import safn
-from safn import backbones
+from safn import backbones, files
 from safn.files import DataError
 from safn.images import load_mask
 from safn.inference import multi_scale_maximum
@@ -123,6 +123,17 @@ def test_other_images_with_the_same_names_do_not_get_the_masks_of_the_first(trai
     (images / "c.png").rename(images / "b.png")  # the mask of the first b is still there
     with pytest.raises(DataError, match="other images with these ids: b"):
         predict_folder(trained, images, out, (1.0,), accelerator="cpu")
+    happened(error.value)
+
+
+@pytest.mark.fault(24, "two predictions into one folder at once", "the second while the first holds the folder")
+def test_two_calls_do_not_write_into_one_folder(trained, images, tmp_path, happened):
+    out = tmp_path / "out"
+    out.mkdir()
+    with files.locked(out), pytest.raises(DataError, match="is at work in another process: wait for it") as error:
+        predict_folder(trained, images, out, (1.0,), accelerator="cpu")
+    assert not list(out.iterdir())
+    assert predict_folder(trained, images, out, (1.0,), accelerator="cpu").name == "multi"
     happened(error.value)
 
 

@@ -50,7 +50,8 @@ def test_a_scale_that_comes_twice_is_an_error(scales, data):
 
 
 @pytest.mark.parametrize(
-    "value, scales", [("[1,0.75,0.5]", (1, 0.75, 0.5)), (1, (1,)), ("0.5", (0.5,)), ((2, 1), (2, 1))]
+    "value, scales",
+    [("[1,0.75,0.5]", (1, 0.75, 0.5)), (1, (1,)), ("0.5", (0.5,)), ((2, 1), (2, 1)), ("(1, .5)", (1, 0.5))],
 )
 def test_scales_as_users_give_them(value, scales):
     assert parse_scales(value) == scales
@@ -194,6 +195,12 @@ def test_a_name_mistyped_in_the_parameter_cell_is_an_error_until_it_is_corrected
     namespace["In"].append(corrected)
     assert read(namespace).epochs == 3
     happened(f"{error.value}. With the corrected cell it runs, in the same kernel")
+    broken = "# parameters\nepochs = = 4\n"  # which Python refuses, but the kernel keeps
+    namespace["In"] += [broken, "\n# parameters\nepochs: int = 5\n"]
+    namespace["epochs"] = 5
+    assert read(namespace).epochs == 5
+    with pytest.raises(AttributeError, match="the parameter cell has no line gamma = "):
+        read(namespace).gamma  # noqa: B018
 
 
 def test_the_injected_cell_that_ran_last_counts():

@@ -238,6 +238,22 @@ def test_stale_input_is_refused_with_both_fingerprints(tmp_path, happened):
     happened(re.sub(r"fingerprint \w+, which is now \w+", "fingerprint <old>, which is now <new>", str(error.value)))
 
 
+@pytest.mark.fault(24, "a data folder that changed after stage 00", "one of its photographs replaced")
+def test_other_photographs_in_the_data_folder_are_noticed_by_every_later_notebook(tiny_voc, tmp_path, happened):
+    data = opened(tmp_path / "runs", parameters={"data_folder": str(tiny_voc)})
+    for split in ("train", "val"):
+        (data.folder / f"{split}.txt").write_text("a0\n")
+    data.finish(root=str(tiny_voc))
+    assert stages.load_data(tmp_path / "runs").train == ["a0"]
+    photos = tiny_voc / "VOCdevkit" / "VOC2012" / "JPEGImages"
+    (photos / "a0.jpg").write_bytes((photos / "a1.jpg").read_bytes())
+    with pytest.raises(
+        StageError, match=r"is stale: other files in data_folder\. Run notebooks/00_data\.ipynb"
+    ) as error:
+        stages.load_data(tmp_path / "runs")
+    happened(error.value)
+
+
 def test_an_input_made_again_to_the_same_bytes_is_not_stale(tmp_path):
     made(tmp_path, "03_train_safn", "a", inputs=[made(tmp_path)])
     made(tmp_path)

@@ -146,8 +146,44 @@ def test_labels_in_another_order_than_the_masks_are_a_problem(tiny_voc, happened
     assert verify(VOCFolder(tiny_voc)).problems == [], "names alone are what the user calls the columns"
     write_labels(tiny_voc, "dog,car,cat", lambda k: [(k - 1) % 3 == c for c in range(3)])
     (line,) = problems(tiny_voc, "8 of 8 masks show other classes than image_labels.csv, [")
-    assert "are its columns in the order of the ids?" in line
+    assert line.endswith(
+        "column dog fits the masks of id 2, not 1; column car fits the masks of id 3, not 2; "
+        "column cat fits the masks of id 1, not 3 (first: a0)"
+    )
     happened(line)
+
+
+@pytest.mark.fault(21, "two label columns in the place of each other", "the columns of cat and dog swapped")
+def test_two_swapped_columns_are_a_problem_that_names_them(tiny_voc, base, happened):
+    shown = [{0}, {1}, {2}, {0, 1}, {1}, {2}, {0, 1}, {1}]  # of the masks of a0 to a7
+    write_labels(tiny_voc, "cat,dog,car", lambda k: [c in shown[k] for c in (1, 0, 2)])
+    (line,) = problems(tiny_voc, "4 of 8 masks show other classes than image_labels.csv, [1] instead of [2]: ")
+    assert line.endswith(
+        "column cat fits the masks of id 2, not 1; column dog fits the masks of id 1, not 2 (first: a0)"
+    )
+    happened(line)
+    for name, ids in {"train_aug": "a0\na1\na2\na3", "val": "a6"}.items():  # of them four show a cat or a dog
+        (base / f"ImageSets/Segmentation/{name}.txt").write_text(ids)
+    assert "column cat fits the masks of id 2, not 1; " in notes(tiny_voc, "2 of 5 masks show other classes")[0]
+
+
+@pytest.mark.fault(21, "ids of the masks larger by one than the columns of the labels", "such masks for all images")
+def test_ids_that_begin_one_later_are_a_problem(tiny_voc, base, happened):
+    for path in (base / "SegmentationClass").iterdir():
+        mask = load_mask(path)
+        save_mask(path, np.where((mask > 0) & (mask < 255), mask + 1, mask))
+    *unknown, line = problems(tiny_voc, "a2: mask holds ids [4]; valid are 0-3 and 255", "a5: ", "8 of 8 masks show")
+    assert "column cat fits the masks of id 2, not 1; column dog fits the masks of id 3, not 2 (" in line
+    happened(line)
+
+
+def test_a_class_whose_masks_are_drawn_as_another_is_no_swap_where_both_fit(tiny_voc, base):
+    """Half of the dogs are drawn as cats, but the masks of cats still fit the cats best."""
+    for image_id in ("a1", "a4"):
+        mask = load_mask(base / f"SegmentationClass/{image_id}.png")
+        save_mask(base / f"SegmentationClass/{image_id}.png", np.where(mask == 2, 1, mask))
+    (line,) = notes(tiny_voc, "2 of 8 masks show other classes than image_labels.csv, [1] instead of [2]")
+    assert "are its columns in the order of the ids?" in line
 
 
 @pytest.mark.fault(21, "one class whose masks hold 0 and 255, not 0 and 1", "such masks for all images")
@@ -156,6 +192,19 @@ def test_masks_whose_only_class_is_void_are_a_problem(tiny_voc, base, happened):
     for k in range(8):
         Image.fromarray(np.tile(np.uint8([0, 255]), (32, 20))).save(base / f"SegmentationClass/a{k}.png")
     line, *_ = problems(tiny_voc, "8 of 8 masks show other classes than image_labels.csv, [] instead of [1]")
+    happened(line)
+
+
+@pytest.mark.fault(21, "masks without a background", "void where 0 should be, and 0 and 1 in the place of each other")
+@pytest.mark.parametrize(("outside", "inside"), [(255, 1), (1, 0)])
+def test_masks_whose_background_is_not_0_are_a_note(tiny_voc, base, outside, inside, happened):
+    write_labels(tiny_voc, "cat", lambda k: [1])
+    mask = np.full((32, 40), outside)
+    mask[8:24, 10:30] = inside
+    for k in range(8):
+        save_mask(base / f"SegmentationClass/a{k}.png", mask)
+    text = "masks show no less of their classes at the border than inside: is 0 the background?"
+    line, _ = notes(tiny_voc, f"8 of 8 {text} (first: a0)", "class cat: every training image shows it")
     happened(line)
 
 
@@ -310,8 +359,11 @@ def test_inverted_saliency_maps_are_a_problem(tiny_voc, tmp_path, happened):
     folder = VOCFolder(tiny_voc)
     maps = write_maps(folder, tmp_path / "maps", lambda values: 255 - values)
     (line,) = verify(folder, maps).problems
-    assert line == ("5 of 5 saliency maps are brighter at the border than inside: what stands out is white (first: a0)")
+    text = "saliency maps are not brighter inside than at the border: what stands out is white"
+    assert line == f"5 of 5 {text} (first: a0)"
     happened(line)
+    maps = write_maps(folder, tmp_path / "maps", lambda values: values | 255)
+    assert verify(folder, maps).problems == [line], "maps of one value"
 
 
 @pytest.mark.fault(21, "saliency map of another side ratio than its photo", "one of five maps turned")
@@ -326,12 +378,14 @@ def test_stretched_missing_and_unreadable_maps_are_told(tiny_voc, tmp_path, happ
     found = verify_saliency(folder, folder.ids("train_aug"), maps)
     assert [line.split(":")[0] for line in found.problems] == ["a3", "a4"] and "a4.png" in found.problems[1]
     missing, stretched = found.notes
-    assert missing.startswith("1 of 5 saliency maps are missing in ")
+    assert missing == f"1 of 5 saliency maps are missing in {maps} (first: a2)"
     assert (
         stretched
         == "1 of 4 saliency maps have another side ratio than their photo: they are stretched to it (first: a1)"
     )
     happened(stretched)
+    (line,) = verify(folder, tmp_path / "nowhere").problems
+    assert line.startswith("5 of 5 saliency maps are missing in ")
 
 
 def test_real_saliency_maps_raise_no_false_alarm(voc12):

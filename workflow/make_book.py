@@ -40,6 +40,9 @@ def main() -> int:
     runs.mkdir(parents=True, exist_ok=True)
     lock = alone(runs)
     jobs = workflow.jobs(profile)
+    if not os.access(Path.home(), os.W_OK):  # Jupyter, Matplotlib and snakemake write there
+        os.environ["HOME"] = str(runs / ".home")
+        (runs / ".home").mkdir(exist_ok=True)
     if given.stage:
         plan = todo.plan_of_missing(runs, jobs, (Stage(given.stage), given.run))
     else:

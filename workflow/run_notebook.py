@@ -141,7 +141,7 @@ def numbers(runs: Path, job: Job) -> str:
 
 
 def scored_images(runs: Path, job: Job) -> str:
-    """Say how many images have the mask that a score needs, where some lack it."""
+    """Say how many images have the mask that a score needs."""
     data = records.read(runs, Stage.DATA)
     if job.stage is Stage.TRAIN_SAFN or not data:  # the first is scored by the image labels, which all have
         return ""
@@ -150,7 +150,7 @@ def scored_images(runs: Path, job: Job) -> str:
     base = data.folder / data.record["root"] / "VOCdevkit" / "VOC2012"
     masks = {path.stem for name in MASKS for path in (base / name).glob("*.png")}
     masked = sum(i in masks for i in ids)
-    return "" if masked == len(ids) else f" ({masked} of {len(ids)} images)"
+    return f" ({masked} images)" if masked == len(ids) else f" ({masked} of {len(ids)} images)"
 
 
 def progress(runs: Path, plan: dict, job: Job) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import unicodedata
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 from PIL import Image
@@ -32,11 +32,13 @@ def prepare(images: Path | str, table: Path | str, out: Path | str, val_share: f
         The ids of ``train_aug`` and of ``val``.
 
     Raises:
-        DataError: listing every problem, or ``out`` exists.
+        DataError: listing every problem, or ``out`` exists or lies among the images.
     """
     images, table, out = Path(images), Path(table), Path(out)
     if out.exists():
         raise DataError(f"{out} exists: give another name, or remove it")
+    if out.resolve().is_relative_to(images.resolve()):
+        raise DataError(f"{out} lies among the images: give another folder")
     if not 0 < val_share < 1:
         raise DataError(f"val-share is {val_share}; valid: between 0 and 1")
     found, problems = find_images(images, besides=table)
@@ -79,12 +81,12 @@ def find_images(folder: Path, besides: Path | None = None) -> tuple[dict[str, Pa
 
 def match(rows: Labels, found: dict[str, Path]) -> tuple[Labels, list[str]]:
     """Return image id -> labels, and a line for each row or image without the other, and for each second row."""
-    names = {_composed(path.name): image_id for image_id, path in found.items()}
-    names |= {_composed(path.stem): image_id for image_id, path in found.items()}
+    # NFC: é as one character, of which macOS makes two
+    names = {normalize("NFC", name): i for i, path in found.items() for name in (path.name, path.stem)}
     labels: Labels = {}
     problems = []
     for name, values in rows.items():
-        image_id = names.get(_composed(name), name)
+        image_id = names.get(normalize("NFC", name), name)
         if image_id not in found:
             problems.append(f"{name}: labelled, but there is no such image")
         elif image_id in labels:
@@ -93,11 +95,6 @@ def match(rows: Labels, found: dict[str, Path]) -> tuple[Labels, list[str]]:
             labels[image_id] = values
     problems += [f"{found[i].name}: no valid row in the table of labels" for i in found if i not in labels]
     return labels, problems
-
-
-def _composed(name: str) -> str:
-    """A name in which é is one character. macOS writes two."""
-    return unicodedata.normalize("NFC", name)
 
 
 def split(labels: Labels, val_share: float) -> dict[str, list[str]]:
