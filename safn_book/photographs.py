@@ -202,8 +202,7 @@ def free_steps(*ids: str) -> list[Steps]:
 
 
 def columns(names: Sequence[str], *photographs: Steps) -> Figure:
-    """Draw the same steps of several photographs, one row a photograph. The class of its maps stands beside it, and where
-    none are drawn its name."""
+    """Draw the same steps of photographs, one a row, beside it the class of its maps or, without maps, its name."""
     maps = {"scale maps", "map", "pseudo labels"} & {*names}
     beside = [steps.classes[steps.shown_class] if maps else steps.name for steps in photographs]
     rows = [steps.row(names) for steps in photographs]

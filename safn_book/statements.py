@@ -30,8 +30,7 @@ def recorded(stage: Stage, *place: str, configuration: str = MAIN, file: str = "
     """Write a share that runs on photographs recorded, in percent: its mean over the seeds, plus or minus their deviation.
 
     Args:
-        stage: that has recorded it.
-        place: the names that lead to it in the record of the stage.
+        stage, place: whose record has it, and the names that lead to it there.
         configuration: a run name without its seed. A stage with one run for all of them has its own value.
         file: of ``results``: the runs of ``evidence`` have three seeds, those of ``voc-subset`` one.
 
