@@ -158,7 +158,7 @@ if p.cost_steps:
         "large."
     )
     show_all(display.text(text))
-    caption = "Cost divided by that of average pooling: this run, and the paper (Table 5)."
+    caption = "Cost divided by that of average pooling: this run, and Table 5."
     others = with_short_names(table5.drop("avg")).T
     show_all(show(others, caption, digits=2))
 table5.to_csv(stage.folder / "table5.csv")

@@ -142,7 +142,10 @@ if left_out := [run for run in networks if run not in studied]:
 text = statements.correlation_statement(correlations)
 show_all(display.text(f"**This run.** {text}"))
 if studied:
-    caption = f"Weight of each scale on objects of similar size: median and quartiles. One line a network, {data}."
+    caption = (
+        "Weight of each scale on objects of similar size: median and quartiles. One line "
+        f"a network, {data}."
+    )
     alt = "Three lines over the share of the image that a class covers, one a scale."
     show_all(display.figure(charts.weights_by_size(grouped), caption, alt))
 text = statements.correlation_statement(pd.DataFrame(recorded["correlations"]))

@@ -102,7 +102,10 @@ alone = galleries.scale_maps(network, samples)
 
 # %% tags=["hide-input"]
 figure = galleries.image_gallery(folder, shown, maps=alone, letters=True)
-caption = f"Maps of one network at each scale alone, small objects first. Training images: {data}."
+caption = (
+    "Maps of one network at each scale alone, small objects first. Training images: "
+    f"{data}."
+)
 alt = "The smaller the scale, the wider and the smoother the maps."
 display.figure(figure, caption, alt)
 

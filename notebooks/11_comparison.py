@@ -88,8 +88,8 @@ alone = pd.Series(
 gain = main["val_miou_multi"] - main["classifier_only_val_miou"]
 caption = f"mIoU (%) on the validation images, first seed: {data}."
 show_all(show(alone.mul(100).to_frame("mIoU (%)"), caption, best=["mIoU (%)"]))
-text = f"The segmentation network changes the mIoU of the maps by {100 * gain:+.1f} points."
-display.text(text)
+points = f"{100 * gain:+.1f} points"
+display.text(f"The segmentation network changes the mIoU of the maps by {points}.")
 
 # %% [markdown]
 # In recorded runs on photographs (VOC 2012, 1,631 training images, three {term}`seeds <seed>`) the
@@ -130,7 +130,10 @@ per_class.loc["mean"] = per_class.mean()
 if comparable:
     per_class = per_class.join(published.table(3).add_suffix(", paper"))
 per_class.round(1).to_csv(stage.folder / "per_class.csv")
-caption = f"IoU (%) of each class, {results.PROTOCOLS[protocol]}, mean over the seeds. Validation images: {data}."
+caption = (
+    f"IoU (%) of each class, {results.PROTOCOLS[protocol]}, mean over the seeds. "
+    f"Validation images: {data}."
+)
 show_all(show(with_short_names(per_class), caption))
 first = per_class.iloc[:-1, 0].drop("background", errors="ignore")
 text = f"Hardest: {first.idxmin()} with {first.min():.1f} %. "

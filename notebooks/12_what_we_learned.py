@@ -79,7 +79,8 @@ glue("by_seed", f"{', '.join(values[:-1])} and {values[-1]} %", display=False)
 # {glue:text}`maps`
 
 # %% tags=["hide-input"]
-caption = f"Localization maps: mIoU (%), and the lead of SAFN in points. Training images, {images}."
+training = f"the lead of SAFN in points. Training images, {images}"
+caption = f"Localization maps: mIoU (%), and {training}."
 show(statements.comparison(runs, gaps, "maps"), caption, best=["mIoU (%)"])
 
 # %% [markdown]
@@ -95,7 +96,7 @@ show(statements.comparison(runs, gaps, "maps"), caption, best=["mIoU (%)"])
 # {glue:text}`pseudo_background`
 
 # %% tags=["hide-input"]
-caption = f"Pseudo labels: mIoU (%), and the lead of SAFN in points. Training images, {images}."
+caption = f"Pseudo labels: mIoU (%), and {training}."
 table = statements.comparison(runs, gaps, "pseudo_background")
 show(table, caption, best=["mIoU (%)"])
 
@@ -123,7 +124,8 @@ glue("saliency", text, display=False)
 between = runs.loc[runs["configuration"] == main, "pseudo_miou_background"].std()
 text = (
     f"Without the saliency maps, the mIoU changes by {number(maps, sign=True)} points. "
-    f"Between seeds of SAFN it has a standard deviation of {number(100 * between)} points."
+    "Between seeds of SAFN it has a standard deviation of "
+    f"{number(100 * between)} points."
 )
 glue("saliency_verdict", text, display=False)
 
@@ -155,7 +157,10 @@ show(shown, caption, best=shown.columns)
 compared = statements.comparison(runs, gaps, "segmentation_crf")
 bound = results.over_seeds(runs[runs["supervised"]], ["val_miou_crf"])
 bound = with_short_names(bound.rename(columns={"val_miou_crf": "mIoU (%)"}))
-caption = f"Segmentation, multi-scale + CRF: mIoU (%), and the lead of SAFN in points. Validation images, {images}."
+caption = (
+    "Segmentation, multi-scale + CRF: mIoU (%), and the lead of SAFN in points. "
+    f"Validation images, {images}."
+)
 show(pd.concat([compared, bound]).fillna("–"), caption)
 
 # %% [markdown]

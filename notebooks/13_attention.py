@@ -17,15 +17,17 @@
 # %% [markdown]
 # # 13 Does the attention collapse?
 #
-# An attention that gives one scale all the weight at every pixel has {term}`collapsed <collapsed attention>`. It is
-# then a network of one {term}`scale` with more parameters. When does this happen?
+# An attention that gives one {term}`scale` all the weight at every pixel has {term}`collapsed <collapsed attention>`.
+# The network then works with one scale. When does this happen?
 #
-# **It depends on how far the attention moves from its initialisation**: on its learning rate, and on the number of
-# steps. The paper trains with SGD and gives the attention ten times the learning rate of the {term}`backbone` (Sec.
-# IV-A). We tried this on the synthetic images. The weight of scale 1 is {glue:text}`sgd_factor_10_weight:.2f` on
-# average, with a standard deviation of {glue:text}`sgd_factor_10_spread:.2f` between the pixels of an image. Our
-# notebook trains with AdamW and gives the attention a fifth of the backbone's learning rate. There the weight is
-# {glue:text}`notebook_weight:.2f`, with a standard deviation of {glue:text}`notebook_spread:.2f` (three seeds).
+# **It depends on how far the attention moves from its initialisation.** Its learning rate and the number of steps
+# decide. The paper trains with SGD. It gives the attention ten times the learning rate of the {term}`backbone` (Sec.
+# IV-A). We tried this on the synthetic images. There the weight of scale 1 is {glue:text}`sgd_factor_10_weight:.2f` on
+# average. Its standard deviation between the pixels of an image is {glue:text}`sgd_factor_10_spread:.2f`.
+#
+# Our notebook trains with AdamW. It gives the attention a fifth of the backbone's learning rate. With three
+# {term}`seeds <seed>` the weight is {glue:text}`notebook_weight:.2f` on average, with a standard deviation of
+# {glue:text}`notebook_spread:.2f`.
 #
 # Photographs show the same. The higher the learning rate of the attention, the more weight scale 1 gets.
 #
@@ -35,7 +37,7 @@
 # | 0.3 | {glue:text}`factor_03_weight:.2f` | {glue:text}`factor_03_mAP:.1f` | {glue:text}`factor_03_maps:.1f` |
 # | 0.1 | {glue:text}`default_weight:.2f` | {glue:text}`default_mAP:.1f` | {glue:text}`default_maps:.1f` |
 #
-# **It does not matter much for the result.** mAP and mIoU hardly change. One {term}`seed` was trained for each row, so a
+# **It does not matter much for the result.** mAP and mIoU hardly change. One seed was trained for each row, so a
 # difference of a point or two is noise. These are 200 photographs of VOC 2012 and six epochs of AdamW.
 #
 # [Training SAFN](03_train_safn.ipynb) has the code of the attention, and [the method](../book/method.md) its equations.
@@ -138,7 +140,8 @@ glue("notebook_spread", float(own["weight spread 1"].mean()), display=False)
 
 # %% tags=["hide-input"]
 border = pd.read_csv("../results/attention_border.csv").set_index("network")
-shown = border[["explained", "spread 0", "spread 3", "mean 0", "mean 3"]].rename_axis(None)
+columns = ["explained", "spread 0", "spread 3", "mean 0", "mean 3"]
+shown = border[columns].rename_axis(None)
 shown["explained"] = [f"{100 * share:.0f} %" for share in shown["explained"]]
 shown.columns = [
     "explained by the border",
@@ -161,7 +164,7 @@ photo = border.loc["photographs, seed 0"]
 synthetic = border.drop("photographs, seed 0")["explained"]
 display.text(
     f"**Much of it is the border.** On photographs the distance to the border explains"
-    f" {100 * photo['explained']:.0f} % of the variance. On synthetic images it explains"
+    f" {100 * photo['explained']:.0f} % of the variance. On synthetic images it is"
     f" {100 * synthetic.min():.0f} to {100 * synthetic.max():.0f} %. Among the inner"
     f" places of photographs the spread is {photo['spread 3']:.2f} instead of"
     f" {photo['spread 0']:.2f}, and the mean weight of scale 1 is"
@@ -192,8 +195,8 @@ display.text(
 #
 # ## Takeaways
 #
-# - Look at the mean weights and at their spread between pixels before you believe an attention. Some of the spread is
-#   the border.
+# - Look at the mean weights and at their spread between pixels before you believe an attention.
+# - Some of that spread is the border of the image.
 # - A smaller learning rate for the attention, and a zero initialisation, keep it from collapsing.
 # - An attention that has not collapsed is not yet one that helps. [What we learned](12_what_we_learned.ipynb) measures
 #   this with three seeds.
