@@ -17,13 +17,13 @@
 # %% [markdown]
 # # 8 Aggregation: attention, maximum or average?
 #
-# A network that looks at an image at three sizes has three answers for every pixel. It has to make one of them.
-# Is it worth learning how? This chapter compares three ways, which differ in nothing else.
+# A network that sees an image at three {term}`scales <scale>` has three answers for every pixel. It has to make one of
+# them. Is it worth learning how? This chapter compares three ways of {term}`aggregation`, and nothing else differs.
 #
 # - **Max pooling** takes the largest score. A small piece of evidence at any scale is enough, so maps grow large.
 # - **Average pooling** takes the mean. It is cautious: a scale that is wrong pulls the others down.
-# - **Attention** takes a weighted mean and learns the weights (Eq. 1 and 2). It can do what average pooling does,
-#   with equal weights, or trust a single scale.
+# - **{term}`Scale attention <scale attention>`** takes a weighted mean and learns the weights (Eq. 1 and 2). With equal
+#   weights it does what average pooling does. It can also trust a single scale.
 #
 # Sec. IV-C of the paper expects max pooling to spoil small objects, average pooling to leave large objects
 # incomplete, and attention to do neither. Its Table 4 has 0.3 points between the three.
@@ -77,9 +77,9 @@ display.source(aggregate)
 #
 # ## On photographs: attention beats pooling
 #
-# We recorded this comparison on photographs of VOC 2012: 1,631 for training, 743 for validation. The backbone is
-# EfficientNet-Lite0, the saliency detector U2-Net-p. Three seeds were trained up to the pseudo labels, one of them
-# up to the segmentation.
+# We recorded this comparison on photographs of VOC 2012: 1,631 for training, 743 for validation. The {term}`backbone` is
+# EfficientNet-Lite0. The {term}`saliency maps <saliency map>` are those of U2-Net-p. Three {term}`seeds <seed>` were
+# trained up to the {term}`pseudo labels`, and one of them up to the segmentation.
 
 # %% tags=["hide-input"]
 recorded = archive.read(Path("../results/evidence.json"))
@@ -88,8 +88,8 @@ show_all(*statements.report(recorded_rows, "recorded runs on photographs of VOC 
 
 # %% [markdown]
 # *Images* is a 95 % confidence interval of a paired bootstrap over images: it says what other images would change.
-# *Images and seeds* adds what another training would change. We call a difference significant if three seeds were
-# trained and the second interval excludes 0. One of twenty such comparisons is a false alarm.
+# *Images and seeds* adds what another training would change. We call a difference {term}`significant` if three seeds
+# were trained and the second interval excludes 0. About one in twenty such comparisons is a false alarm.
 #
 # Is attention also better than a single scale? [The next chapter](09_scales.ipynb) asks.
 #
@@ -109,9 +109,11 @@ caption = f"mAP and mIoU (%), {data}. {results.seeds_note(compared.table)}"
 show(with_short_names(ours), caption, best=ours.columns)
 
 # %% [markdown]
-# *mAP* is that of the classifier on validation images. *Localization maps* (at their best threshold) and *pseudo
-# labels* (ignored pixels counted as background) are scored on training images. The segmentation is scored on
-# validation images, at one scale and at several, without CRF. Each column uses only the seeds that all rows have.
+# {term}`mAP` is that of the classifier on validation images. All other columns are {term}`mIoU`.
+# {term}`Localization maps <localization map>` (at their best threshold) and pseudo labels (where an
+# {term}`ignored pixel` counts as background) are scored on training images. The segmentation is scored on validation
+# images, at one scale and in the {term}`multi-scale test`, without {term}`CRF`. Each column uses only the seeds that
+# all rows have.
 #
 # ### Is the difference significant?
 
@@ -156,8 +158,9 @@ if p.cost_steps:
         "large."
     )
     show_all(display.text(text))
-    caption = "Cost divided by that of average pooling: this run, and the paper (Table 5)."
-    show_all(show(with_short_names(table5), caption, digits=2))
+    caption = "Cost divided by that of average pooling: this run, and Table 5."
+    others = with_short_names(table5.drop("avg")).T
+    show_all(show(others, caption, digits=2))
 table5.to_csv(stage.folder / "table5.csv")
 
 # %% [markdown]

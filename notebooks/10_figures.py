@@ -17,9 +17,9 @@
 # %% [markdown]
 # # 10 Figures 4, 5 and 6
 #
-# A mean over a thousand images hides how a method fails. The paper therefore shows pictures in its Sec. IV: good
-# segmentations (Figure 4), maps at each scale (Figure 5) and maps of each method (Figure 6). This chapter draws the
-# same figures from the run at hand.
+# A mean over a thousand images hides how a method fails. So the paper shows pictures in its Sec. IV: good
+# segmentations (Figure 4), {term}`localization maps <localization map>` at each {term}`scale` (Figure 5) and maps of
+# each method (Figure 6). This chapter draws the same figures from the run at hand.
 #
 # Pictures persuade more than they should, so nobody chose these. Rows are spaced evenly from small objects to large
 # ones. The paper does not say how its examples were chosen. What pictures cannot show is measured in [what we
@@ -57,8 +57,8 @@ data = checks.data_words(source)
 # %% [markdown]
 # ## Figure 4: segmentations
 #
-# The network was trained on pseudo labels. It has never seen a ground-truth mask, nor any of these images. The
-# paper's second network is DeepLab-ASPP on a ResNet. It stands here where the profile trains one.
+# The network was trained on {term}`pseudo labels`. It has never seen a {term}`ground-truth mask`, nor any of these
+# images. The paper's second network is DeepLab-ASPP on a ResNet. It stands here where the {term}`profile` trains one.
 
 # %% tags=["hide-input"]
 last = list(ends[0].record["per_class"])[-1]  # the most thorough test
@@ -72,12 +72,12 @@ alt = "Images beside the predicted mask and the ground-truth mask."
 display.figure(figure, caption, alt)
 
 # %% [markdown]
-# **What to look for.** Outlines follow the object where the saliency maps did. A mask may have the right outline and
-# the wrong class. Small objects are the first to be missed.
+# **What to look for.** Outlines follow the object where the {term}`saliency maps <saliency map>` did. A mask may have
+# the right outline and the wrong class. Small objects are the first to be missed.
 #
 # ### Where it succeeds and where it fails
 #
-# These are images of the best tenth and of the worst tenth. Beside each row stands its own mIoU.
+# These are images of the best tenth and of the worst tenth. Beside each row stands its own {term}`mIoU`.
 
 # %% tags=["hide-input"]
 counts = evaluation.load_counts(ends[0].folder / f"counts_{last}.npz")
@@ -102,12 +102,15 @@ alone = galleries.scale_maps(network, samples)
 
 # %% tags=["hide-input"]
 figure = galleries.image_gallery(folder, shown, maps=alone, letters=True)
-caption = f"Maps of one network at each scale alone, small objects first. Training images: {data}."
+caption = (
+    "Maps of one network at each scale alone, small objects first. Training images: "
+    f"{data}."
+)
 alt = "The smaller the scale, the wider and the smoother the maps."
 display.figure(figure, caption, alt)
 
 # %% [markdown]
-# Then the maps of each aggregation, each from the network that was trained with it:
+# Then the maps of each {term}`aggregation`, each from the network that was trained with it:
 
 # %% tags=["hide-input"]
 names = {run: METHODS[RunName.parse(run).aggregation] for run in p.experiments}
@@ -119,14 +122,13 @@ display.figure(figure, caption, alt)
 
 # %% [markdown]
 # **What to look for.** Compare the first row with the last one. An empty map means that the network finds no evidence
-# at that scale, which happens to small objects. The maps of scale 0.5 are coarse for all sizes. A row in which all
-# columns look alike is a row in which the aggregation does not matter. There are many of these, and this agrees with
-# the small differences of [chapter 8](08_aggregation.ipynb).
+# at that scale, which happens to small objects. The maps of scale 0.5 are coarse for all sizes. Where all columns of a
+# row look alike, the aggregation does not matter. [Chapter 8](08_aggregation.ipynb) measures how much it matters.
 #
 # ## Figure 6: from the plain classifier to SAFN
 #
 # The first map is Grad-CAM of the plain classifier ([chapter 2](02_baseline.ipynb)). Then come our network with one
-# scale, where the run has it, and SAFN.
+# scale, if it was trained, and SAFN.
 
 # %% tags=["hide-input"]
 columns = {"plain, Grad-CAM": plain.folder / "train"}
@@ -140,8 +142,8 @@ alt = "Maps of Grad-CAM, of one scale and of SAFN beside the ground truth."
 display.figure(figure, caption, alt)
 
 # %% [markdown]
-# **What to look for.** Grad-CAM marks less of the object or more of its surroundings. Between one scale and SAFN the
-# eye finds little. [Chapter 9](09_scales.ipynb) measures it.
+# **What to look for.** How much of the object does each map cover, and how much of its surroundings? Do you see a
+# difference between one scale and SAFN? [Chapter 9](09_scales.ipynb) measures it.
 #
 # ## Takeaways
 #

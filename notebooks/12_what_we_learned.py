@@ -19,7 +19,7 @@
 #
 # **Is scale attention worth it?** {glue:text}`answer`
 #
-# Five statements say why. Each has one table or figure, its limits and a verdict below.
+# Five statements say why. Each has one table or figure below, with its limits and a verdict.
 #
 # 1. {glue:text}`maps`
 # 2. {glue:text}`pseudo_background`
@@ -28,8 +28,9 @@
 # 5. {glue:text}`weights`
 #
 # They hold for {glue:text}`images`, {glue:text}`train_images` for training and {glue:text}`val_images` for validation,
-# with the backbone {glue:text}`backbone` and the saliency detector {glue:text}`detector`. They say nothing about other
-# data, and their level cannot be compared with the [published numbers](../book/published.md).
+# with the {term}`backbone` {glue:text}`backbone` and the {term}`saliency maps <saliency map>` of {glue:text}`detector`.
+# They say nothing about other data, and their level cannot be compared with the [published
+# numbers](../book/published.md).
 
 # %% tags=["parameters", "hide-input"]
 # parameters
@@ -78,28 +79,29 @@ glue("by_seed", f"{', '.join(values[:-1])} and {values[-1]} %", display=False)
 # {glue:text}`maps`
 
 # %% tags=["hide-input"]
-caption = f"Localization maps: mIoU (%), and the lead of SAFN in points. Training images, {images}."
+training = f"the lead of SAFN in points. Training images, {images}"
+caption = f"Localization maps: mIoU (%), and {training}."
 show(statements.comparison(runs, gaps, "maps"), caption, best=["mIoU (%)"])
 
 # %% [markdown]
-# **Limits.** The maps are cut at the threshold that is best for the same images. This flatters all rows alike.
-# {cite:t}`choe2020evaluation` found the like for object localization: under one protocol, five recent methods had made
-# no major improvement over class activation maps.
+# **Limits.** The {term}`localization maps <localization map>` are cut at the threshold that is best for the same
+# images. This flatters all rows alike.
 #
-# **Verdict.** {glue:text}`maps_verdict` The paper's Table 4 ranks attention above pooling. Its Table 6 ranks three scales
-# above two, and two above one.
+# **Verdict.** {glue:text}`maps_verdict` The paper's Table 4 ranks {term}`scale attention` above pooling. Its Table 6 ranks
+# three scales above two, and two above one. On object localization, {cite:t}`choe2020evaluation` put five methods to
+# one test. None made a major improvement over class activation maps ({term}`CAM`).
 #
 # ## 2. Pseudo labels
 #
 # {glue:text}`pseudo_background`
 
 # %% tags=["hide-input"]
-caption = f"Pseudo labels: mIoU (%), and the lead of SAFN in points. Training images, {images}."
+caption = f"Pseudo labels: mIoU (%), and {training}."
 table = statements.comparison(runs, gaps, "pseudo_background")
 show(table, caption, best=["mIoU (%)"])
 
 # %% [markdown]
-# **Limits.** Ignored pixels count as background here. The CSV files have the other two conventions.
+# **Limits.** An {term}`ignored pixel` counts as background here. The CSV files have the other two conventions.
 #
 # **Verdict.** {glue:text}`pseudo_background_verdict`
 #
@@ -119,6 +121,13 @@ text = (
     f"outlines from the localization maps alone by {number(maps, sign=True)} points."
 )
 glue("saliency", text, display=False)
+between = runs.loc[runs["configuration"] == main, "pseudo_miou_background"].std()
+text = (
+    f"Without the saliency maps, the mIoU changes by {number(maps, sign=True)} points. "
+    "Between seeds of SAFN it has a standard deviation of "
+    f"{number(100 * between)} points."
+)
+glue("saliency_verdict", text, display=False)
 
 sources = {main: "both", f"{main}+saliency": "saliency maps"}
 sources[f"{main}+maps"] = "localization maps"
@@ -134,12 +143,11 @@ caption = f"mIoU (%) by where the outlines come from, {images}, seed 0."
 show(shown, caption, best=shown.columns)
 
 # %% [markdown]
-# **Limits.** One seed and one detector, which was trained on masks of other images. In all three rows, saliency decides
-# which background pixels are ignored, and the maps decide the class.
+# **Limits.** There is one {term}`seed` and one detector, which was trained on masks of other images. In all three rows,
+# saliency decides which background pixels are ignored, and the maps decide the class.
 #
-# **Verdict.** Without the saliency maps, the loss is many times the spread between seeds. {cite:t}`kim2024rethinking` compare seven methods with
-# several detectors (WSSS-BED) and agree: the quality of the saliency maps is a critical factor, and the choice of the
-# threshold matters.
+# **Verdict.** {glue:text}`saliency_verdict` {cite:t}`kim2024rethinking` compare seven methods with several detectors
+# (WSSS-BED). They find that much depends on the quality of the saliency maps, and that the thresholds matter.
 #
 # ## 4. Segmentation
 #
@@ -149,12 +157,15 @@ show(shown, caption, best=shown.columns)
 compared = statements.comparison(runs, gaps, "segmentation_crf")
 bound = results.over_seeds(runs[runs["supervised"]], ["val_miou_crf"])
 bound = with_short_names(bound.rename(columns={"val_miou_crf": "mIoU (%)"}))
-caption = f"Segmentation, multi-scale + CRF: mIoU (%), and the lead of SAFN in points. Validation images, {images}."
+caption = (
+    "Segmentation, multi-scale + CRF: mIoU (%), and the lead of SAFN in points. "
+    f"Validation images, {images}."
+)
 show(pd.concat([compared, bound]).fillna("–"), caption)
 
 # %% [markdown]
-# **Limits.** *Fully supervised* is trained on ground-truth masks. It is the upper bound of the same network. A table
-# without ± has one seed.
+# **Limits.** *{term}`Fully supervised <fully supervised>`* is trained on ground-truth masks. It is the upper bound of the
+# same network. A value without ± is of one seed.
 #
 # **Verdict.** {glue:text}`segmentation_crf_verdict`
 #
@@ -174,7 +185,7 @@ caption = (
     "change of the mIoU of the maps, in points, with 95 % intervals over images. "
     f"Training images, {images}."
 )
-alt = "Dots with intervals. The mean of the learned weights lies near 0, scale 0.5 far left."
+alt = "One row a kind of weights, one dot with its interval a network. Left of 0: worse maps."
 display.figure(charts.replaced(replaced, statements.WEIGHTS), caption, alt)
 
 # %% [markdown]
@@ -184,8 +195,8 @@ display.figure(charts.replaced(replaced, statements.WEIGHTS), caption, alt)
 #
 # ## Limits of all five
 #
-# - Three seeds give wide intervals. A small difference can exist and stay undetected. The mAP of the classifier SAFN is
-#   {glue:text}`by_seed` with seeds 0 to 2.
+# - Three seeds give wide intervals. A small difference can exist and stay undetected. The {term}`mAP` of the classifier
+#   SAFN is {glue:text}`by_seed` with seeds 0 to 2.
 # - This page makes {glue:text}`comparisons` comparisons. At 95 %, one in twenty is a false alarm.
 # - No ground-truth mask trains SAFN, but some settings were chosen with masks of training images. [Open
 #   points](../book/open_points.md) lists them. {cite:t}`choe2020evaluation` and {cite:t}`murtaza2025realistic` warn of
@@ -201,7 +212,7 @@ display.figure(charts.replaced(replaced, statements.WEIGHTS), caption, alt)
 
 # %% tags=["hide-input"]
 caption = f"All differences in points of mIoU, {images}, with their 95 % intervals."
-alt = "One panel a measure, one row a pair of configurations. Most intervals contain 0."
+alt = "One panel a measure, one row a pair of configurations: a dot with its intervals."
 display.figure(charts.differences(differences), caption, alt)
 
 # %% tags=["hide-input"]
@@ -210,7 +221,7 @@ caption = (
     "Weights of the scales on objects of each size: medians and quartiles, one line a "
     f"network. Training images, {images}."
 )
-alt = "The weight of scale 1 lies far above those of the other two at all object sizes."
+alt = "A line of medians with its quartiles for each scale, against the size of the objects."
 display.figure(charts.weights_by_size(by_size), caption, alt)
 
 # %% tags=["hide-input"]

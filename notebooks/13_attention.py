@@ -17,26 +17,28 @@
 # %% [markdown]
 # # 13 Does the attention collapse?
 #
-# An attention that gives one scale all the weight at every pixel has collapsed. It is then a network of one scale
-# with more parameters. When does this happen?
+# An attention that gives one {term}`scale` all the weight at every pixel has {term}`collapsed <collapsed attention>`.
+# The network then works with one scale. When does this happen?
 #
-# **It depends on how far the attention moves from its initialisation**, that is on its learning rate and on the number
-# of steps. The paper gives the attention ten times the learning rate of the backbone (Sec. IV-A). With these settings
-# the attention collapses in our experiments on synthetic images: the weight of scale 1 is
-# {glue:text}`emoji_sgd_factor_10_weight:.2f` at every pixel. With AdamW and a tenth of the backbone's learning rate, our
-# default, it does not collapse:
+# **It depends on how far the attention moves from its initialisation.** Its learning rate and the number of steps
+# decide. The paper trains with SGD. It gives the attention ten times the learning rate of the {term}`backbone` (Sec.
+# IV-A). We tried this on the synthetic images. There the weight of scale 1 is {glue:text}`sgd_factor_10_weight:.2f` on
+# average. Its standard deviation between the pixels of an image is {glue:text}`sgd_factor_10_spread:.2f`.
 #
-# | learning rate of the attention / backbone | weight of scale 1, synthetic images | weight of scale 1, 200 photographs |
-# |---|---|---|
-# | 1 | {glue:text}`emoji_factor_1_weight:.2f` | {glue:text}`photos_factor_1_weight:.2f` |
-# | 0.3 | {glue:text}`emoji_factor_03_weight:.2f` | {glue:text}`photos_factor_03_weight:.2f` |
-# | 0.1 (default) | {glue:text}`emoji_default_weight:.2f` | {glue:text}`photos_default_weight:.2f` |
+# Our notebook trains with AdamW. It gives the attention a fifth of the backbone's learning rate. With three
+# {term}`seeds <seed>` the weight is {glue:text}`notebook_weight:.2f` on average, with a standard deviation of
+# {glue:text}`notebook_spread:.2f`.
 #
-# **It does not matter much for the result.** The mAP of the classifier is {glue:text}`emoji_factor_1_mAP:.1f`,
-# {glue:text}`emoji_factor_03_mAP:.1f` and {glue:text}`emoji_default_mAP:.1f` % in the three rows on synthetic images.
-# The maps have {glue:text}`emoji_default_maps:.1f` mIoU with the default, {glue:text}`emoji_factor_1_maps:.1f` when
-# nearly all weight is on scale 1, and {glue:text}`emoji_one_scale_maps:.1f` with one scale alone. Average pooling has
-# {glue:text}`emoji_average_maps:.1f`. One seed was trained for each setting, so differences of a point or two are noise.
+# Photographs show the same. The higher the learning rate of the attention, the more weight scale 1 gets.
+#
+# | learning rate of the attention / backbone | weight of scale 1 | {term}`mAP` (%) | {term}`mIoU` of the maps (%) |
+# |---|---|---|---|
+# | 1 | {glue:text}`factor_1_weight:.2f` | {glue:text}`factor_1_mAP:.1f` | {glue:text}`factor_1_maps:.1f` |
+# | 0.3 | {glue:text}`factor_03_weight:.2f` | {glue:text}`factor_03_mAP:.1f` | {glue:text}`factor_03_maps:.1f` |
+# | 0.1 | {glue:text}`default_weight:.2f` | {glue:text}`default_mAP:.1f` | {glue:text}`default_maps:.1f` |
+#
+# **It does not matter much for the result.** mAP and mIoU hardly change. One seed was trained for each row, so a
+# difference of a point or two is noise. These are 200 photographs of VOC 2012 and six epochs of AdamW.
 #
 # [Training SAFN](03_train_safn.ipynb) has the code of the attention, and [the method](../book/method.md) its equations.
 
@@ -49,17 +51,17 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from myst_nb import glue
 
-from safn_book import charts, display, provenance, tables
+from safn_book import charts, display, provenance, results, tables
 
 charts.use_style()
 
-rows = pd.read_csv(sweep)
-emoji = rows["data"].str.startswith("emoji")
-rows["data"] = emoji.map({True: "synthetic images", False: "photographs"})
+measured = pd.read_csv(sweep)
+photographs = measured["data"].str.startswith("photographs")
+rows = measured[photographs]
 settings = {
     "attention_factor": "learning rate of the\nattention / backbone",
     "attention_start": "initialisation of\nthe attention",
-    "momentum": "momentum\n(first beta of AdamW)",
+    "momentum": "first beta\nof AdamW",
     "epochs": "epochs",
     "crop": "crop (pixels)",
 }
@@ -72,31 +74,26 @@ grid = {"sharex": "col", "sharey": "row", "layout": "constrained"}
 figure, axes = plt.subplots(3, 5, figsize=(8.6, 6), **grid)
 ring = {"color": "white", "markersize": 3, "zorder": 3}
 for column, setting in zip(axes.T, settings):
-    chosen = rows["change"].str.fullmatch(f"default|{setting} = [^,]*")
-    alone = rows[chosen].sort_values(setting)
-    values = list(alone[setting].unique())
-    for colour, data in zip(charts.SERIES, rows["data"].unique()):
-        shown = alone[alone["data"] == data]
-        x = shown[setting].map(values.index)
-        default = shown["change"] == "default"
-        for axis, measure in zip(column, measures):
-            y = shown[measure]
-            spread = shown["spread 1"] if measure == "weight 1" else None
-            axis.errorbar(x, y, spread, marker="o", capsize=3, color=colour)
-            axis.plot(x[default], y[default], "o", **ring)
-    ticks = [value if isinstance(value, str) else f"{value:g}" for value in values]
-    column[-1].set_xticks(range(len(values)), ticks, fontsize=8)
+    chosen = rows["change"].str.fullmatch(f"default|{setting} = .*")
+    shown = rows[chosen].sort_values(setting)
+    x = range(len(shown))
+    default = [k for k, change in enumerate(shown["change"]) if change == "default"]
+    for axis, measure in zip(column, measures):
+        y = shown[measure]
+        spread = shown["spread 1"] if measure == "weight 1" else None
+        axis.errorbar(x, y, spread, marker="o", capsize=3)
+        axis.plot(default, y.iloc[default], "o", **ring)
+    values = [v if isinstance(v, str) else f"{v:g}" for v in shown[setting]]
+    column[-1].set_xticks(x, values, fontsize=8)
 for axis, label in zip(axes[-1], settings.values()):
     axis.set_xlabel(label, fontsize=8)
 for axis, label in zip(axes[:, 0], measures.values()):
     axis.set_ylabel(label)
-lines, names = axes[1, 0].containers, list(rows["data"].unique())
-figure.legend(lines, names, ncols=2, loc="outside upper center")
 plt.close(figure)
 caption = (
     "One setting at a time moved away from the default, which has a ring. Whiskers: "
-    "standard deviation of the weight between the pixels of an image. 320 synthetic "
-    "images and 200 photographs, EfficientNet-Lite0, one seed."
+    "standard deviation of the weight between the pixels of an image. 200 photographs "
+    "of VOC 2012 for training and 200 for validation, EfficientNet-Lite0, one seed."
 )
 alt = (
     "Weight of scale 1, mAP and map mIoU against five settings. The weight of scale 1 "
@@ -106,25 +103,16 @@ alt = (
 display.figure(figure, caption, alt)
 
 # %% tags=["hide-input"]
-SGD = "optimizer = sgd, learning_rate = 0.005, new_layer_factor = 10, batch_size = 4"
-GLUED = {  # names in the text below -> change
+CHANGES = {  # names in the text -> change, on photographs
     "default": "default",
     "factor_03": "attention_factor = 0.3",
     "factor_1": "attention_factor = 1",
-    "sgd": SGD,
-    "sgd_factor_10": f"{SGD}, attention_factor = 10",
-    "sgd_no_momentum": f"{SGD}, momentum = 0.0",
     "random": "attention_start = random",
     "no_momentum": "momentum = 0.0",
     "epochs_3": "epochs = 3",
     "epochs_12": "epochs = 12",
-    "scaled": "input_scaling = True",
-    "crop_96": "crop = 96",
     "crop_160": "crop = 160",
-    "crop_192": "crop = 192",
     "crop_320": "crop = 320",
-    "average": "aggregation = avg",
-    "one_scale": "scales = (1,)",
 }
 COLUMNS = {
     "weight": "weight 1",
@@ -133,25 +121,27 @@ COLUMNS = {
     "mAP": "val mAP (%)",
     "maps": "map mIoU (%)",
 }
-for data, group in rows.groupby("data"):
-    short_data = {"synthetic images": "emoji", "photographs": "photos"}[data]
-    found = group.set_index("change")
-    for name, change in GLUED.items():
-        for short, column in COLUMNS.items():
-            if change in found.index:
-                value = float(found.loc[change, column])
-                glue(f"{short_data}_{name}_{short}", value, display=False)
+found = rows.set_index("change").loc[list(CHANGES.values())].set_axis(list(CHANGES))
+(found.loc["sgd_factor_10"],) = measured[~photographs].to_dict("records")
+for name, row in found.iterrows():
+    for short, column in COLUMNS.items():
+        glue(f"{name}_{short}", float(row[column]), display=False)
+runs = results.runs_table(provenance.experiments("../results")["evidence-emoji"])
+own = runs[runs["configuration"] == runs["configuration"].iloc[0]]
+glue("notebook_weight", float(own["weight 1"].mean()), display=False)
+glue("notebook_spread", float(own["weight spread 1"].mean()), display=False)
 
 # %% [markdown]
 # ## Does it see the object, or the border?
 #
 # A weight that varies between pixels looks like a choice of scale for each object. Is it one? Convolutions see padding
-# around the image, and could tell the border by it. We measure how much of the variance within an image the distance to
-# the border explains. This share would be 100 % for weights that do not depend on what the image shows.
+# around the image, which gives the border away. We measure how much of the variance within an image the distance to
+# the border explains. It would be all of it for weights that ignore what the image shows.
 
 # %% tags=["hide-input"]
 border = pd.read_csv("../results/attention_border.csv").set_index("network")
-shown = border[["explained", "spread 0", "spread 3", "mean 0", "mean 3"]].rename_axis(None)
+columns = ["explained", "spread 0", "spread 3", "mean 0", "mean 3"]
+shown = border[columns].rename_axis(None)
 shown["explained"] = [f"{100 * share:.0f} %" for share in shown["explained"]]
 shown.columns = [
     "explained by the border",
@@ -174,7 +164,7 @@ photo = border.loc["photographs, seed 0"]
 synthetic = border.drop("photographs, seed 0")["explained"]
 display.text(
     f"**Much of it is the border.** On photographs the distance to the border explains"
-    f" {100 * photo['explained']:.0f} % of the variance. On synthetic images it explains"
+    f" {100 * photo['explained']:.0f} % of the variance. On synthetic images it is"
     f" {100 * synthetic.min():.0f} to {100 * synthetic.max():.0f} %. Among the inner"
     f" places of photographs the spread is {photo['spread 3']:.2f} instead of"
     f" {photo['spread 0']:.2f}, and the mean weight of scale 1 is"
@@ -187,35 +177,26 @@ display.text(
 # %% [markdown]
 # ## What else moves the weights
 #
+# All of this was measured on the 200 photographs.
+#
 # **Longer training moves weight to scale 1.** After 3, 6 and 12 epochs its weight is
-# {glue:text}`emoji_epochs_3_weight:.2f`, {glue:text}`emoji_default_weight:.2f` and
-# {glue:text}`emoji_epochs_12_weight:.2f` on synthetic images. On photographs it is
-# {glue:text}`photos_epochs_3_weight:.2f`, {glue:text}`photos_default_weight:.2f` and
-# {glue:text}`photos_epochs_12_weight:.2f`. The maps gain nothing measurable from the last six epochs.
+# {glue:text}`epochs_3_weight:.2f`, {glue:text}`default_weight:.2f` and {glue:text}`epochs_12_weight:.2f`. The maps gain
+# nothing measurable from the last six epochs.
 #
-# **A random initialisation moves weight to scale 1, too.** Instead of {glue:text}`emoji_default_weight:.2f` the
-# weight is {glue:text}`emoji_random_weight:.2f` on synthetic images. On photographs it is
-# {glue:text}`photos_random_weight:.2f` instead of {glue:text}`photos_default_weight:.2f`.
+# **A random initialisation moves weight to scale 1, too.** The weight is {glue:text}`random_weight:.2f` instead of
+# {glue:text}`default_weight:.2f`.
 #
-# **Momentum matters to SGD alone.** A first beta of 0 in AdamW changes little: the weights are
-# {glue:text}`emoji_no_momentum_weight:.2f` and {glue:text}`photos_no_momentum_weight:.2f`. SGD without momentum takes
-# steps a tenth as large. Its mAP is {glue:text}`emoji_sgd_no_momentum_mAP:.1f` % instead of
-# {glue:text}`emoji_sgd_mAP:.1f` %, and its weights stay nearly equal.
+# **The momentum of AdamW hardly matters.** With a first beta of 0 the weight is {glue:text}`no_momentum_weight:.2f`.
 #
-# **Scaling the input of the attention keeps it closer to the average.** The weight of scale 1 is
-# {glue:text}`emoji_scaled_weight:.2f`. mAP and maps differ by no more than the noise.
-#
-# **The largest crop gives scale 0.75 the most weight.** On synthetic images it is
-# {glue:text}`emoji_crop_96_weight_075:.2f`, {glue:text}`emoji_default_weight_075:.2f` and
-# {glue:text}`emoji_crop_192_weight_075:.2f` at 96, 128 and 192 pixels. On photographs it is
-# {glue:text}`photos_crop_160_weight_075:.2f`, {glue:text}`photos_default_weight_075:.2f` and
-# {glue:text}`photos_crop_320_weight_075:.2f` at 160, 224 and 320 pixels. At 320 pixels the weights hardly vary
-# between pixels: their standard deviation is {glue:text}`photos_crop_320_spread:.3f`. We do not know why.
+# **The largest crop gives scale 0.75 the most weight.** At 160, 224 and 320 pixels that weight is
+# {glue:text}`crop_160_weight_075:.2f`, {glue:text}`default_weight_075:.2f` and {glue:text}`crop_320_weight_075:.2f`. At
+# 320 pixels the weight of scale 1 hardly varies between pixels: its standard deviation is
+# {glue:text}`crop_320_spread:.3f`. We do not know why.
 #
 # ## Takeaways
 #
-# - Look at the mean weights and at their spread between pixels before you believe an attention. Some of the spread is
-#   the border.
+# - Look at the mean weights and at their spread between pixels before you believe an attention.
+# - Some of that spread is the border of the image.
 # - A smaller learning rate for the attention, and a zero initialisation, keep it from collapsing.
 # - An attention that has not collapsed is not yet one that helps. [What we learned](12_what_we_learned.ipynb) measures
 #   this with three seeds.
@@ -238,14 +219,13 @@ display.text(
 # ```
 # ````
 #
-# 2. Which setting of the sweep on synthetic images has the largest spread between pixels?
+# 2. Which setting on photographs has the largest spread between pixels?
 #
 # ````{dropdown} Solution
-# The first row of this table:
+# The random initialisation, the first row of this table:
 #
 # ```python
-# emoji = rows[rows["data"] == "synthetic images"]
-# emoji.sort_values("spread 1", ascending=False)[["change", "weight 1", "spread 1"]].head()
+# rows.sort_values("spread 1", ascending=False)[["change", "weight 1", "spread 1"]].head()
 # ```
 # ````
 #
@@ -254,17 +234,13 @@ display.text(
 # [The paper's figures](10_figures.ipynb) show what the weights do to the maps.
 #
 # ```{dropdown} All rows, and how to make them
-# The synthetic images of this sweep are 320 scenes with coloured noise as background, and six epochs. Today's scenes are
-# calmer, and the sweep has not been repeated on them.
-#
 # In the file below, `attention_factor` is the learning rate of the attention over that of the backbone, and
-# `attention_start` its initialisation: `zero` begins at average pooling. `input_scaling` divides the input of the
-# attention by its standard deviation. SGD has a learning rate of 0.005, batches of 4, and a factor of 10 for the new
-# layers. mAP is that of validation images, the mIoU of the maps that of training images at the best threshold.
+# `attention_start` its initialisation: `zero` begins at average pooling. SGD has a learning rate of 0.005, batches of
+# 4, and a factor of 10 for the new layers. mAP is that of validation images, the mIoU of the maps that of training
+# images at the best threshold.
 #
 # `python -m benchmarks.attention runs/emoji` makes the rows that `results/attention.csv` does not have. For photographs
-# it is `python -m benchmarks.attention runs/voc-subset --limit 200 --only attention_factor attention_start momentum
-# epochs crop`.
+# it is `python -m benchmarks.attention runs/voc-subset --limit 200`.
 # ```
 
 # %% tags=["hide-input"]
@@ -278,4 +254,4 @@ for name, records in provenance.experiments("../results").items():
             found = {k: metrics[k] for k in metrics if k.startswith("weight")}
             weights.append(row | found)
 weights = pd.DataFrame(weights)
-display.downloads({"attention_sweep.csv": rows, "weights_of_runs.csv": weights})
+display.downloads({"attention_sweep.csv": measured, "weights_of_runs.csv": weights})

@@ -158,7 +158,7 @@ def seeds_note(table: pd.DataFrame) -> str:
     """Say in a caption what the number of seeds allows."""
     seeds = table["seed"].nunique()
     if seeds < LEAST_SEEDS:
-        return f"Seeds: {seeds}. An order of the rows needs at least {LEAST_SEEDS}."
+        return f"{seeds} seed{'s' * (seeds > 1)}: too few to rank the rows."
     return f"Mean ± standard deviation over {seeds} seeds."
 
 

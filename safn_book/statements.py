@@ -92,7 +92,9 @@ def _worth(verdicts: list[str]) -> str:
         return "no, some of its maps are significantly worse"
     if Verdict.BETTER not in verdicts:
         return "not measurably, its maps are not significantly better"
-    return "yes, its maps are significantly better" if set(verdicts) == {Verdict.BETTER} else "in part"
+    if set(verdicts) == {Verdict.BETTER}:
+        return "yes, its maps are significantly better"
+    return "in part, not all of the differences are significant"
 
 
 def tally(rows: pd.DataFrame) -> str:
@@ -108,10 +110,10 @@ def findings(rows: pd.DataFrame) -> str:
     if rows.empty:
         return "Nothing was compared: the runs have no ground-truth masks, or there is one run alone."
     if (rows["verdict"] == Verdict.TOO_FEW_SEEDS).all():
-        seeds = rows["seeds"].str.len().max()
+        seeds = int(rows["seeds"].str.len().max())
         return (
-            f"**These runs cannot decide it.** Seeds of each configuration: {seeds}. A verdict needs an interval over at "
-            f"least {LEAST_SEEDS}. The intervals below are over images: they ignore that another seed trains another network."
+            f"**These runs cannot decide it.** Each configuration has {seeds} seed{'s' * (seeds > 1)}, and a verdict needs "
+            f"{LEAST_SEEDS}. The intervals below are over images. They ignore that another seed trains another network."
         )
     points, undecidable = [], []
     for measure, group in rows.groupby("measure", sort=False):
@@ -146,7 +148,8 @@ def size_report(table: pd.DataFrame, data: str) -> list[Any]:
     caption = f"Foreground IoU (%) by the share of the image that a class covers, {data}. {seeds_note(table)}"
     alt = "Groups of bars for small, medium and large objects, one bar a configuration."
     figure = charts.by_size({measure: (means[measure], spread[measure]) for measure in shown})
-    return [display.text("\n".join(points)), display.figure(figure, caption, alt)]
+    text = "\n".join(["Highest foreground IoU:\n", *points])
+    return [display.text(text), display.figure(figure, caption, alt)]
 
 
 def comparison(runs: pd.DataFrame, rows: pd.DataFrame, measure: str) -> pd.DataFrame:
@@ -179,20 +182,26 @@ def replaced_table(replaced: pd.DataFrame) -> pd.DataFrame:
 def weights_statement(table: pd.DataFrame, networks: int) -> str:
     """Say of a ``replaced_table`` whether one constant weight for each scale does as well as the learned weights."""
     row = table.loc[CONSTANT]
-    head = "worse than" if row["worse"] else "as well as"
+    worse = int(row["worse"])
+    if networks == 1:
+        significant = "a significant loss" if worse else "no significant loss"
+    else:
+        significant = f"a significant loss in {worse or 'none'} of {networks} networks"
     return (
-        f"A constant weight for each scale does {head} the learned weights: the maps change by "
-        f"{number(row['change'], 2, sign=True)} points of mIoU, significantly so in {int(row['worse']) or 'none'} of {networks} "
-        "networks."
+        f"A constant weight for each scale does {'worse than' if worse else 'as well as'} the learned weights. The maps change "
+        f"by {number(row['change'], 2, sign=True)} points of mIoU, {significant}."
     )
 
 
 def size_statement(sizes: pd.DataFrame) -> str:
-    """Say of a table of ``results.by_size`` which configuration has the highest IoU on objects of each size."""
+    """Name of a table of ``results.by_size`` the configuration with the highest IoU on objects of each size."""
     best = sizes.dropna(how="all").idxmax(axis=1)
-    won = {name: listing([size.split(" (")[0] for size in best.index[best == name]]) for name in best.unique()}
-    parts = [f"{phrase(name)} on {words} objects" for name, words in won.items()]
-    return f"highest IoU with {listing(parts)}." if parts else "no object was scored."
+    parts = []
+    for name in best.unique():
+        names = {versus(name, other)[0] for other in sizes if other != name}
+        words = listing([size.split(" (")[0] for size in best.index[best == name]])
+        parts.append(f"{names.pop() if len(names) == 1 else phrase(name)} on {words} objects")
+    return f"{listing(parts)}." if parts else "no object was scored."
 
 
 def correlation_statement(correlations: pd.DataFrame) -> str:
@@ -202,8 +211,13 @@ def correlation_statement(correlations: pd.DataFrame) -> str:
     scale = max(correlations["scale"], key=float)
     rows = correlations[correlations["scale"] == scale]
     falls, rises = (rows["to"] < 0).sum(), (rows["from"] > 0).sum()
+    if len(rows) > 1:
+        found = f"falls significantly in {falls or 'none'} of {len(rows)} networks, and rises in {rises or 'none'}"
+    elif falls or rises:
+        found = f"{'falls' if falls else 'rises'} significantly"
+    else:
+        found = "neither falls nor rises significantly"
     return (
-        f"The paper expects the weight of scale {scale} to fall with the size of the object. It falls significantly in "
-        f"{falls or 'none'} of {len(rows)} networks, and rises significantly in {rises or 'none'}. The rank correlation of "
-        f"weight and size is {number(rows['correlation'].mean(), 2, sign=True)}."
+        f"The paper expects the weight of scale {scale} to fall with the size of the object. It {found}. The rank correlation "
+        f"of weight and size is {number(rows['correlation'].mean(), 2, sign=True)}."
     )

@@ -134,6 +134,7 @@ METRICS = {  # a name begins with -> its words; the rest of the name stands at {
     "weight ": "weight of scale {}",
     "weight spread ": "weight of scale {}, standard deviation between pixels",
     "map_miou": "localization maps, mIoU{}",
+    "maps, ": "localization maps, mIoU, weights: {}",
     "map_threshold": "localization maps, best threshold",
     "map_iou ": "localization maps, IoU of {} objects",
     "empty_maps": "empty localization maps",

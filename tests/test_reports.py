@@ -108,8 +108,9 @@ def test_files_to_download_hold_the_recorded_numbers(runs, page, name):
 def test_attention_speed_and_records_show_recorded_numbers(runs):
     rows = pd.read_csv(RESULTS / "attention.csv").set_index(["images", "change"])
     texts = glued(runs, "13_attention")
-    assert float(texts["emoji_epochs_12_weight"]) == rows.loc[(320, "epochs = 12"), "weight 1"]
-    assert float(texts["photos_crop_320_spread"]) == rows.loc[(200, "crop = 320"), "spread 1"]
+    assert float(texts["epochs_12_weight"]) == rows.loc[(200, "epochs = 12"), "weight 1"]
+    assert float(texts["crop_320_spread"]) == rows.loc[(200, "crop = 320"), "spread 1"]
+    assert float(texts["sgd_factor_10_spread"]) == rows.loc[240, "spread 1"].item()
     hours = json.loads((RESULTS / "gpu.json").read_text())["hours"]["in the loop of training"]["16-mixed"]
     assert glued(runs, "14_speed")["profile_16-mixed_loop"] == f"{hours['whole profile']:.0f}"
     texts = glued(runs, "15_records")

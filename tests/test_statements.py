@@ -118,8 +118,8 @@ def test_sizes_are_reported_for_the_measures_that_were_scored():
     records = {("04_localization_maps", f"{MAIN}_seed0"): {"metrics": metrics}}
     records["04_localization_maps", f"{OTHER}_seed0"] = {"metrics": better}
     text, figure = statements.size_report(runs_table(records), "photographs")
-    assert "max pooling with 2 scales on small" in text.data and "pseudo labels" not in text.data.lower()
-    assert "Seeds: 1." in figure.data
+    assert "max pooling on small" in text.data and "pseudo labels" not in text.data.lower()
+    assert "1 seed:" in figure.data
     (text,) = statements.size_report(runs_of(**{f"{MAIN}_seed0": 0.4}), "photographs")
     assert "unknown" in text.data
 
@@ -153,20 +153,27 @@ def test_replaced_weights_are_counted_over_the_networks():
     assert table.loc["equal weights", "better"] == 1
     text = statements.weights_statement(table, 2)
     assert "does worse than the learned weights" in text and "−0.10 points" in text and "in 1 of 2 networks" in text
+    assert statements.weights_statement(table, 1).endswith("of mIoU, a significant loss.")
 
 
 def test_sizes_name_the_best_configuration():
     sizes = pd.DataFrame({MAIN: [20.5, 40.0, None], OTHER: [10.0, 50.25, None]}, index=["small", "large", "none"])
     text = statements.size_statement(sizes)
-    assert "SAFN with 2 scales on small objects" in text and "max pooling with 2 scales on large objects" in text
-    assert "none" not in text and "no object" in statements.size_statement(sizes[2:])
+    assert text == "SAFN on small objects and max pooling on large objects."
+    assert "no object" in statements.size_statement(sizes[2:])
     both = statements.size_statement(
         pd.DataFrame({MAIN: [2.0, 3.0], OTHER: [1.0, 1.0]}, index=["small (< 10 %)", "large"])
     )
-    assert both == "highest IoU with SAFN with 2 scales on small and large objects."
+    assert both == "SAFN on small and large objects."
+    sizes["attention_1"] = [30.0, 10.0, None]
+    assert statements.size_statement(sizes).startswith(
+        "the baseline with 1 scale on small objects and max pooling with 2 scales"
+    )
 
 
 def test_correlations_are_those_of_the_largest_scale():
     rows = [("0.5", 0.45, 0.4, 0.5), ("1", -0.2, -0.3, -0.1), ("0.5", 0.45, 0.4, 0.5), ("1", -0.1, -0.3, 0.1)]
     text = statements.correlation_statement(pd.DataFrame(rows, columns=["scale", "correlation", "from", "to"]))
     assert "weight of scale 1 " in text and "in 1 of 2 networks" in text and "in none" in text and "is −0.15." in text
+    text = statements.correlation_statement(pd.DataFrame(rows[-1:], columns=["scale", "correlation", "from", "to"]))
+    assert "It neither falls nor rises significantly." in text
