@@ -51,7 +51,7 @@ test: $(INSTALLED)
 	@$(RUN) -m ruff check --quiet .
 	@$(RUN) -m ruff format --quiet --check . || { echo 'Not formatted: run $(RUN) -m ruff format' >&2; exit 1; }
 	@$(RUN) -m mypy
-	@$(RUN) -m pytest -q $(FLAGS)
+	@$(RUN) -m pytest -q -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(FLAGS)
 
 faults: $(INSTALLED)
 	@mkdir -p results

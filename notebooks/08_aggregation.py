@@ -32,8 +32,6 @@
 # three aggregations are one function of the package:
 
 # %% tags=["hide-input"]
-from pathlib import Path
-
 import pandas as pd
 from IPython.display import display as show_all
 
@@ -82,7 +80,7 @@ display.source(aggregate)
 # up to the segmentation.
 
 # %% tags=["hide-input"]
-recorded = archive.read(Path("../results/evidence.json"))
+recorded = archive.read(archive.RESULTS / "evidence.json")
 recorded_rows = pd.DataFrame(recorded[Stage.AGGREGATION, "default"]["differences"])
 show_all(*statements.report(recorded_rows, "recorded runs on photographs of VOC 2012"))
 

@@ -31,8 +31,6 @@
 # [Training SAFN](03_train_safn.ipynb). [The method](../book/method.md) explains them.
 
 # %% tags=["hide-input"]
-from pathlib import Path
-
 import pandas as pd
 from IPython.display import display as show_all
 
@@ -75,7 +73,7 @@ source, folder, train, _ = stages.load_data(p.runs)
 # [The chapter before](08_aggregation.ipynb) explains the intervals.
 
 # %% tags=["hide-input"]
-recorded = archive.read(Path("../results/evidence.json"))[Stage.SCALES, "default"]
+recorded = archive.read(archive.RESULTS / "evidence.json")[Stage.SCALES, "default"]
 recorded_rows = pd.DataFrame(recorded["differences"])
 show_all(*statements.report(recorded_rows, "recorded runs on photographs of VOC 2012"))
 

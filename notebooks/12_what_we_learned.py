@@ -37,17 +37,16 @@ records = "../results/evidence.json"  # recorded runs: five configurations, thre
 images = "photographs of VOC 2012"  # what they were trained on
 
 # %% tags=["hide-input"]
-from pathlib import Path
-
 import pandas as pd
 from myst_nb import glue
 
 from safn_book import archive, charts, conclusions, display, results, statements
 from safn_book.tables import number, show, with_short_names
+from safn_book.workflow import NOTEBOOKS
 
 charts.use_style()
 
-recorded = archive.read(Path(records))
+recorded = archive.read(NOTEBOOKS / records)
 runs = results.runs_table(recorded)
 main = runs["configuration"].iloc[0]
 differences = conclusions.differences_table(recorded)

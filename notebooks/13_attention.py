@@ -49,11 +49,12 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from myst_nb import glue
 
-from safn_book import charts, display, provenance, tables
+from safn_book import archive, charts, display, provenance, tables
+from safn_book.workflow import NOTEBOOKS
 
 charts.use_style()
 
-rows = pd.read_csv(sweep)
+rows = pd.read_csv(NOTEBOOKS / sweep)
 emoji = rows["data"].str.startswith("emoji")
 rows["data"] = emoji.map({True: "synthetic images", False: "photographs"})
 settings = {
@@ -150,7 +151,7 @@ for data, group in rows.groupby("data"):
 # the border explains. This share would be 100 % for weights that do not depend on what the image shows.
 
 # %% tags=["hide-input"]
-border = pd.read_csv("../results/attention_border.csv").set_index("network")
+border = pd.read_csv(archive.RESULTS / "attention_border.csv").set_index("network")
 shown = border[["explained", "spread 0", "spread 3", "mean 0", "mean 3"]].rename_axis(None)
 shown["explained"] = [f"{100 * share:.0f} %" for share in shown["explained"]]
 shown.columns = [
@@ -269,7 +270,7 @@ display.text(
 
 # %% tags=["hide-input"]
 weights = []
-for name, records in provenance.experiments("../results").items():
+for name, records in provenance.experiments().items():
     for (stage, run), record in records.items():
         if stage == "03_train_safn" and "weight 1" in record["metrics"]:
             given, metrics = record["parameters"], record["metrics"]

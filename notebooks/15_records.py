@@ -36,7 +36,7 @@ from IPython.display import display
 from myst_nb import glue
 
 from safn.data import VOC_CLASSES
-from safn_book import conclusions, provenance, results
+from safn_book import archive, conclusions, provenance, results
 from safn_book.build import notebook_warnings
 from safn_book.records import read_all
 from safn_book.run_names import TRAINED
@@ -46,7 +46,7 @@ from safn_book.tables import interval, number, short_name, show
 # ## Recorded experiments
 
 # %% tags=["hide-input"]
-recorded = provenance.experiments("../results")
+recorded = provenance.experiments()
 about = {
     "evidence": "photographs: the main comparison",
     "evidence-amd": "the same classifiers on another type of machine",
@@ -192,7 +192,7 @@ show(
 # benchmarks.choices runs/evidence` measures on 120 other images what they gain.
 
 # %% tags=["hide-input"]
-choices = json.loads(Path("../results/choices.json").read_text())
+choices = json.loads((archive.RESULTS / "choices.json").read_text())
 titles = {
     "six views, drop": "six views for the saliency: pseudo labels, ignored pixels excluded",
     "six views, background": "the same, ignored pixels counted as background",
@@ -260,11 +260,11 @@ for name, records in recorded.items():
 # `make faults` provokes each fault of [What can go wrong](../book/faults.md) and writes down what happens.
 
 # %% tags=["hide-input", "hide-output"]
-faults = show(pd.read_csv("../results/faults.csv"), "Faults, each provoked by a test.")
+faults = show(pd.read_csv(archive.RESULTS / "faults.csv"), "Faults, each provoked by a test.")
 faults.set_table_attributes('class="dataframe texts"')
 
 # %% tags=["hide-input"]
-kills = json.loads(Path("../results/kills.json").read_text())
+kills = json.loads((archive.RESULTS / "kills.json").read_text())
 different = sum(map(len, kills["differences"].values()))
 glue("kills", len(kills["kills"]), display=False)
 glue("metrics_compared", kills["metrics compared"], display=False)

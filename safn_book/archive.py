@@ -18,7 +18,9 @@ from safn_book import records
 from safn_book.checks import unlike
 from safn_book.records import OF_THIS_MACHINE, RECORD
 from safn_book.run_names import CHAIN, CHAPTERS, COMPARING, DEFAULT, RunName, Stage, stage_and_run
+from safn_book.workflow import ROOT
 
+RESULTS = ROOT / "results"  #: the recorded experiments
 DATA, SALIENCY = (Stage.DATA, DEFAULT), (Stage.SALIENCY, DEFAULT)
 Records = dict[tuple[Stage, str], dict[str, Any]]  # by stage and run
 Counts = dict[str, np.ndarray]  # <stage>/<run>/<file> -> counts of each image, sparse

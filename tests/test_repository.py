@@ -17,6 +17,7 @@ from pathlib import Path
 import jupytext
 import nbformat
 import pytest
+import yaml
 
 import safn
 from safn import backbones, network
@@ -109,6 +110,15 @@ def test_notebook_holds_calls_and_no_machinery(name):
         assert not isinstance(node, ast.ClassDef), f"class {node.name} belongs into safn_book/"
         if isinstance(node, (ast.For, ast.While, ast.FunctionDef)):
             assert node.end_lineno - node.lineno < 15, f"{name}.py line {node.lineno} belongs into safn_book/"
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_notebook_names_no_file_from_the_folder_of_its_kernel(name):
+    """Some editors start it in the root. ``settings.read`` and ``NOTEBOOKS`` take care of the folders in parameters."""
+    cells = [
+        c for c in _notebook(name).cells if c.cell_type == "code" and "parameters" not in c.metadata.get("tags", [])
+    ]
+    assert not [c.source for c in cells if re.search(r"""["']\.\.?/""", c.source)]
 
 
 # The house: notebooks, benchmarks and Snakefile use safn_book, which uses safn
@@ -364,6 +374,23 @@ def test_versions_stand_in_pyproject_only():
     assert {"Makefile", "environment.yml", "requirements-weights.txt"} <= set(installs)
     assert not [f"{name}: {match[0]}" for name in installs if (match := version.search(_text(name)))]
     assert not {"setup.py", "setup.cfg", "requirements.txt"} & set(COMMITTED)
+
+
+def test_all_files_name_the_same_releases_of_python():
+    releases = [c.rpartition(" ")[2] for c in PROJECT["classifiers"] if "Python :: 3." in c]
+    first, last = releases[0], releases[-1]
+    assert PROJECT["requires-python"] == f">={first}"
+    above = f"3.{int(last.removeprefix('3.')) + 1}"
+    assert f"python>={first},<{above}" in yaml.safe_load(_text("environment.yml"))["dependencies"]
+    workflow = yaml.safe_load(_text(".github/workflows/test.yml"))
+    assert workflow["jobs"]["test"]["strategy"]["matrix"]["python"] == releases
+    assert f"{' | '.join(releases)})" in _text(".ci/prerequisites")
+    assert f"Python {first} to {last}" in _text("README.md") and f"Python {first} to {last}" in _text("book/install.md")
+
+
+def test_conda_installs_what_pip_installs():
+    *_, by_pip = yaml.safe_load(_text("environment.yml"))["dependencies"]
+    assert by_pip == {"pip": ["-e .[book,test]"]}  # with the ranges of pyproject.toml
 
 
 def test_weights_are_pinned_with_hashes():
