@@ -80,7 +80,7 @@ $(INSTALLED): pyproject.toml requirements-weights.txt
 		python=$$(PYTHON='$(PYTHON)' sh .ci/prerequisites) && \
 		echo "Making $(VENV) with $$($$python --version)" && $$python -m venv '$(VENV)'; \
 	else PYTHON=$$python sh .ci/prerequisites >/dev/null; fi
-	@echo 'Installing PyTorch, Jupyter, Snakemake and what they need: 6 GB, or 2 without CUDA (README.md), and 2 to 4 minutes'
+	@echo 'Installing PyTorch, Jupyter, Snakemake and what they need: 6 GB, or 2 without CUDA (book/install.md), and 2 to 4 minutes'
 	@$(RUN) -m pip install -qq --upgrade pip
 	@$(RUN) -m pip install -qq --no-compile --no-warn-conflicts -e '.[book,test]'
 	@sh .ci/crf $(RUN)
