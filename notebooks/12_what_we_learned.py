@@ -38,17 +38,16 @@ records = "../results/evidence.json"  # recorded runs: five configurations, thre
 images = "photographs of VOC 2012"  # what they were trained on
 
 # %% tags=["hide-input"]
-from pathlib import Path
-
 import pandas as pd
 from myst_nb import glue
 
 from safn_book import archive, charts, conclusions, display, results, statements
 from safn_book.tables import number, show, with_short_names
+from safn_book.workflow import NOTEBOOKS
 
 charts.use_style()
 
-recorded = archive.read(Path(records))
+recorded = archive.read(NOTEBOOKS / records)
 runs = results.runs_table(recorded)
 main = runs["configuration"].iloc[0]
 differences = conclusions.differences_table(recorded)
@@ -231,7 +230,9 @@ caption = (
     "The three thresholds of the pseudo labels, moved one at a time. Dashed: the "
     f"setting. Up to 150 training images, {images}."
 )
-alt = "mIoU of the pseudo labels against each threshold, and below it the ignored share."
+alt = (
+    "mIoU of the pseudo labels against each threshold, and below it the ignored share."
+)
 display.figure(charts.sensitivity(thresholds, labels["parameters"]), caption, alt)
 
 # %% [markdown]

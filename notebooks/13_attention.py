@@ -51,11 +51,12 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from myst_nb import glue
 
-from safn_book import charts, display, provenance, results, tables
+from safn_book import archive, charts, display, provenance, results, tables
+from safn_book.workflow import NOTEBOOKS
 
 charts.use_style()
 
-measured = pd.read_csv(sweep)
+measured = pd.read_csv(NOTEBOOKS / sweep)
 photographs = measured["data"].str.startswith("photographs")
 rows = measured[photographs]
 settings = {
@@ -126,7 +127,7 @@ found = rows.set_index("change").loc[list(CHANGES.values())].set_axis(list(CHANG
 for name, row in found.iterrows():
     for short, column in COLUMNS.items():
         glue(f"{name}_{short}", float(row[column]), display=False)
-runs = results.runs_table(provenance.experiments("../results")["evidence-emoji"])
+runs = results.runs_table(provenance.experiments()["evidence-emoji"])
 own = runs[runs["configuration"] == runs["configuration"].iloc[0]]
 glue("notebook_weight", float(own["weight 1"].mean()), display=False)
 glue("notebook_spread", float(own["weight spread 1"].mean()), display=False)
@@ -139,7 +140,7 @@ glue("notebook_spread", float(own["weight spread 1"].mean()), display=False)
 # the border explains. It would be all of it for weights that ignore what the image shows.
 
 # %% tags=["hide-input"]
-border = pd.read_csv("../results/attention_border.csv").set_index("network")
+border = pd.read_csv(archive.RESULTS / "attention_border.csv").set_index("network")
 columns = ["explained", "spread 0", "spread 3", "mean 0", "mean 3"]
 shown = border[columns].rename_axis(None)
 shown["explained"] = [f"{100 * share:.0f} %" for share in shown["explained"]]
@@ -245,7 +246,7 @@ display.text(
 
 # %% tags=["hide-input"]
 weights = []
-for name, records in provenance.experiments("../results").items():
+for name, records in provenance.experiments().items():
     for (stage, run), record in records.items():
         if stage == "03_train_safn" and "weight 1" in record["metrics"]:
             given, metrics = record["parameters"], record["metrics"]

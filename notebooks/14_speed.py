@@ -29,7 +29,6 @@ gpu = "../results/gpu.json"  # of `python -m benchmarks.gpu_results`
 
 # %% tags=["hide-input"]
 import json
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -41,13 +40,15 @@ from safn_book import charts, display, provenance
 from safn_book import gpu as gpu_tables
 from safn_book.run_names import CHAIN, Stage
 from safn_book.tables import number, show
+from safn_book.workflow import NOTEBOOKS
 
 charts.use_style()
 
 
 def measured(path: str) -> dict:
     """A file of measurements; empty where it was not made."""
-    return json.loads(Path(path).read_text()) if Path(path).exists() else {}
+    file = NOTEBOOKS / path
+    return json.loads(file.read_text()) if file.exists() else {}
 
 
 # %% [markdown]
@@ -61,7 +62,7 @@ names = {
 }
 times = {}
 for name, title in names.items():
-    records = provenance.experiments("../results").get(name, {})
+    records = provenance.experiments().get(name, {})
     rows = [
         (Stage(stage).heading, r["seconds"] / 60, r["peak_megabytes"] / 1000)
         for (stage, _), r in records.items()
@@ -127,7 +128,9 @@ networks = pd.DataFrame(
     [
         {
             "network": row["network"],
-            "use": "training" if row["stage"][:2] in ("02", "03", "06") else "one photograph",
+            "use": "training"
+            if row["stage"][:2] in ("02", "03", "06")
+            else "one photograph",
             "image": " × ".join(map(str, row["image"])),
             "batch": row["batch"],
             "seconds a step": row["seconds_a_step"],
@@ -182,7 +185,10 @@ def table_of(rows: pd.DataFrame, ratio: str) -> pd.DataFrame:
             "ours (ms)": [number(value, 0) for value in rows["ours ms"]],
             "other (ms)": [number(value, 0) for value in rows["other ms"]],
             ratio: [number(value, 2) for value in rows["value"]],
-            "quartiles": [f"{low:.2f} to {high:.2f}" for low, high in zip(rows["quartile 1"], rows["quartile 3"])],
+            "quartiles": [
+                f"{low:.2f} to {high:.2f}"
+                for low, high in zip(rows["quartile 1"], rows["quartile 3"])
+            ],
         }
     ).reset_index(drop=True)
 

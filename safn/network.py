@@ -60,7 +60,7 @@ def aggregate(features: Tensor, weights: Tensor | str) -> Tensor:
     if isinstance(weights, Tensor):
         require_shape("weights", weights.shape, (*features.shape[:2], *features.shape[3:]))
         return (weights.unsqueeze(2) * features).sum(1)
-    require_one_of("weights", weights, ("max", "avg"))
+    require_one_of("weights", weights, AGGREGATIONS[1:])
     return features.amax(1) if weights == "max" else features.mean(1)
 
 
@@ -148,7 +148,7 @@ class SAFN(nn.Module):
         """Compute MSF (Eq. 2) of ``(B, 3, H, W)``, ``(B, N, h, w)``."""
         features = self.scale_features(images).float()
         if self.attention is None:
-            return aggregate(features, "max" if self.aggregation == "max" else "avg")
+            return aggregate(features, "avg" if len(self.scales) == 1 else self.aggregation)
         weights = self.attention(features)
         self.scale_weights = weights.detach()
         return aggregate(features, weights)

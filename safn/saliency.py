@@ -38,7 +38,7 @@ class U2NetP:
         """Detect in an RGB image; float32 ``(H, W)`` with minimum 0 and maximum 1, as the authors scale it."""
         require_one_of("mode of the image", image.mode, ("RGB",))
         small = np.asarray(image.resize(INPUT, Image.Resampling.LANCZOS), np.float32)
-        small /= max(1e-6, small.max())
+        small /= np.maximum(small.max(), 1e-6)
         batch = (small - (0.485, 0.456, 0.406)) / (0.229, 0.224, 0.225)
         inputs = {self.input: batch.transpose(2, 0, 1)[None].astype(np.float32)}
         output = self.session.run(None, inputs)[0][0, 0]

@@ -9,7 +9,7 @@ from safn_book import archive
 from safn_book.archive import Records
 
 
-def experiments(folder: Path | str) -> dict[str, Records]:
+def experiments(folder: Path | str = archive.RESULTS) -> dict[str, Records]:
     """Load every file of records in a folder, by its name without suffix, and leave other files out."""
     found = {}
     for path in sorted(Path(folder).glob("*.json")):

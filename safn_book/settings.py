@@ -2,7 +2,9 @@
 
 import ast
 import difflib
+import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
@@ -10,6 +12,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from safn_book.run_names import AGGREGATIONS, CONTROLS, RunName
 
+ROOT = Path(__file__).resolve().parent.parent
+FOLDERS = ("runs", "data_folder", "saliency_folder")
 BACKBONES = ("vgg16", "resnet101", "efficientnet_lite0")
 
 
@@ -88,7 +92,7 @@ Scale = Annotated[float, Field(strict=True, gt=0, le=2)]
 Scales = Annotated[tuple[Scale, ...], BeforeValidator(_numbers), Field(min_length=1), AfterValidator(_distinct)]
 
 TYPES: dict[str, Any] = {
-    **dict.fromkeys(("runs", "data_folder", "saliency_folder"), str),
+    **dict.fromkeys(FOLDERS, str),
     "run": Run,
     "experiments": Annotated[list[Run], BeforeValidator(_from_text), Field(min_length=1)],
     **dict.fromkeys(("baseline", "second"), RunOrNothing),
@@ -175,12 +179,17 @@ def assigned(source: str) -> dict[str, ast.expr]:
     return found
 
 
+def _from_notebooks(folder: Any) -> Any:
+    return os.path.normpath(os.path.join("notebooks", folder)) if folder and isinstance(folder, str) else folder
+
+
 def read(namespace: dict[str, Any]) -> Parameters:
     """The checked parameters of the running notebook: call it with ``globals()`` right after the parameter cell.
 
     The parameter cell begins with ``# parameters``, the cell that papermill injects behind it with ``# Parameters``. Of a
     cell that was corrected and run again, the last run counts. Papermill only warns about a name that the notebook does not
     have. Here it is an error.
+    A folder in the parameter cell counts from ``notebooks/``, one that papermill injects from where the kernel was started.
 
     Raises:
         SettingsError: listing every problem, or that the parameter cell has not run.
@@ -197,4 +206,8 @@ def read(namespace: dict[str, Any]) -> Parameters:
     if not own:
         raise SettingsError("the parameter cell has not run: run the cell that begins with '# parameters' first")
     names = dict.fromkeys([*known, *own, *injected])
-    return check({name: namespace[name] for name in names if name in namespace}, known)
+    values = {name: namespace[name] for name in names if name in namespace}
+    if Path.cwd() == ROOT:  # where some editors start the kernel
+        own_folders = (name for name in FOLDERS if name in values and name not in injected)
+        values |= {name: _from_notebooks(values[name]) for name in own_folders}
+    return check(values, known)

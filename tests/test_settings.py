@@ -171,6 +171,21 @@ def test_a_notebook_reads_its_defaults():
     assert vars(read(notebook())) == {"scales": (1.0, 0.75, 0.5), "epochs": 8, "seed": 0, "runs": ""}
 
 
+@pytest.mark.parametrize(
+    ("folder", "named"),
+    [("../runs/emoji", "runs/emoji"), ("mine", "notebooks/mine"), ("/data/runs", "/data/runs"), ("", "")],
+)
+def test_a_folder_of_the_parameter_cell_counts_from_the_notebooks_where_the_kernel_is_in_the_root(
+    folder, named, monkeypatch, tmp_path
+):
+    cell = f"# parameters\nruns = {folder!r}\n"
+    monkeypatch.chdir(NOTEBOOKS.parent)
+    assert read(notebook(cell)).runs == named
+    assert read(notebook(cell, injected(runs="../mine"))).runs == "../mine"
+    monkeypatch.chdir(tmp_path)
+    assert read(notebook(cell)).runs == folder
+
+
 def test_what_papermill_injects_wins():
     cell = injected(scales="[1,0.5]", epochs=2)
     assert cell.startswith("# Parameters")
