@@ -93,15 +93,10 @@ verification.verify(folder).settle(root)
 # ## What does a label say?
 
 # %% tags=["hide-cell"]
-lists = {
-    split: folder.ids(name, p.limit)
-    for split, name in (("train", "train_aug"), ("val", "val"))
-}
+lists = {split: folder.ids(name, p.limit) for split, name in (("train", "train_aug"), ("val", "val"))}
 for split, ids in lists.items():
     (stage.folder / f"{split}.txt").write_text("\n".join(ids) + "\n")
-labels = {
-    split: np.stack([folder.label(i) for i in ids]) for split, ids in lists.items()
-}
+labels = {split: np.stack([folder.label(i) for i in ids]) for split, ids in lists.items()}
 
 # %%
 first = lists["train"][0]
@@ -115,9 +110,7 @@ label = folder.label(first)
 # ## How often does each class appear?
 
 # %% tags=["hide-input"]
-images_per_class = pd.DataFrame(
-    {split: array.sum(0).astype(int) for split, array in labels.items()}, folder.classes
-)
+images_per_class = pd.DataFrame({split: array.sum(0).astype(int) for split, array in labels.items()}, folder.classes)
 display.figure(
     charts.bars(
         images_per_class.rename(columns={"train": "training", "val": "validation"}),
@@ -132,9 +125,7 @@ tables.show(
     pd.DataFrame(
         {
             "images": {split: len(ids) for split, ids in lists.items()},
-            "labels an image": {
-                split: float(labels[split].sum(1).mean()) for split in lists
-            },
+            "labels an image": {split: float(labels[split].sum(1).mean()) for split in lists},
         }
     ).rename({"train": "training", "val": "validation"}),
     "Size of the two lists.",
@@ -164,8 +155,7 @@ display.text(
 display.figure(
     galleries.image_gallery(
         folder,
-        galleries.by_object_size(folder, lists["train"], 5)
-        or galleries.examples(folder, lists["train"], 5),
+        galleries.by_object_size(folder, lists["train"], 5) or galleries.examples(folder, lists["train"], 5),
     ),
     "Training images of this data set, from small objects to large ones, and their masks.",
     "Five rows with an image, and where there is a mask its objects in the colours of VOC.",
@@ -187,9 +177,7 @@ metrics = {
     "val_images": len(lists["val"]),
     "labels_an_image": float(labels["train"].sum(1).mean()),
 }
-done = stage.finish(
-    metrics, root="." if root == stage.folder else str(root), data=content
-)
+done = stage.finish(metrics, root="." if root == stage.folder else str(root), data=content)
 checks.compare(done, done)
 
 # %% [markdown]

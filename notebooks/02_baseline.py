@@ -151,9 +151,7 @@ for split, ids in {"train": train, "val": val}.items():
     )
 
 # %% tags=["hide-input"]
-shown = galleries.by_object_size(folder, train, 5) or galleries.examples(
-    folder, train, 5
-)
+shown = galleries.by_object_size(folder, train, 5) or galleries.examples(folder, train, 5)
 display.figure(
     galleries.image_gallery(folder, shown, maps={"Grad-CAM": stage.folder / "train"}),
     "Training images from small objects to large ones, with the Grad-CAM map of their class.",
@@ -224,13 +222,9 @@ display.text(
     "images of VOC 2012, EfficientNet-Lite0, seed 0) the validation mAP is "
     + statements.recorded(Stage.BASELINE, "metrics", "val_mAP", file="voc-subset")
     + " %. The classifier alone reaches an mIoU of "
-    + statements.recorded(
-        Stage.BASELINE, "metrics", "classifier_only_val_miou", file="voc-subset"
-    )
+    + statements.recorded(Stage.BASELINE, "metrics", "classifier_only_val_miou", file="voc-subset")
     + " %, and the fully supervised network "
-    + statements.recorded(
-        Stage.EVALUATE, "metrics", "val_miou_single", configuration="masks"
-    )
+    + statements.recorded(Stage.EVALUATE, "metrics", "val_miou_single", configuration="masks")
     + " % (single scale, no CRF). The other chapters work on this gap."
 )
 

@@ -232,10 +232,7 @@ display.figure(
 # %% tags=["remove-input"]
 scores = {"val_mAP": log.val_mAP.iloc[-1], "loss": log.loss.iloc[-1]}
 scores |= {f"weight {s}": row["mean"] for s, row in attention.iterrows()}
-scores |= {
-    f"weight spread {s}": row["spread between pixels"]
-    for s, row in attention.iterrows()
-}
+scores |= {f"weight spread {s}": row["spread between pixels"] for s, row in attention.iterrows()}
 done = stage.finish(scores, init=p.weights)
 checks.compare(done, source)
 

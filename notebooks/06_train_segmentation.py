@@ -214,9 +214,7 @@ display.figure(
 
 # %% tags=["remove-input"]
 display.text(
-    ". ".join(
-        f"The mIoU of the {name} is {number(100 * value)} %" for name, value in rows
-    )
+    ". ".join(f"The mIoU of the {name} is {number(100 * value)} %" for name, value in rows)
     + ". The labels have sharp borders, which come from the saliency map. The prediction is"
     " coarser: one logit stands for a square of pixels. But it needs no image label, and what"
     " the saliency map has missed in one image it may have learned from others.",
@@ -251,9 +249,7 @@ display.text(
     "the network has "
     f"{statements.recorded(Stage.EVALUATE, 'metrics', 'val_miou_crf')} % on 743 validation "
     "images, multi-scale with CRF. Its labels have "
-    + statements.recorded(
-        Stage.PSEUDO_LABELS, "metrics", "pseudo_miou_background_train_list"
-    )
+    + statements.recorded(Stage.PSEUDO_LABELS, "metrics", "pseudo_miou_background_train_list")
     + " % on the 171 training images of VOC's official list, whose masks are of the same kind. "
     "So it nearly reaches its teacher, on images that it has never seen and without labels."
 )

@@ -182,16 +182,8 @@ tables.show(
 display.text(
     f"On {len(masked)} validation images the network has {number(100 * matrices['single'].miou())} %"
     f" at a single scale and {number(100 * matrices['multi'].miou())} % at several."
-    + (
-        f" The CRF makes it {number(100 * matrices['crf'].miou())} %."
-        if with_crf
-        else ""
-    )
-    + (
-        " The first row is the classifier alone: its maps, cut at a threshold."
-        if maps
-        else ""
-    )
+    + (f" The CRF makes it {number(100 * matrices['crf'].miou())} %." if with_crf else "")
+    + (" The first row is the classifier alone: its maps, cut at a threshold." if maps else "")
     + " The interval says what other images of the same kind would change. It does not say what"
     " another training would.",
     masked,
@@ -214,9 +206,7 @@ display.text(
 
 # %% tags=["hide-input"]
 classes = ["background", *folder.classes]
-per_class = pd.DataFrame(
-    {names[q]: 100 * matrices[q].iou() for q in protocols}, classes
-)
+per_class = pd.DataFrame({names[q]: 100 * matrices[q].iou() for q in protocols}, classes)
 missed = matrices[last].matrix[:, :-1].copy()
 np.fill_diagonal(missed, 0)
 taken_for = pd.Series([classes[k] for k in missed.argmax(1)], classes)
@@ -246,9 +236,7 @@ display.text(
     "%, so the pseudo labels are not to blame: the legs of a chair are thinner than a pixel of "
     "the feature map. *Diningtable* is different, with "
     f"{statements.recorded(Stage.EVALUATE, 'per_class', 'crf', 'diningtable')} % against "
-    + statements.recorded(
-        Stage.EVALUATE, "per_class", "crf", "diningtable", configuration="masks"
-    )
+    + statements.recorded(Stage.EVALUATE, "per_class", "crf", "diningtable", configuration="masks")
     + " %. There the pseudo labels cost most."
 )
 
@@ -297,9 +285,7 @@ display.figure(
 
 # %% tags=["remove-input"]
 scores = evaluation_scores(counts)
-scores |= {
-    f"seconds_{q}": seconds[q] for q in protocols
-}  # crf: network and CRF side by side
+scores |= {f"seconds_{q}": seconds[q] for q in protocols}  # crf: network and CRF side by side
 done = stage.finish(
     scores,
     init=model.record["init"],

@@ -57,18 +57,10 @@ charts.use_style()
 # %% tags=["parameters", "hide-input"]
 # parameters
 runs = "../runs/emoji"  # folder of the outputs of all stages
-experiments = [
-    "attention_1-0.75-0.5_seed0",
-    "max_1-0.75-0.5_seed0",
-    "avg_1-0.75-0.5_seed0",
-]  # runs to compare
-missing_segmentation = (
-    "make"  # of a run: make (train it first), or leave (compare what there is of it)
-)
+experiments = ["attention_1-0.75-0.5_seed0", "max_1-0.75-0.5_seed0", "avg_1-0.75-0.5_seed0"]  # runs to compare
+missing_segmentation = "make"  # of a run: make (train it first), or leave (compare what there is of it)
 bootstrap = 1000  # resampled image sets
-cost_steps = (
-    8  # training steps and maps timed for each aggregation, Table 5 (0: leave it out)
-)
+cost_steps = 8  # training steps and maps timed for each aggregation, Table 5 (0: leave it out)
 
 # %% tags=["remove-cell"]
 p = settings.read(globals())

@@ -57,14 +57,8 @@ charts.use_style()
 # %% tags=["parameters", "hide-input"]
 # parameters
 runs = "../runs/emoji"  # folder of the outputs of all stages
-experiments = [
-    "attention_1-0.75-0.5_seed0",
-    "attention_1_seed0",
-    "attention_1-0.75_seed0",
-]  # runs to compare
-missing_segmentation = (
-    "make"  # of a run: make (train it first), or leave (compare what there is of it)
-)
+experiments = ["attention_1-0.75-0.5_seed0", "attention_1_seed0", "attention_1-0.75_seed0"]  # runs to compare
+missing_segmentation = "make"  # of a run: make (train it first), or leave (compare what there is of it)
 bootstrap = 1000  # resampled image sets
 study_images = 500  # training images on which the learned weights are studied (0: all)
 
@@ -146,10 +140,7 @@ if left_out := [run for run in networks if run not in studied]:
 text = statements.correlation_statement(correlations)
 show_all(display.text(f"**This run.** {text}"))
 if studied:
-    caption = (
-        "Weight of each scale on objects of similar size: median and quartiles. One line "
-        f"a network, {data}."
-    )
+    caption = f"Weight of each scale on objects of similar size: median and quartiles. One line a network, {data}."
     alt = "Three lines over the share of the image that a class covers, one a scale."
     show_all(display.figure(charts.weights_by_size(grouped), caption, alt))
 text = statements.correlation_statement(pd.DataFrame(recorded["correlations"]))

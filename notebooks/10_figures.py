@@ -37,11 +37,7 @@ charts.use_style()
 # %% tags=["parameters", "hide-input"]
 # parameters
 runs = "../runs/emoji"  # folder of the outputs of all stages
-experiments = [
-    "attention_1-0.75-0.5_seed0",
-    "max_1-0.75-0.5_seed0",
-    "avg_1-0.75-0.5_seed0",
-]  # the main one first
+experiments = ["attention_1-0.75-0.5_seed0", "max_1-0.75-0.5_seed0", "avg_1-0.75-0.5_seed0"]  # the main one first
 baseline = "attention_1_seed0"  # the run of one scale, Fig. 6 (c); empty: the column is left out
 second = ""  # a run <run>@<backbone>-<head> of another segmentation network, Fig. 4 (d); empty: no such column
 examples = 6  # rows of each figure
@@ -106,10 +102,7 @@ alone = galleries.scale_maps(network, samples)
 
 # %% tags=["hide-input"]
 figure = galleries.image_gallery(folder, shown, maps=alone, letters=True)
-caption = (
-    "Maps of one network at each scale alone, small objects first. Training images: "
-    f"{data}."
-)
+caption = f"Maps of one network at each scale alone, small objects first. Training images: {data}."
 alt = "The smaller the scale, the wider and the smoother the maps."
 display.figure(figure, caption, alt)
 

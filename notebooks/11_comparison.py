@@ -131,10 +131,7 @@ per_class.loc["mean"] = per_class.mean()
 if comparable:
     per_class = per_class.join(published.table(3).add_suffix(", paper"))
 per_class.round(1).to_csv(stage.folder / "per_class.csv")
-caption = (
-    f"IoU (%) of each class, {results.PROTOCOLS[protocol]}, mean over the seeds. "
-    f"Validation images: {data}."
-)
+caption = f"IoU (%) of each class, {results.PROTOCOLS[protocol]}, mean over the seeds. Validation images: {data}."
 show_all(show(with_short_names(per_class), caption))
 first = per_class.iloc[:-1, 0].drop("background", errors="ignore")
 if first.notna().any():  # photographs of one's own may have no masks

@@ -156,10 +156,7 @@ show(shown, caption, best=shown.columns)
 compared = statements.comparison(runs, gaps, "segmentation_crf")
 bound = results.over_seeds(runs[runs["supervised"]], ["val_miou_crf"])
 bound = with_short_names(bound.rename(columns={"val_miou_crf": "mIoU (%)"}))
-caption = (
-    "Segmentation, multi-scale + CRF: mIoU (%), and the lead of SAFN in points. "
-    f"Validation images, {images}."
-)
+caption = f"Segmentation, multi-scale + CRF: mIoU (%), and the lead of SAFN in points. Validation images, {images}."
 show(pd.concat([compared, bound]).fillna("–"), caption)
 
 # %% [markdown]
@@ -230,9 +227,7 @@ caption = (
     "The three thresholds of the pseudo labels, moved one at a time. Dashed: the "
     f"setting. Up to 150 training images, {images}."
 )
-alt = (
-    "mIoU of the pseudo labels against each threshold, and below it the ignored share."
-)
+alt = "mIoU of the pseudo labels against each threshold, and below it the ignored share."
 display.figure(charts.sensitivity(thresholds, labels["parameters"]), caption, alt)
 
 # %% [markdown]

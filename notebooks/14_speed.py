@@ -128,9 +128,7 @@ networks = pd.DataFrame(
     [
         {
             "network": row["network"],
-            "use": "training"
-            if row["stage"][:2] in ("02", "03", "06")
-            else "one photograph",
+            "use": "training" if row["stage"][:2] in ("02", "03", "06") else "one photograph",
             "image": " × ".join(map(str, row["image"])),
             "batch": row["batch"],
             "seconds a step": row["seconds_a_step"],
@@ -185,10 +183,7 @@ def table_of(rows: pd.DataFrame, ratio: str) -> pd.DataFrame:
             "ours (ms)": [number(value, 0) for value in rows["ours ms"]],
             "other (ms)": [number(value, 0) for value in rows["other ms"]],
             ratio: [number(value, 2) for value in rows["value"]],
-            "quartiles": [
-                f"{low:.2f} to {high:.2f}"
-                for low, high in zip(rows["quartile 1"], rows["quartile 3"])
-            ],
+            "quartiles": [f"{low:.2f} to {high:.2f}" for low, high in zip(rows["quartile 1"], rows["quartile 3"])],
         }
     ).reset_index(drop=True)
 

@@ -24,9 +24,7 @@
 
 # %% tags=["parameters", "hide-input"]
 # parameters
-runs = (
-    ""  # folder of the runs of this copy of the book; empty: it was built without any
-)
+runs = ""  # folder of the runs of this copy of the book; empty: it was built without any
 stages = []  # those of its stages that belong to the book, <stage>/<run>
 
 # %% tags=["hide-input"]
@@ -58,11 +56,7 @@ about = {
     "voc-subset-352": "photographs: longer training of the classifier",
     "evidence-emoji": "synthetic images: the main comparison",
 }
-recorded = {
-    name: recorded[name]
-    for name in [*about, *sorted(recorded.keys() - about)]
-    if name in recorded
-}
+recorded = {name: recorded[name] for name in [*about, *sorted(recorded.keys() - about)] if name in recorded}
 tables = {name: results.runs_table(records) for name, records in recorded.items()}
 lines = {}
 for name, records in recorded.items():
@@ -81,10 +75,7 @@ show(pd.DataFrame(lines).T, "The experiments in results/, each in a file of its 
 lines = {}
 for name, records in recorded.items():
     trained = [record for (stage, _), record in records.items() if stage in TRAINED]
-    lines[name] = {
-        key: provenance.values(trained, key)
-        for key in ("backbone", "head", "init", "machine", "commit")
-    }
+    lines[name] = {key: provenance.values(trained, key) for key in ("backbone", "head", "init", "machine", "commit")}
 show(
     pd.DataFrame(lines).T,
     "What trained their networks: backbone, segmentation, initial weights, machine, commit.",
@@ -107,12 +98,7 @@ columns = {
     "val_miou_crf": "+ CRF",
 }
 for name, table in tables.items():
-    shown = (
-        table[list(columns)]
-        .drop(columns=["pseudo_miou_wrong", "ignored_share"])
-        .mul(100)
-        .rename(columns=columns)
-    )
+    shown = table[list(columns)].drop(columns=["pseudo_miou_wrong", "ignored_share"]).mul(100).rename(columns=columns)
     shown.insert(0, "seed", table["seed"])
     shown.insert(0, "configuration", table["configuration"].map(short_name))
     display(show(shown, f"Every run of {name}: {about.get(name, '')}."))
@@ -126,25 +112,15 @@ for name, table in tables.items():
 
 # %% tags=["hide-input"]
 again = ["evidence", "evidence-rerun", "evidence-amd", "evidence-again"]
-rows = pd.concat(
-    [tables[name].assign(experiment=name) for name in again if name in tables]
-)
+rows = pd.concat([tables[name].assign(experiment=name) for name in again if name in tables])
 rows = rows[~rows["supervised"] & (rows["control"] == "") & rows["val_mAP"].notna()]
 repeated = rows.groupby("run")["experiment"].transform("nunique") > 1
 for metric, title in {
     "val_mAP": "mAP of the classifier",
     "map_miou": "mIoU of the maps",
 }.items():
-    side = (
-        rows[repeated]
-        .pivot(index=["configuration", "seed"], columns="experiment", values=metric)
-        .mul(100)
-    )
-    side = (
-        side[[name for name in again if name in side]]
-        .reset_index()
-        .rename_axis(None, axis=1)
-    )
+    side = rows[repeated].pivot(index=["configuration", "seed"], columns="experiment", values=metric).mul(100)
+    side = side[[name for name in again if name in side]].reset_index().rename_axis(None, axis=1)
     side["configuration"] = side["configuration"].map(short_name)
     display(
         show(
@@ -165,17 +141,14 @@ for metric, title in {
 main = "attention_1-0.75-0.5"
 pairs = {}
 for name, machine in {"evidence": "Intel Xeon", "evidence-amd": "AMD EPYC"}.items():
-    gaps = conclusions.against(
-        conclusions.differences_table(recorded[name]), main
-    ).set_index(["measure", "second"])
-    texts = [
-        f"{number(r.points, 2, sign=True)} ({interval(r.all_from, r.all_to, 2)})"
-        for r in gaps.itertuples()
-    ]
+    gaps = conclusions.against(conclusions.differences_table(recorded[name]), main).set_index(["measure", "second"])
+    texts = [f"{number(r.points, 2, sign=True)} ({interval(r.all_from, r.all_to, 2)})" for r in gaps.itertuples()]
     pairs[machine] = pd.Series(texts, gaps.index)
 for measure, title in {"maps": "Maps", "pseudo_background": "Pseudo labels"}.items():
     both = pd.DataFrame({machine: texts[measure] for machine, texts in pairs.items()})
-    text = f"{title}: points of mIoU by which SAFN with 3 scales is ahead, with 95 % intervals. Photographs, three seeds."
+    text = (
+        f"{title}: points of mIoU by which SAFN with 3 scales is ahead, with 95 % intervals. Photographs, three seeds."
+    )
     display(show(both.rename(index=short_name).rename_axis(None), text))
 
 # %% [markdown]
@@ -202,12 +175,8 @@ chosen = {
 lines = []
 for (name, configuration), title in chosen.items():
     table = tables[name]
-    row = table[(table["configuration"] == configuration) & (table["seed"] == 0)].iloc[
-        0
-    ]
-    lines.append(
-        {"what": title, **{text: 100 * row[key] for key, text in columns.items()}}
-    )
+    row = table[(table["configuration"] == configuration) & (table["seed"] == 0)].iloc[0]
+    lines.append({"what": title, **{text: 100 * row[key] for key, text in columns.items()}})
 show(
     pd.DataFrame(lines).drop(columns=["as errors", "ignored"]),
     "SAFN with 3 scales, photographs, seed 0: percent.",
@@ -256,13 +225,9 @@ subset_data = recorded["voc-subset"]["00_data", "default"]["metrics"]
 glue("train_images", f"{subset_data['train_images']:,.0f}", display=False)
 glue("val_images", f"{subset_data['val_images']:,.0f}", display=False)
 glue("labels_an_image", float(subset_data["labels_an_image"]), display=False)
-images_a_class = (
-    subset_data["train_images"] * subset_data["labels_an_image"] / len(VOC_CLASSES)
-)
+images_a_class = subset_data["train_images"] * subset_data["labels_an_image"] / len(VOC_CLASSES)
 glue("images_a_class", f"{images_a_class:.0f}", display=False)
-repeated = tables["evidence"].query("configuration == @main")[
-    "pseudo_miou_background_train_list"
-]
+repeated = tables["evidence"].query("configuration == @main")["pseudo_miou_background_train_list"]
 glue(
     "pseudo_train_list",
     f"{100 * repeated.mean():.1f} ± {100 * repeated.std():.1f}",
@@ -277,9 +242,7 @@ for name, records in recorded.items():
     rows = []
     for stage in sorted({stage for stage, _ in records}):
         runs_of_stage = [record for (s, _), record in records.items() if s == stage]
-        settings = dict.fromkeys(
-            key for record in runs_of_stage for key in record["parameters"]
-        )
+        settings = dict.fromkeys(key for record in runs_of_stage for key in record["parameters"])
         for key in settings.keys() - {"run", "seed", "experiments"}:
             rows.append(
                 {
@@ -289,11 +252,7 @@ for name, records in recorded.items():
                 }
             )
     table = pd.DataFrame(rows).sort_values(["stage", "setting"], ignore_index=True)
-    display(
-        show(
-            table, f"Settings of {name}. Several values: they differ between the runs."
-        )
-    )
+    display(show(table, f"Settings of {name}. Several values: they differ between the runs."))
 
 # %% [markdown]
 # ## Faults
@@ -301,9 +260,7 @@ for name, records in recorded.items():
 # `make faults` provokes each fault of [What can go wrong](../book/faults.md) and writes down what happens.
 
 # %% tags=["hide-input", "hide-output"]
-faults = show(
-    pd.read_csv(archive.RESULTS / "faults.csv"), "Faults, each provoked by a test."
-)
+faults = show(pd.read_csv(archive.RESULTS / "faults.csv"), "Faults, each provoked by a test.")
 faults.set_table_attributes('class="dataframe texts"')
 
 # %% tags=["hide-input"]
@@ -346,11 +303,7 @@ show(pd.DataFrame(lines), "The kills.")
 
 # %% tags=["hide-input", "hide-output"]
 found = read_all(runs) if runs else []
-own = {
-    (stage.record["stage"], stage.record["run"]): stage.record
-    for stage in found
-    if stage.name in stages
-}
+own = {(stage.record["stage"], stage.record["run"]): stage.record for stage in found if stage.name in stages}
 costs = pd.DataFrame(
     [
         {
@@ -380,14 +333,8 @@ glue("this_copy", copy, display=False)
 # %% tags=["hide-input"]
 environments = []
 for record in own.values():
-    found = {
-        key: record[key] for key in ("machine", "device", "python") if record.get(key)
-    }
-    found |= {
-        key: version
-        for key, version in (record.get("versions") or {}).items()
-        if version
-    }
+    found = {key: record[key] for key in ("machine", "device", "python") if record.get(key)}
+    found |= {key: version for key, version in (record.get("versions") or {}).items() if version}
     if found not in environments:
         environments.append(found)
 shown = pd.DataFrame(environments).T

@@ -92,8 +92,7 @@ features.shape
 # %% tags=["hide-input"]
 of_dog = features[0, :, dog].relu()
 shown = {
-    f"scale {scale:g}": Heat((found / of_dog.max()).numpy(), picture)
-    for scale, found in zip(network.scales, of_dog)
+    f"scale {scale:g}": Heat((found / of_dog.max()).numpy(), picture) for scale, found in zip(network.scales, of_dog)
 }
 display.figure(
     gallery([{"photograph": picture, **shown}], network.classes),
@@ -121,10 +120,7 @@ W = A.exp() / A.exp().sum(1, keepdim=True)
 W.shape
 
 # %% tags=["hide-input"]
-shown = {
-    f"weight of scale {scale:g}": Heat(weight.numpy())
-    for scale, weight in zip(network.scales, W[0])
-}
+shown = {f"weight of scale {scale:g}": Heat(weight.numpy()) for scale, weight in zip(network.scales, W[0])}
 display.figure(
     gallery([{"photograph": picture, **shown}], network.classes),
     "The weights of Eq. 1. They sum to 1 at each pixel.",

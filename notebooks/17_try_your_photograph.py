@@ -183,8 +183,7 @@ display.text(
 import pandas as pd
 
 rows = [
-    [name, one.shows, one.author, one.licence, "yes" if one.mask else ""]
-    for name, one in free_photographs().items()
+    [name, one.shows, one.author, one.licence, "yes" if one.mask else ""] for name, one in free_photographs().items()
 ]
 titles = ["name", "it shows", "author", "licence", "ground truth"]
 tables.show(pd.DataFrame(rows, columns=titles))
