@@ -151,7 +151,9 @@ def make(toy: Path, stage: str = "01_saliency", runs: str = "runs", **environmen
     return subprocess.Popen(command, cwd=toy, env={**ENVIRONMENT, "PYTHONPATH": str(toy), **environment}, **output)
 
 
-@pytest.mark.fault(25, "HOME that cannot be written", "a folder that cannot be, for a stage whose name of runs is odd")
+@pytest.mark.fault(
+    25, "HOME that cannot be written", "one below /dev/null, for a folder of runs with blanks, quotes, braces and $"
+)
 def test_a_stage_runs_without_a_home_in_a_folder_of_any_name(toy, happened):
     runs = "a $b 'c' {d} %e #f é"
     process = make(toy, "00_data", runs, HOME="/dev/null/home", MPLCONFIGDIR="/dev/null/matplotlib")
