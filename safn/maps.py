@@ -20,6 +20,8 @@ def localization_maps(features: Tensor, labels: Tensor) -> Tensor:
     """
     require_shape("features", features.shape, ("B", "N", "h", "w"))
     require_shape("labels", labels.shape, features.shape[:2])
+    if not ((labels == 0) | (labels == 1)).all():
+        raise ValueError(f"labels={labels.tolist()}; valid: 0 or 1 for each class, not the ids of classes")
     features = features.float()
     positive = features.relu()
     peak = positive.amax((2, 3), keepdim=True)

@@ -89,3 +89,8 @@ def test_a_threshold_outside_0_to_1_is_refused(threshold):
 def test_one_map_without_its_class_is_refused():
     with pytest.raises(ValueError, match=r"maps is of shape \(4, 4\); wanted: \(N, H, W\)"):
         maps_prediction(np.zeros((4, 4)), 0.3)
+
+
+def test_ids_of_classes_are_no_labels():
+    with pytest.raises(ValueError, match=r"labels=\[\[3, 0\]\]; valid: 0 or 1 for each class"):
+        localization_maps(torch.ones(1, 2, 4, 4), torch.tensor([[3, 0]]))
