@@ -15,7 +15,7 @@ from safn_book.records import OF_THIS_MACHINE, RECORD
 from safn_book.run_names import CHAPTERS, DEFAULT, Stage, stage_and_run
 from safn_book.workflow import ROOT
 
-RESULTS = ROOT / "results"  #: the recorded experiments
+RESULTS = ROOT / "results"  # the recorded experiments
 Records = dict[tuple[Stage, str], dict[str, Any]]  # by stage and run
 
 
