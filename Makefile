@@ -4,6 +4,7 @@ DATA =
 RUNS =
 JOBS = all
 REMAKE =
+CLUSTER =
 FLAGS =
 VENV = .venv
 PYTHON =
@@ -13,8 +14,8 @@ RUN = $(VENV)/bin/python
 INSTALLED = $(VENV)/.safn-$(shell pwd | cksum | cut -d ' ' -f 1)
 
 # Recipes read these from the environment, so that blanks, quotes, braces and $ in them stay what they are.
-$(foreach name,PROFILE DATA RUNS JOBS REMAKE FLAGS,$(eval override $(name) := $$(value $(name))))
-export PROFILE DATA RUNS JOBS REMAKE FLAGS
+$(foreach name,PROFILE DATA RUNS JOBS REMAKE CLUSTER FLAGS,$(eval override $(name) := $$(value $(name))))
+export PROFILE DATA RUNS JOBS REMAKE CLUSTER FLAGS
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PIP_USER = 0
 export PYDEVD_DISABLE_FILE_VALIDATION = 1
@@ -29,6 +30,7 @@ help:
 	@echo '             RUNS=elsewhere/emoji  the folder of its runs, runs/<profile> unless given'
 	@echo '             JOBS=2                cores to use, all unless given'
 	@echo '             REMAKE=changed        run again what other code than that of today has made'
+	@echo '             CLUSTER=cluster/slurm stages are jobs of a cluster, with the settings of that folder'
 	@echo '             FLAGS=--dry-run       only say what would run; more options are those of snakemake'
 	@echo 'make test    check the code and run all tests (FLAGS="-k maps": some of them)'
 	@echo 'make faults  provoke every fault of the page "What can go wrong", and write down what happens'
@@ -46,7 +48,7 @@ crf: $(INSTALLED)
 
 book: $(INSTALLED)
 	@$(RUN) -m workflow.make_book --profile="$$PROFILE" --data="$$DATA" --runs="$$RUNS" --jobs="$$JOBS" \
-		--remake="$$REMAKE" --flags="$$FLAGS"
+		--remake="$$REMAKE" --cluster="$$CLUSTER" --flags="$$FLAGS"
 
 test: $(INSTALLED)
 	@$(RUN) -m ruff check --quiet .

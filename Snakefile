@@ -20,7 +20,7 @@ def inputs(stage):
 
 
 def threads(stage):
-    return lambda wildcards: min(JOBS[f"{stage}/{wildcards.run}"]["threads"], workflow.cores)
+    return lambda wildcards: JOBS[f"{stage}/{wildcards.run}"]["threads"]
 
 
 def needs(stage, resource, default):
@@ -49,7 +49,7 @@ for STAGE in Stage:
         threads: threads(STAGE)
         resources:
             gpu=needs(STAGE, "gpu", 0),
-            mem_mb=needs(STAGE, "mem_mb", 4000),
+            mem_mb=needs(STAGE, "mem_mb", 8000),
             runtime=needs(STAGE, "runtime", 720),
         shell:
             "{sys.executable:q} {SCRIPT:q} {rule} {wildcards.run:q} {threads}"

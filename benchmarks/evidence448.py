@@ -7,6 +7,7 @@ Rows appear in OUT/evidence-448.json as soon as they are measured, and the count
 in OUT/evidence-448.npz. Before, a row says in ``unfinished`` how far its job is; the job's log is in OUT, too. Rows that
 are measured already (``--resume``, or from an earlier call into the same OUT) are kept. A training that would end too
 late takes fewer epochs, and its row says so in ``shortened``. Run `benchmarks.probe448` first: a minute says what is slow.
+`--rows` writes a row for each job that has none, with the command that fills it.
 SECONDS after its imports the script ends by itself, whatever is unfinished. `--list` names the jobs in their order.
 """
 
@@ -139,6 +140,14 @@ def jobs() -> list[Job]:
     found += [Job("segmentation", "max_1-0.75-0.5"), Job("classifier", "max_1-0.75-0.5", "sgd")]
     found += [Job("classifier", main, "sgd-0.005"), Job("segmentation", main, "sgd")]
     return found
+
+
+def not_measured(job: Job) -> dict[str, Any]:
+    """The row of a job that nobody has run: it has the command that does."""
+    before = {"classifier": [], "segmentation": ["classifier"], "crf": ["classifier", "segmentation"]}[job.kind]
+    names = [job.made_by(kind).name for kind in before if (kind, job.configuration) != ("classifier", MASKS)]
+    command = f"python -m benchmarks.evidence448 --data DIR --out results --jobs {' '.join([*names, job.name])}"
+    return {"job": job.name, "kind": job.kind, "metrics": {}, "unfinished": "not measured yet", "command": command}
 
 
 # ---- one job, in a process of its own -------------------------------------------------------------------------------
@@ -640,6 +649,7 @@ def options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--resume", type=Path, help="rows that were measured before, JSON")
     parser.add_argument("--jobs", nargs="+", help="names of jobs, or their beginnings, in the order wanted")
     parser.add_argument("--list", action="store_true", help="name the jobs")
+    parser.add_argument("--rows", action="store_true", help="only write a row for each job that has none")
     parser.add_argument("--way", choices=list(WAYS), help="to compute a step; default: what benchmarks.probe448 chose")
     parser.add_argument("--decode", action="store_true", help="only decode what is there of the photographs")
     parser.add_argument("--slots", type=int, default=3, help="jobs on the GPU at a time")
@@ -683,6 +693,11 @@ def main(arguments: list[str] | None = None) -> None:
     deadline = time.time() + o.seconds
     if o.list:
         print("\n".join(job.name for job in jobs()))
+        return
+    if o.rows:
+        missing = {job.name: not_measured(job) for job in jobs()}
+        results = Results(o.out, o.resume)
+        write_json(results.rows_path, list((missing | results.rows).values()))
         return
     o.work.mkdir(parents=True, exist_ok=True)
     o.out.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,8 @@
 #!/bin/bash
 # On a machine with a GPU: the tests that need one, then what the paper's experiment costs. Both write into OUT.
 # bash benchmarks/gpu_check.sh OUT [SECONDS of the second part]
+# Without a GPU: python -m benchmarks.gpu_cost --device cpu --small --out FILE --seconds 1800 tries each row but the trace in
+# 16-mixed, as it did on 2026-11-27.
 set -u
 out=${1:?folder for the results}
 seconds=${2:-150}

@@ -1,6 +1,7 @@
 """What a GPU measured, in one file: ``python -m benchmarks.gpu_results cost.json tests.xml results/gpu.json``.
 
 ``cost.json`` is of `benchmarks.gpu_cost`, ``tests.xml`` of the tests marked ``gpu``; `benchmarks/gpu_check.sh` makes both.
+What the last file holds of the same card and versions stays, unless it was measured again.
 """
 
 from __future__ import annotations
@@ -81,12 +82,15 @@ def collected_tests() -> list[str]:
     return [line.split("::", 1)[1] for line in lines if "::" in line]
 
 
-def results(cost: Row, report: Path, collected: list[str], commit: str) -> Row:
-    """The content of ``results/gpu.json``."""
-    rows = rows_of(cost)
-    head = {name: cost[name] for name in HEAD if name in cost} | {"commit": commit}
+def results(cost: Row, report: Path, collected: list[str], commit: str, known: Row) -> Row:
+    """The content of ``results/gpu.json``, with what it held before (``known``)."""
+    card = {name: cost[name] for name in HEAD if name in cost}
+    known = known if card == {name: known[name] for name in HEAD if name in known} else {}
+    measured = {name for name, row in cost["rows"].items() if "not measured" not in row}
+    rows = rows_of(cost) | {name: row for name, row in known.get("rows", {}).items() if name not in measured}
     hours = {"steps alone": hours_of(rows), "in the loop of training": hours_in_the_loop(rows)}
-    return head | {"tests": tests_of(report, collected), "hours": hours, "rows": rows}
+    tests = tests_of(report, collected) if report.exists() else known.get("tests", {})
+    return card | {"commit": commit, "tests": tests, "hours": hours, "rows": rows}
 
 
 def commit_of(out: Path) -> str:
@@ -106,7 +110,8 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     commit = given.commit or commit_of(given.out)
     cost = json.loads(given.cost.read_text())
-    write_json(given.out, results(cost, given.tests, collected_tests(), commit))
+    known = json.loads(given.out.read_text()) if given.out.exists() else {}
+    write_json(given.out, results(cost, given.tests, collected_tests(), commit, known))
 
 
 if __name__ == "__main__":

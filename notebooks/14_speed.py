@@ -26,6 +26,7 @@
 bench = "../results/bench.json"  # of `make bench`
 smoke = "../results/smoke.json"  # of `python -m benchmarks.paper_networks`
 gpu = "../results/gpu.json"  # of `python -m benchmarks.gpu_results`
+ablation = "../results/evidence-448.json"  # of `python -m benchmarks.evidence448`
 
 # %% tags=["hide-input"]
 import json
@@ -36,7 +37,7 @@ from IPython.display import display as show_now
 from matplotlib.ticker import LogLocator
 from myst_nb import glue
 
-from safn_book import charts, display, provenance
+from safn_book import charts, display, provenance, workflow
 from safn_book import gpu as gpu_tables
 from safn_book.run_names import CHAIN, Stage
 from safn_book.tables import number, show
@@ -108,6 +109,7 @@ for kind, of in card.get("hours", {}).items():
         name = f"{way}_{'loop' if 'loop' in kind else 'steps'}"
         glue(f"one_{name}", number(found["one SAFN"], 1), display=False)
         glue(f"profile_{name}", number(found["whole profile"], 0), display=False)
+        glue(f"classifier_{name}", number(found["classifier"], 1), display=False)
 table = gpu_tables.hours(card)
 show(
     table,
@@ -121,6 +123,34 @@ show(
 # hours. Plain float32 takes {glue:text}`profile_plain_steps` hours. The CRF takes {glue:text}`crf_core_hours` hours of one
 # processor core.
 #
+# Runs do not wait for each other, so a cluster can do them side by side: {doc}`../book/cluster`. The next table counts
+# their jobs. It takes each run for one of three scales, which cost most, so the hours are upper numbers.
+
+# %% tags=["hide-input"]
+paper, measured_hours = workflow.load("paper", "voc"), card.get("hours", {}).values()
+alone = {"controls": [], "segmentations": {}, "upper_bound": False}
+rows = []
+for configurations, seeds in ((1, 1), (5, 1), (5, 3), (5, 8)):
+    chosen = {"experiments": paper.experiments[:configurations], "seeds": [*range(seeds)]}
+    jobs = workflow.jobs(paper.model_copy(update=alone | chosen))
+    runs, ways = configurations * seeds, [hours["16-mixed"] for hours in measured_hours]
+    hours = [runs * way["one SAFN"] + way["classifier"] for way in ways]
+    row = {
+        "jobs": len(jobs),
+        "jobs_with_a_gpu": sum(job.stage in paper.resources for job in jobs),
+        "gpu_hours": " to ".join(number(value, 1) for value in hours) or "not measured yet",
+    }
+    rows.append({"configurations": configurations, "seeds": seeds, **row})
+    for name, value in row.items():
+        glue(f"{name}_{configurations}x{seeds}", str(value), display=False)
+table = pd.DataFrame(rows).rename(columns=lambda name: name.replace("_", " ").replace("gpu", "GPU"))
+show(
+    table,
+    "Jobs of the paper's settings on VOC 2012, and GPU hours: steps alone, and in the loop of training."
+    f" 16-mixed, {gpu_tables.conditions(card)}.",
+)
+
+# %% [markdown]
 # The next table has two real training steps of each network on a processor, and the memory that they need.
 
 # %% tags=["hide-input"]
@@ -300,6 +330,23 @@ show(
 
 # %% tags=["hide-input", "hide-output"]
 show(gpu_tables.not_measured(card), "Not measured yet, with the commands.")
+
+# %% [markdown]
+# These commands write `cost.json`. `python -m benchmarks.gpu_results cost.json tests.xml results/gpu.json` adds it to the
+# recorded file.
+#
+# Does scale attention pay at the paper's resolution? The jobs below answer: crops of 448 pixels, 15 epochs, and then a
+# segmentation of 6,000 steps. `DIR` holds the photographs in VOC's layout, with saliency maps. The profile `evidence-448`
+# has the same settings for `make book`.
+
+# %% tags=["hide-input", "hide-output"]
+jobs = pd.DataFrame([*measured(ablation)], columns=["job", "unfinished", "command", "metrics"])
+done = jobs[jobs["unfinished"].isna()]
+if len(done):
+    scores = pd.DataFrame(done["metrics"].tolist(), index=done["job"])
+    show_now(show(100 * scores.filter(regex="mAP|miou"), "The paper's resolution: mAP and mIoU (%)."))
+open_jobs = jobs.dropna(subset="command")[["job", "command"]]
+show(open_jobs, "Not measured yet: the comparison at the paper's resolution, with the commands.")
 
 # %% [markdown]
 # The suite takes the GPU where there is one. The CRF stays on the processor.

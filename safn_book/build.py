@@ -107,7 +107,7 @@ def collect(chapters: dict[str, Path], pages: dict[str, Path], out: Path) -> Non
     config = yaml.safe_load((ROOT / "_config.yml").read_text())
     config.setdefault("execute", {})["execute_notebooks"] = "off"  # all that is to run has run
     (out / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False))
-    for name in ("book", "profiles"):
+    for name in ("book", "profiles", "cluster"):
         shutil.copytree(ROOT / name, out / name)
     shutil.copy(ROOT / "README.md", out)  # whose table is on the first page
     (out / "safn" / "weights").mkdir(parents=True)

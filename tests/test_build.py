@@ -306,7 +306,8 @@ def test_a_warning_of_the_build_fails_it_and_is_shown(tmp_path, monkeypatch):
     (root / "_config.yml").write_text("title: Tiny\n")
     (root / "_toc.yml").write_text("format: jb-book\nroot: book/index\nparts: [{chapters: [{file: book/more}]}]\n")
     (root / "book" / "more.md").write_text("# More\n")
-    (root / "profiles").mkdir()
+    for name in ("profiles", "cluster"):
+        (root / name).mkdir()
     (root / "README.md").write_text("# Tiny\n")
     (root / "safn" / "weights").mkdir(parents=True)
     (root / "safn" / "weights" / "README.md").write_text("# Card\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tarfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -336,6 +337,20 @@ def test_a_classifier_becomes_a_row(root, tmp_path):
     assert row["ways"] == {"channels_last": False, "phased": False, "cudnn": False}
 
 
+def test_the_command_of_a_row_runs_what_the_row_needs(root, tmp_path):
+    job = Job("crf", "attention_1", seed=0)
+    command = evidence448.not_measured(job)["command"].split()
+    segmenter = {"crop": 33, "resize": [32, 48], "weights": "none", "freeze": 0, "head_width": 8}
+    more = ["--least", "1", "--segmenter", json.dumps(segmenter | {"batch_size": 2, "iterations": 2})]
+    arguments = small(root, tmp_path, *command[command.index("--jobs") :], *more)
+    if find_spec("pydensecrf"):
+        arguments.remove("--no-crf")
+    evidence448.main(arguments)
+    rows = {row["kind"]: row["metrics"] for row in rows_in(tmp_path)}
+    assert rows["segmentation"]["steps_trained"] == 2 and 0 <= rows["segmentation"]["val_miou_multi"] <= 1
+    assert not find_spec("pydensecrf") or 0 <= rows["crf"]["val_miou_crf"] <= 1
+
+
 JOB = ["--jobs", "classifier:attention_1:adamw:seed0", "--least", "1"]
 
 
@@ -363,6 +378,20 @@ def test_a_job_that_fails_says_why(root, tmp_path):
     evidence448.main(small(root, tmp_path, *JOB, backbone="?"))
     (row,) = rows_in(tmp_path)
     assert "?" in row["failure"] and row["unfinished"].startswith("failed")
+
+
+def test_each_job_that_was_not_run_has_the_command_that_runs_it(root, tmp_path):
+    (tmp_path / "out").mkdir()
+    measured = {"job": "classifier:attention_1:adamw:seed0", "kind": "classifier", "metrics": {"val_mAP": 0.5}}
+    (tmp_path / "out" / "evidence-448.json").write_text(json.dumps([measured]))
+    evidence448.main(["--rows", "--out", str(tmp_path / "out")])
+    rows = {row["job"]: row for row in rows_in(tmp_path)}
+    assert list(rows) == [job.name for job in evidence448.jobs()] and rows.pop(measured["job"]) == measured
+    for row in rows.values():
+        command = row["command"].split()
+        asked = evidence448.chosen_jobs(command[command.index("--jobs") + 1 :])
+        assert asked[-1].name == row["job"] and asked[0].needs is None
+        assert not evidence448.Results(tmp_path / "out", None).done(asked[-1])
 
 
 def test_weights_against_size_worked_out_by_hand():

@@ -93,3 +93,24 @@ def test_made_twice_the_file_is_the_same_and_the_page_reads_it(cost, tmp_path, m
     hours = gpu.hours(card)
     assert hours["16-mixed, steps alone"].iloc[0] == "0.12"  # 15 x (2,645 x 10 ms + 1,449 x 1 ms)
     assert hours["16-mixed, in the loop of training"].iloc[0] == "0.25"  # 15 x (2,645 x 20 ms + 1,449 x 5 ms)
+
+
+def test_a_row_that_was_missing_is_added_to_what_the_same_card_has(cost, tmp_path, monkeypatch):
+    monkeypatch.setattr(gpu_results, "collected_tests", lambda: NAMES)
+    paths = [str(tmp_path / name) for name in ("cost.json", "tests.xml", "gpu.json")]
+    (tmp_path / "cost.json").write_text(json.dumps(cost))
+    (tmp_path / "tests.xml").write_text(REPORT)
+    gpu_results.main([*paths, "--commit", "abc"])
+    before = json.loads((tmp_path / "gpu.json").read_text())
+    (tmp_path / "tests.xml").unlink()
+    later = cost | {
+        "rows": {"loading": {"images a second": 300, "seconds": 2}, "use": {"not measured": "0 s were left"}}
+    }
+    (tmp_path / "cost.json").write_text(json.dumps(later))
+    gpu_results.main(paths)
+    after = json.loads((tmp_path / "gpu.json").read_text())
+    assert after["rows"].pop("loading") == later["rows"]["loading"] and before["rows"].pop("loading")
+    assert after == before
+    (tmp_path / "cost.json").write_text(json.dumps(later | {"card": "another card"}))
+    gpu_results.main(paths)
+    assert json.loads((tmp_path / "gpu.json").read_text())["rows"].keys() == {"loading", "use"}

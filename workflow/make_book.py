@@ -52,13 +52,14 @@ def main() -> int:
     if DRY & set(flags):
         return 0
     if plan.reasons:
-        if "--executor" not in flags and (problem := wrong_precision(jobs)):
+        if not given.cluster and (problem := wrong_precision(jobs)):
             print(problem, file=sys.stderr)
             return 1
-        write(runs, plan, jobs, profile, bool(given.stage))
+        write(runs, plan, jobs, profile, bool(given.stage), on_card=bool(graphics_cards() and not given.cluster))
         main_run = str(workflow.runs_of(profile)[0])
         first = [f".workflow/made/{stage}/{run}" for stage, run in plan.reasons if run == main_run]
-        if code := snakemake(runs, given.jobs, flags, first):
+        where = on_cluster(given.cluster) if given.cluster else on_this_machine(given.jobs)
+        if code := snakemake(runs, [*where, *flags], first):
             return code
     done = not todo.make_plan(runs, jobs).reasons
     code = build(runs, jobs) if done and not given.stage else 0
@@ -75,6 +76,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--remake", choices=["", "changed"], default="", help="changed: what other code has made too")
     parser.add_argument("--stage", choices=list(Stage), help="make this stage alone, and what it lacks")
     parser.add_argument("--run", default=DEFAULT, help="the run of that stage")
+    parser.add_argument("--cluster", default="", help="a folder with snakemake's settings for a cluster: cluster/slurm")
     parser.add_argument("--flags", default="", help="more for snakemake")
     return parser.parse_args()
 
@@ -92,13 +94,15 @@ def say(runs: Path, plan: Plan, jobs: list[Job]) -> None:
         print(f"{len(plan.reasons)} of {len(jobs)} stages have to be made. Their logs: {runs / 'logs'}", flush=True)
 
 
-def write(runs: Path, plan: Plan, jobs: list[Job], profile: workflow.Profile, only_missing: bool) -> None:
-    """Write the plan that the Snakefile and its jobs read."""
-    gpus = graphics_cards()
+def write(
+    runs: Path, plan: Plan, jobs: list[Job], profile: workflow.Profile, only_missing: bool, on_card: bool
+) -> None:
+    """Write the plan that the Snakefile and its jobs read. ``on_card``: jobs share the graphics card of this machine."""
     table = {}
     for job in (job for job in jobs if job.name in plan.reasons):
+        runs.joinpath("logs", job.stage, f"{job.run}.log").unlink(missing_ok=True)
         needs = profile.resources.get(job.stage, workflow.Resources()).model_dump(exclude_none=True)
-        if gpus and job.stage in workflow.ON_GPU:
+        if on_card and job.stage in workflow.ON_GPU:
             needs = {"gpu": 1, **needs}
         table["/".join(job.name)] = {
             "stage": job.stage,
@@ -135,22 +139,32 @@ def wrong_precision(jobs: list[Job]) -> str:
     )
 
 
-def snakemake(runs: Path, cores: str, flags: list[str], first: list[str]) -> int:
-    """Execute the plan, ``first`` the main experiment, whose chapters can be read while the others run. One job at a time
-    on a graphics card, for all take the first one."""
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(runs)]
+def on_this_machine(cores: str) -> list[str]:
+    """Flags for jobs on this machine. One job at a time on a graphics card, for all take the first one."""
     if cores == "all":  # those of the machine, for snakemake
         from safn.arguments import processors
 
         cores = str(processors(0))
-    command += ["--cores", cores, "--nolock", "--rerun-incomplete", "--forceall"]
-    if "--executor" not in flags:  # on a cluster the lines of the jobs go to its logs
-        command += ["--quiet", "all"]
+    return ["--cores", cores, "--quiet", "all", *(["--resources", "gpu=1"] if graphics_cards() else [])]
+
+
+def on_cluster(folder: str) -> list[str]:
+    """Flags for jobs on a cluster: cores, memory and queues are those of its nodes."""
+    return ["--profile", str(Path(folder).resolve())]
+
+
+def snakemake(runs: Path, flags: list[str], first: list[str]) -> int:
+    """Execute the plan, ``first`` the main experiment, whose chapters can be read while the others run."""
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(runs)]
+    command += ["--nolock", "--rerun-incomplete", "--forceall"]
     if first:
         command += ["--prioritize", *first]
-    if graphics_cards() and "--resources" not in flags:
-        command += ["--resources", "gpu=1"]
-    return subprocess.run([*command, *flags], cwd=ROOT).returncode
+    # jobs of a cluster are known by the folder where they are submitted: see single_run.in_queue
+    with subprocess.Popen([*command, *flags], cwd=runs) as process:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:  # which snakemake has, too: it ends its jobs
+            return process.wait()
 
 
 def build(runs: Path, jobs: list[Job]) -> int:

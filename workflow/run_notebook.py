@@ -81,7 +81,7 @@ def execute(runs: Path, job: Job) -> bool:
     began = time.time()
     given = {"runs": str(runs), **job.parameters}
     source = NOTEBOOKS / f"{job.stage}.ipynb"
-    with log.open("w") as file, error_output_in(file):
+    with log.open("a") as file, error_output_in(file):  # after an earlier attempt of a cluster's job
         options = {"cwd": literal(NOTEBOOKS), "progress_bar": False, "stdout_file": file, "stderr_file": file}
         for _ in range(2):  # of two kernels that start at once one may lose its port to the other
             problem = ""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -14,18 +16,20 @@ import psutil
 from safn_book.workflow import RUN
 
 PATIENCE = 5  # seconds in which a run that was killed may still be ending
+SLURM_JOB = "SLURM_JOB_ID"  # environment variable of what runs in a job of Slurm
 
 
 def alone(runs: Path) -> IO[str]:
     """Take the lock of a folder of runs, and end what a killed run has left running there.
 
-    The system takes the lock back however this process ends. Processes that are left are known by their environment.
+    The system takes the lock back however this process ends. Processes that are left are known by their environment. Those
+    of jobs of a cluster are its own: they are named, not ended.
 
     Returns:
         the open file, which holds the lock until it is closed.
 
     Raises:
-        SystemExit: another run is at work there.
+        SystemExit: another run is at work there, or jobs of one that was killed are in the queue of a cluster.
     """
     lock = (runs / ".lock").open("w")
     until = time.monotonic() + PATIENCE
@@ -38,6 +42,12 @@ def alone(runs: Path) -> IO[str]:
     for process in left:
         process.kill()
     psutil.wait_procs(left, timeout=10)
+    if jobs := in_queue(runs):
+        lock.close()
+        sys.exit(
+            f"An earlier `make book` was killed, and Slurm still has its jobs in {runs}. Wait until they have ended: what"
+            f" they finish counts. Or end them: scancel {' '.join(jobs)}"
+        )
     os.environ[RUN] = str(runs)
     return lock
 
@@ -52,4 +62,15 @@ def _locked(lock: IO[str]) -> bool:
 
 def _belongs(process: psutil.Process, runs: Path) -> bool:
     environment = process.info["environ"] or {}
-    return environment.get(RUN) == str(runs) and process.pid != os.getpid()
+    ours = environment.get(RUN) == str(runs) and environment.get(SLURM_JOB) == os.environ.get(SLURM_JOB)
+    return ours and process.pid != os.getpid()
+
+
+def in_queue(runs: Path) -> list[str]:
+    """The numbers of the user's Slurm jobs that were submitted in this folder; none where there is no Slurm."""
+    if not shutil.which("squeue"):
+        return []
+    command = ["squeue", "--me", "--noheader", "--format=%i %Z"]
+    lines = subprocess.run(command, capture_output=True, text=True).stdout.splitlines()
+    jobs = dict(line.split(maxsplit=1) for line in lines)
+    return [job for job, folder in jobs.items() if folder == str(runs) and job != os.environ.get(SLURM_JOB)]

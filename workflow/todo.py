@@ -133,7 +133,7 @@ def profile_for(run: RunName | None) -> Profile:
 def book_content(runs: Path, wanted: Iterable[Job]) -> str:
     """SHA-256 over all that the book shows: executed notebooks, records, prose, recorded results and code."""
     paths = [ROOT / "_toc.yml", ROOT / "_config.yml"]
-    for folder in ("book", "results", "profiles", "safn", "safn_book", "notebooks"):
+    for folder in ("book", "results", "profiles", "cluster", "safn", "safn_book", "notebooks"):
         files = (path for path in (ROOT / folder).rglob("*") if path.is_file())
         paths += sorted(path for path in files if "__pycache__" not in path.parts)
     for job in wanted:
