@@ -137,7 +137,7 @@ def _compare_labels(folder: VOCFolder, masks: dict[str, set[int]], found: Findin
 def _is_inverted(values: np.ndarray) -> bool:
     """Say whether a map is not brighter inside than at its border."""
     border = np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]])
-    return border.mean() >= values.mean()
+    return bool(border.mean() >= values.mean())
 
 
 def _swapped(told: np.ndarray, shown: np.ndarray) -> list[tuple[int, int]]:
