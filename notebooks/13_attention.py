@@ -163,10 +163,12 @@ tables.show(
 # %% tags=["hide-input"]
 photo = border.loc["photographs, seed 0"]
 synthetic = border.drop("photographs, seed 0")["explained"]
+ends = [f"{100 * share:.0f}" for share in (synthetic.min(), synthetic.max())]
+explained = " to ".join(dict.fromkeys(ends))
 display.text(
     f"**Much of it is the border.** On photographs the distance to the border explains"
     f" {100 * photo['explained']:.0f} % of the variance. On synthetic images it is"
-    f" {100 * synthetic.min():.0f} to {100 * synthetic.max():.0f} %. Among the inner"
+    f" {explained} %. Among the inner"
     f" places of photographs the spread is {photo['spread 3']:.2f} instead of"
     f" {photo['spread 0']:.2f}, and the mean weight of scale 1 is"
     f" {photo['mean 3']:.2f}. This fits what"
