@@ -194,7 +194,7 @@ display.figure(charts.replaced(replaced, statements.WEIGHTS), caption, alt)
 # - Three seeds give wide intervals. A small difference can exist and stay undetected. The {term}`mAP` of the classifier
 #   SAFN is {glue:text}`by_seed` with seeds 0 to 2.
 # - The classifiers saw crops of 256 pixels. Those of the paper saw 448. Nobody has measured the comparison at that size yet:
-#   {doc}`14_speed` has the commands.
+#   [Speed and memory](14_speed.ipynb) has the commands.
 # - This page makes {glue:text}`comparisons` comparisons. At 95 %, one in twenty is a false alarm.
 # - No ground-truth mask trains SAFN, but some settings were chosen with masks of training images. [Open
 #   points](../book/open_points.md) lists them. {cite:t}`choe2020evaluation` and {cite:t}`murtaza2025realistic` warn of
