@@ -229,7 +229,14 @@ except KeyboardInterrupt:
 """
 
 
-def test_an_interrupt_leaves_snakemake_the_time_to_end_its_jobs(tmp_path):
+@pytest.fixture
+def interrupts(request):
+    """Processes that a test starts can be interrupted: what runs in the background ignores the signal, and its children too."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
+
+
+def test_an_interrupt_leaves_snakemake_the_time_to_end_its_jobs(tmp_path, interrupts):
     (tmp_path / "snakemake.py").write_text(SLOW)
     code = f"from pathlib import Path; from workflow.make_book import snakemake; snakemake(Path({str(tmp_path)!r}), [], [])"
     environment = ENVIRONMENT | {"PYTHONPATH": str(ROOT)}
@@ -245,7 +252,7 @@ BUSY = Path("/etc/slurm/slurm.conf")  # a cluster that is at work here
 
 
 @pytest.mark.skipif(not SLURM or os.geteuid() or BUSY.exists(), reason="no Slurm to start here")
-def test_on_a_slurm_an_interrupt_ends_the_jobs_and_those_of_a_killed_run_go_on(toy, tmp_path_factory):
+def test_on_a_slurm_an_interrupt_ends_the_jobs_and_those_of_a_killed_run_go_on(toy, tmp_path_factory, interrupts):
     node, log = tmp_path_factory.mktemp("slurm"), toy / "runs" / "log"
     flags = [f"--cluster={NODE.parent}", "--flags=--slurm-init-seconds-before-status-checks 2"]
     subprocess.run(["bash", NODE, "start", node], check=True)
