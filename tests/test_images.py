@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, features
 
 import safn
 from safn.files import DataError
@@ -229,3 +229,22 @@ def test_a_sound_photo_has_no_warning_of_the_decoder(tmp_path):
 def test_only_one_module_opens_images():
     opening = [path.name for path in Path(safn.__file__).parent.rglob("*.py") if "Image.open(" in path.read_text()]
     assert opening == ["images.py"]
+
+
+@pytest.mark.fault(22, "damaged AVIF", "each of 40 files with eight other bytes")
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow reads no AVIF")
+def test_a_damaged_avif_is_read_or_refused_with_its_name(tmp_path, happened):
+    path, rng, refused = tmp_path / "a.avif", np.random.default_rng(0), []
+    Image.fromarray(rng.integers(0, 255, (24, 32, 3), np.uint8)).save(path)
+    sound = np.frombuffer(path.read_bytes(), np.uint8)
+    for _ in range(40):
+        damaged = sound.copy()
+        damaged[rng.integers(0, len(sound), 8)] = rng.integers(0, 255, 8)
+        path.write_bytes(damaged.tobytes())
+        try:
+            assert load_image(path).mode == "RGB"
+        except DataError as error:
+            assert str(error).startswith(f"{path} cannot be read: ")
+            refused.append(error)
+    assert refused
+    happened(f"of 40 files {len(refused)} are refused with their names, such as: {str(refused[0]).split(': ')[-1]}")

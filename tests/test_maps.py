@@ -91,6 +91,8 @@ def test_one_map_without_its_class_is_refused():
         maps_prediction(np.zeros((4, 4)), 0.3)
 
 
-def test_ids_of_classes_are_no_labels():
-    with pytest.raises(ValueError, match=r"labels=\[\[3, 0\]\]; valid: 0 or 1 for each class"):
+@pytest.mark.fault(27, "ids of classes in the place of labels", "labels of 3 and 0 for two classes")
+def test_ids_of_classes_are_no_labels(happened):
+    with pytest.raises(ValueError, match=r"labels=\[\[3, 0\]\]; valid: 0 or 1 for each class") as error:
         localization_maps(torch.ones(1, 2, 4, 4), torch.tensor([[3, 0]]))
+    happened(error.value)

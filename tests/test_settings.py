@@ -67,7 +67,8 @@ def test_wrong_scales_are_refused(value):
         parse_scales(value)
 
 
-def test_values_are_parsed():
+@pytest.mark.fault(26, "number that YAML takes for a text", "learning_rate: 1e-3")
+def test_values_are_parsed(happened):
     p = check(
         {
             "learning_rate": "1e-3",  # a text to YAML
@@ -88,6 +89,7 @@ def test_values_are_parsed():
         "data_folder": "2012",
     }  # fmt: skip
     assert type(p.crop) is int and type(p.gamma) is float
+    happened("no message: it is read as the number")
 
 
 WRONG = {
