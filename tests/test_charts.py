@@ -128,6 +128,7 @@ def test_names_of_classes_are_drawn_as_they_are(monkeypatch, happened):
         plt.rcParams.update({"font.family": ["Comic Sans MS"], "text.usetex": True})  # of a matplotlibrc
         charts.use_style()
         assert plt.rcParams["font.family"] == ["DejaVu Sans", "Noto Sans CJK SC"]
+        assert not plt.rcParams["text.usetex"]
         plt.rcParams["font.family"] = ["DejaVu Sans"]
         names = ["$5 and $10", "US$ \\frac"]
         figure = charts.bars(pd.DataFrame({names[0]: [1.0]}, [names[1]]), "images")
