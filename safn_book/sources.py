@@ -9,14 +9,8 @@ from pathlib import Path
 from safn_book.run_names import Stage
 
 ROOT = Path(__file__).resolve().parent.parent
-COMPUTING = (
-    "scores",
-    "studies",
-    "results",
-    "conclusions",
-    "cost",
-    "published",
-)  # modules of safn_book that decide numbers
+# modules of safn_book that decide numbers
+COMPUTING = ("scores", "studies", "results", "conclusions", "cost", "published")
 
 
 def code_fingerprint(stage: Stage, root: Path = ROOT) -> str:

@@ -24,7 +24,7 @@ class State:
     Attributes:
         made: its record is there.
         changes: how what is asked for now differs from what it was made with.
-        by_other_code: its notebook, or a function that it uses, has changed since.
+        by_other_code: its notebook, or a module that it computes with, has changed since.
         shown: the executed notebook that the book shows is there.
     """
 
