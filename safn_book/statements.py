@@ -1,6 +1,5 @@
 """What recorded runs and the chapters that compare runs say: sentences and tables that the intervals allow."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,6 @@ from safn_book.results import LEAST_SEEDS, MEASURES, by_size, over_seeds, seeds_
 from safn_book.run_names import DEFAULT, RunName, Stage, without_seeds
 from safn_book.tables import MISSING, interval, number, phrase, short_name, versus, with_short_names
 
-RESULTS = Path(__file__).resolve().parent.parent / "results"
 MAIN = "attention_1-0.75-0.5"
 CONSTANT = "mean of the learned weights"
 SIZED = ("maps", "pseudo_wrong", "segmentation_multi")  # measures by object size that a chapter shows
@@ -42,7 +40,7 @@ def recorded(stage: Stage, *place: str, configuration: str = MAIN, file: str = "
         ('84.7 ± 0.4', '61.8')
     """
     found: list[float] = []
-    for (recorded_stage, run), value in archive.read(RESULTS / f"{file}.json").items():
+    for (recorded_stage, run), value in archive.read(archive.RESULTS / f"{file}.json").items():
         if recorded_stage is stage and without_seeds(run) in (configuration, DEFAULT):
             for name in place:
                 value = value.get(name, {})
