@@ -189,7 +189,9 @@ def read(namespace: dict[str, Any]) -> Parameters:
     The parameter cell begins with ``# parameters``, the cell that papermill injects behind it with ``# Parameters``. Of a
     cell that was corrected and run again, the last run counts. Papermill only warns about a name that the notebook does not
     have. Here it is an error.
-    A folder in the parameter cell counts from ``notebooks/``, one that papermill injects from where the kernel was started.
+
+    A folder in the parameter cell counts from ``notebooks/``, also where an editor or papermill starts the kernel in the root
+    of the repository. A folder that papermill injects counts from where the kernel was started, as its ``--cwd`` says.
 
     Raises:
         SettingsError: listing every problem, or that the parameter cell has not run.
