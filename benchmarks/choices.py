@@ -45,7 +45,8 @@ def counts_of_sizes(
 ) -> np.ndarray:
     """Count the pixels that a segmentation network (stage 06) predicts. ``whole``: input sizes follow the output stride."""
     network = inference.on_device(trained.load(stage.folder), "cpu")
-    network.grid = network.grid if whole else ANY_SIZE
+    if not whole:
+        network.grid = ANY_SIZE
     inference.predict(network, network.normalisation, folder.photos(ids), out, scales)
     return evaluation.score_masks(folder, ids, out)[1]
 
