@@ -44,10 +44,11 @@ def tests_of(report: Path, collected: list[str]) -> Row:
     """How many tests passed, which did not run, and what the others measured.
 
     Args:
-        report: JUnit's XML; an interrupted run has a last test without a name.
+        report: JUnit's XML; an interrupted run has a last test without a name. Without the file no test has run.
         collected: names of all tests.
     """
-    cases = [case for case in ElementTree.parse(report).iter("testcase") if case.get("name")]
+    found = ElementTree.parse(report).iter("testcase") if report.exists() else ()
+    cases = [case for case in found if case.get("name")]
     failed = [case.get("name") for case in cases if case.find("failure") is not None or case.find("error") is not None]
     skipped = [case.get("name") for case in cases if case.find("skipped") is not None]
     ran = {case.get("name") for case in cases} - set(skipped)
@@ -89,7 +90,7 @@ def results(cost: Row, report: Path, collected: list[str], commit: str, known: R
     measured = {name for name, row in cost["rows"].items() if "not measured" not in row}
     rows = rows_of(cost) | {name: row for name, row in known.get("rows", {}).items() if name not in measured}
     hours = {"steps alone": hours_of(rows), "in the loop of training": hours_in_the_loop(rows)}
-    tests = tests_of(report, collected) if report.exists() else known.get("tests", {})
+    tests = known["tests"] if known and not report.exists() else tests_of(report, collected)
     return card | {"commit": commit, "tests": tests, "hours": hours, "rows": rows}
 
 

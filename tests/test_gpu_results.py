@@ -71,12 +71,18 @@ def test_hours_in_the_loop_by_hand(cost):
     assert gpu_cost.hours_in_the_loop(cost["rows"]) == gpu_cost.hours_of(cost["rows"]) == {}
 
 
-def test_made_twice_the_file_is_the_same_and_the_page_reads_it(cost, tmp_path, monkeypatch):
+@pytest.fixture
+def paths(cost, tmp_path, monkeypatch) -> list[str]:
+    """The three files of the command, which has run once."""
     monkeypatch.setattr(gpu_results, "collected_tests", lambda: NAMES)
     paths = [str(tmp_path / name) for name in ("cost.json", "tests.xml", "gpu.json")]
     (tmp_path / "cost.json").write_text(json.dumps(cost))
     (tmp_path / "tests.xml").write_text(REPORT)
     gpu_results.main([*paths, "--commit", "abc"])
+    return paths
+
+
+def test_made_twice_the_file_is_the_same_and_the_page_reads_it(paths, tmp_path):
     first = (tmp_path / "gpu.json").read_text()
     gpu_results.main(paths)
     assert (tmp_path / "gpu.json").read_text() == first and "reserved" not in first
@@ -95,12 +101,7 @@ def test_made_twice_the_file_is_the_same_and_the_page_reads_it(cost, tmp_path, m
     assert hours["16-mixed, in the loop of training"].iloc[0] == "0.25"  # 15 x (2,645 x 20 ms + 1,449 x 5 ms)
 
 
-def test_a_row_that_was_missing_is_added_to_what_the_same_card_has(cost, tmp_path, monkeypatch):
-    monkeypatch.setattr(gpu_results, "collected_tests", lambda: NAMES)
-    paths = [str(tmp_path / name) for name in ("cost.json", "tests.xml", "gpu.json")]
-    (tmp_path / "cost.json").write_text(json.dumps(cost))
-    (tmp_path / "tests.xml").write_text(REPORT)
-    gpu_results.main([*paths, "--commit", "abc"])
+def test_a_row_that_was_missing_is_added_to_what_the_same_card_has(cost, paths, tmp_path):
     before = json.loads((tmp_path / "gpu.json").read_text())
     (tmp_path / "tests.xml").unlink()
     later = cost | {
@@ -113,4 +114,6 @@ def test_a_row_that_was_missing_is_added_to_what_the_same_card_has(cost, tmp_pat
     assert after == before
     (tmp_path / "cost.json").write_text(json.dumps(later | {"card": "another card"}))
     gpu_results.main(paths)
-    assert json.loads((tmp_path / "gpu.json").read_text())["rows"].keys() == {"loading", "use"}
+    other = json.loads((tmp_path / "gpu.json").read_text())
+    assert other["rows"].keys() == {"loading", "use"}
+    assert gpu.not_measured(other)["not measured yet"].tolist() == ["use", "5 tests"]
