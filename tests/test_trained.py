@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 
 import pytest
@@ -165,13 +166,9 @@ def test_a_checkpoint_of_three_scales_does_not_fit_two(folder, happened):
     with pytest.raises(DataError) as error:
         trained.load_weights(SAFN("tiny", 3, (1, 0.5)), folder)
     message = str(error.value)
-    for name, shapes in {
-        "attention.conv1.weight": ("512, 9, 3, 3", "512, 6, 3, 3"),
-        "attention.conv2.bias": "32",
-    }.items():
-        found, wanted = (f"torch.Size([{shape}])" for shape in shapes)
-        assert f"size mismatch for {name}: copying a param with shape {found} from checkpoint, the shape" in message
-        assert f"in current model is {wanted}." in message
+    shapes = {"conv1.weight": ("512, 9, 3, 3", "512, 6, 3, 3"), "conv2.bias": ("3", "2")}
+    for name, (found, wanted) in shapes.items():
+        assert re.search(rf"attention\.{name}: .*\[{found}\].*\[{wanted}\]", message)
     assert "head" not in message and str(folder / "network.safetensors") in message
     happened(error.value)
 
