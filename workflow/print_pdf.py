@@ -1,6 +1,6 @@
-"""Print a built book to one PDF, chapters in the order of `_toc.yml`. Needs Chromium, and `pip install pypdf`.
+"""Print a built book to one PDF, chapters in the order of `_toc.yml`. Needs Chromium.
 
-python -m book.print_pdf runs/emoji/book/_build/html safn.pdf
+python -m workflow.print_pdf runs/emoji/book/_build/html safn.pdf
 """
 
 import base64
