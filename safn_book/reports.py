@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from safn.arguments import processors
+from safn_book.workflow import DIED_AT_START, literal
 
 ROOT = Path(__file__).resolve().parent.parent
 EMOJI = {"records": "../results/evidence-emoji.json", "images": "synthetic scenes of emoji glyphs"}
@@ -46,11 +47,11 @@ def _execute(source: Path, parameters: dict[str, Any], executed: Path) -> Path:
     executed.parent.mkdir(parents=True, exist_ok=True)
     for old in (stamp, executed):
         old.unlink(missing_ok=True)
-    paths = [str(path).replace("{", "{{").replace("}", "}}") for path in (source, executed)]  # no placeholders
     command = [sys.executable, "-m", "papermill", "--no-progress-bar", "--cwd", str(source.parent)]
-    for _ in range(2):  # of two kernels that start at once one may lose its port to the other
-        done = subprocess.run([*command, *paths, "-y", json.dumps(parameters)], capture_output=True, text=True)
-        if "Kernel died before replying" not in done.stderr:
+    command += [literal(source), literal(executed), "-y", json.dumps(parameters)]
+    for _ in range(2):
+        done = subprocess.run(command, capture_output=True, text=True)
+        if DIED_AT_START not in done.stderr:
             break
     if done.returncode == 0:
         stamp.write_text(state)

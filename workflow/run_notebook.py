@@ -19,7 +19,7 @@ from typing import IO
 from safn_book import records
 from safn_book.records import RECORD
 from safn_book.run_names import Stage, stage_and_run
-from safn_book.workflow import NOTEBOOKS, Job
+from safn_book.workflow import DIED_AT_START, NOTEBOOKS, Job, literal
 from workflow import todo
 
 # The number of a stage that people look at first, and how to show it.
@@ -43,7 +43,6 @@ WEIGHTS = {
     Stage.EVALUATE: 25,
 }
 OTHER_STAGE = 15
-DIED_AT_START = "Kernel died before replying"  # what jupyter_client says
 
 
 def main(stage: str, run: str, threads: str) -> int:
@@ -83,7 +82,7 @@ def execute(runs: Path, job: Job) -> bool:
     source = NOTEBOOKS / f"{job.stage}.ipynb"
     with log.open("a") as file, error_output_in(file):  # after an earlier attempt of a cluster's job
         options = {"cwd": literal(NOTEBOOKS), "progress_bar": False, "stdout_file": file, "stderr_file": file}
-        for _ in range(2):  # of two kernels that start at once one may lose its port to the other
+        for _ in range(2):
             problem = ""
             try:
                 papermill.execute_notebook(literal(source), literal(partial), given, **options)
@@ -104,11 +103,6 @@ def execute(runs: Path, job: Job) -> bool:
     partial.replace(final)
     failed.unlink(missing_ok=True)
     return True
-
-
-def literal(path: Path) -> str:
-    """A path in which papermill finds no placeholders."""
-    return str(path).replace("{", "{{").replace("}", "}}")
 
 
 @contextlib.contextmanager
