@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from safn import trained
+from safn.arguments import require_scales
 from safn.datasets.own_images import find_images
 from safn.files import DataError, locked, write_json
 from safn.images import load_image, unreadable
@@ -64,8 +65,10 @@ def predict_folder(
         largest: see ``predict``. ``None``: the longest side of the images that it was trained on.
 
     Raises:
+        ValueError: ``scales`` are not different numbers above 0, at most 2.
         DataError: listing what is missing or unreadable, and why masks cannot be written to ``out``.
     """
+    require_scales(scales)
     images, out, deeplab = Path(images), Path(out), trained.load(network)
     if (kind := type(deeplab).__name__) != "DeepLab":
         raise DataError(f"{network} holds a {kind}, which makes no masks: give voc, or a folder of stage 06")
@@ -78,6 +81,8 @@ def predict_folder(
     if inside or images.resolve() in (out.resolve() / "multi", out.resolve() / "crf"):
         problems.append(f"{out} lies among the images: give another folder for the masks")
     largest = deeplab.description["longest_side"] if largest is None else largest
+    if largest < 0:
+        problems.append(f"largest is {largest}; valid: a long side in pixels, or 0 for photographs as they are")
     settings = {"network": trained.fingerprint(trained.find(network)), "scales": list(scales), "largest": largest}
     contents = {} if problems else {i: hashlib.sha256(path.read_bytes()).hexdigest() for i, path in chosen.items()}
     known, others = _earlier_masks(out, settings, contents)
