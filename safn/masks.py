@@ -29,6 +29,7 @@ def segment(network: Any, photograph: Path | str, scales: tuple[float, ...] = TE
         uint8 ``(H, W)``: 0 background, c + 1 for ``network.classes[c]``.
 
     Raises:
+        ValueError: the network is not such a ``DeepLab``.
         DataError: the photograph cannot be read.
 
     Example:
@@ -38,6 +39,8 @@ def segment(network: Any, photograph: Path | str, scales: tuple[float, ...] = TE
         >>> mask.shape, [network.classes[c - 1] for c in np.unique(mask) if c]
         ((375, 500), ['cat'])
     """
+    if getattr(network, "description", {}).get("kind") != "DeepLab":
+        raise ValueError(f"network is a {type(network).__name__}; valid: a DeepLab of load, such as load('voc')")
     picture = load_image(Path(photograph))
     image = network.normalisation(shrink_to(picture, network.description["longest_side"]))[None]
     device = next(network.parameters()).device
