@@ -1,7 +1,5 @@
 """Whether the sources of a data folder agree: lists, image labels, photographs, masks and saliency maps."""
 
-from __future__ import annotations
-
 import os
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
