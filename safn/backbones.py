@@ -44,7 +44,7 @@ HALF = Normalisation((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))  # EfficientNet-Lite: (x 
 
 
 class Grid(NamedTuple):
-    """Describe the heights and widths that images may have: multiples of ``divisor`` and ``remainder``."""
+    """Describe the heights and widths that images may have: a multiple of ``divisor`` plus ``remainder``."""
 
     divisor: int = 1
     remainder: int = 0

@@ -1,7 +1,5 @@
 """A data folder in the VOC layout, and the lists and tables in it. Every error names the file."""
 
-from __future__ import annotations
-
 import codecs
 import csv
 import hashlib

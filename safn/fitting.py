@@ -194,5 +194,6 @@ def read_log(path: Path) -> Log:
     """Read ``log.csv``, every value to its last digit."""
     with path.open(newline="") as file:
         lines = list(csv.DictReader(file))
-    rows: Log = [{name: float(value) for name, value in line.items()} for line in lines]
+    # an earlier version left the cell of a NaN empty
+    rows: Log = [{name: float(value or "nan") for name, value in line.items()} for line in lines]
     return [row | {"epoch": int(row["epoch"]), "step": int(row["step"])} for row in rows]

@@ -1,7 +1,5 @@
 """The one reader and writer of images, masks and grey maps. Every error names the file."""
 
-from __future__ import annotations
-
 import io
 import os
 import tempfile

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from safn import trained
+from safn.arguments import require_scales
 from safn.datasets.own_images import find_images
 from safn.files import DataError, locked, write_json
 from safn.images import load_image, unreadable
@@ -28,6 +29,7 @@ def segment(network: Any, photograph: Path | str, scales: tuple[float, ...] = TE
         uint8 ``(H, W)``: 0 background, c + 1 for ``network.classes[c]``.
 
     Raises:
+        ValueError: the network is not such a ``DeepLab``.
         DataError: the photograph cannot be read.
 
     Example:
@@ -37,6 +39,8 @@ def segment(network: Any, photograph: Path | str, scales: tuple[float, ...] = TE
         >>> mask.shape, [network.classes[c - 1] for c in np.unique(mask) if c]
         ((375, 500), ['cat'])
     """
+    if getattr(network, "description", {}).get("kind") != "DeepLab":
+        raise ValueError(f"network is a {type(network).__name__}; valid: a DeepLab of load, such as load('voc')")
     picture = load_image(Path(photograph))
     image = network.normalisation(shrink_to(picture, network.description["longest_side"]))[None]
     device = next(network.parameters()).device
@@ -64,8 +68,10 @@ def predict_folder(
         largest: see ``predict``. ``None``: the longest side of the images that it was trained on.
 
     Raises:
+        ValueError: ``scales`` are not different numbers above 0, at most 2.
         DataError: listing what is missing or unreadable, and why masks cannot be written to ``out``.
     """
+    require_scales(scales)
     images, out, deeplab = Path(images), Path(out), trained.load(network)
     if (kind := type(deeplab).__name__) != "DeepLab":
         raise DataError(f"{network} holds a {kind}, which makes no masks: give voc, or a folder of stage 06")
@@ -78,6 +84,8 @@ def predict_folder(
     if inside or images.resolve() in (out.resolve() / "multi", out.resolve() / "crf"):
         problems.append(f"{out} lies among the images: give another folder for the masks")
     largest = deeplab.description["longest_side"] if largest is None else largest
+    if largest < 0:
+        problems.append(f"largest is {largest}; valid: a long side in pixels, or 0 for photographs as they are")
     settings = {"network": trained.fingerprint(trained.find(network)), "scales": list(scales), "largest": largest}
     contents = {} if problems else {i: hashlib.sha256(path.read_bytes()).hexdigest() for i, path in chosen.items()}
     known, others = _earlier_masks(out, settings, contents)

@@ -161,10 +161,10 @@ def to_floats(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         >>> to_floats(packed)
         {'weight': tensor([[ 63.5000, -25.0000]])}
     """
-    floats = {name: tensor for name, tensor in tensors.items() if not name.endswith(STEP)}
-    for name, tensor in floats.items():
+    floats = dict(tensors)
+    for name, tensor in tensors.items():
         if tensor.dtype == torch.int8:
-            step = tensors.get(name + STEP)
+            step = floats.pop(name + STEP, None)
             if step is None or step.shape != tensor.shape[:1]:
                 raise ValueError(f"{name}: 8 bits without a step for each of its {len(tensor)} outputs")
             floats[name] = tensor * step.view(-1, *[1] * (tensor.dim() - 1))

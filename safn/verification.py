@@ -1,7 +1,5 @@
 """Whether the sources of a data folder agree: lists, image labels, photographs, masks and saliency maps."""
 
-from __future__ import annotations
-
 import os
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
@@ -141,9 +139,9 @@ def _is_inverted(values: np.ndarray) -> bool:
 
 
 def _swapped(told: np.ndarray, shown: np.ndarray) -> list[tuple[int, int]]:
-    """Find each column of the labels ``(images, N)`` and the other id whose masks it fits, each of them best."""
-    both = told.T.astype(int) @ shown  # images of column c whose mask shows id d
-    fits = both / np.maximum(1, told.sum(0)[:, None] + shown.sum(0) - both)
+    """Find columns of the labels ``(images, N)`` that fit the masks of another class clearly better than their own."""
+    both = told.T.astype(int) @ shown  # images of column c whose mask shows class d
+    fits = both / np.maximum(1, told.sum(0)[:, None] + shown.sum(0) - both)  # share of the images with either
     own, best = fits.diagonal(), fits.argmax(1)
     pairs = [(c, int(d)) for c, d in enumerate(best) if fits[:, d].argmax() == c]
     return [(c, d) for c, d in pairs if fits[c, d] > max(own[c], own[d]) + MANY]

@@ -323,6 +323,12 @@ def test_a_loss_that_is_checked_late_stops_before_the_checkpoint_and_names_the_f
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 4
 
 
+def test_a_log_of_an_earlier_version_with_an_empty_cell_is_read(tmp_path):
+    (tmp_path / "log.csv").write_text("epoch,step,val_mAP\n1,4,\n2,8,0.5\n")
+    rows = read_log(tmp_path / "log.csv")
+    assert np.isnan(rows[0]["val_mAP"]) and rows[1] == {"epoch": 2, "step": 8, "val_mAP": 0.5}
+
+
 @pytest.mark.fault(25, "precision that the device has not", "16-mixed on a CPU, which lightning replaces by bf16-mixed")
 def test_a_precision_that_would_be_replaced_is_an_error(tmp_path, happened):
     with pytest.raises(

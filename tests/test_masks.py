@@ -32,6 +32,13 @@ def test_a_photograph_gets_the_mask_that_the_command_writes(folder, photos, tmp_
     np.testing.assert_array_equal(mask, load_mask(made / "a.png"))
 
 
+def test_what_is_no_loaded_deeplab_is_an_error(folder, photos, tmp_path):
+    safn.save(safn.SAFN("tiny", 3, (1,)), tmp_path / "classifier", ["cat", "dog", "car"])
+    for network in "voc", safn.load(tmp_path / "classifier"), DeepLab("tiny", "aspp", 4):
+        with pytest.raises(ValueError, match=r"^network is a .*; valid: a DeepLab of load"):
+            safn.segment(network, photos["a"])
+
+
 def test_what_is_no_photograph_is_an_error(folder, tmp_path):
     (tmp_path / "a.jpg").write_text("no photograph")
     with pytest.raises(DataError, match=r"a\.jpg cannot be read"):

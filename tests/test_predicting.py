@@ -165,6 +165,14 @@ def test_nothing_is_written_where_something_is_wrong(trained, images, tmp_path, 
     happened(error.value)
 
 
+def test_sizes_and_scales_that_cannot_be_leave_no_folder(trained, images, tmp_path):
+    with pytest.raises(DataError, match="largest is -5; valid: a long side in pixels, or 0"):
+        predict_folder(trained, images, tmp_path / "out", largest=-5)
+    with pytest.raises(ValueError, match=r"scales=\(0,\); valid: different numbers above 0"):
+        predict_folder(trained, images, tmp_path / "out", (0,))
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.fault(29, "the right call after a refused one", "safn predict, first with a folder that is no network")
 def test_after_a_refused_call_the_right_one_works(trained, images, tmp_path, happened):
     with pytest.raises(DataError):

@@ -137,6 +137,11 @@ def test_a_weight_of_8_bits_without_its_steps_is_named(tmp_path, step):
         safn.load(tmp_path)
 
 
+def test_a_parameter_that_is_called_scale_is_no_step():
+    tensors = {"layer.weight": torch.ones(2, 3), "layer.weight.scale": torch.ones(2), "layer.scale": torch.ones(1)}
+    assert trained.to_floats(tensors) == tensors
+
+
 def test_the_two_networks_of_the_package_are_small_and_ready():
     deeplab, classifier = safn.load("voc"), safn.load("voc-safn")
     assert (type(deeplab), type(classifier)) == (DeepLab, SAFN)

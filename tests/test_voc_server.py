@@ -95,6 +95,8 @@ def test_each_wrong_prediction_is_listed(made, data):
         f"{IDS[1]}: PNG of mode L instead of an indexed PNG (mode P)",
         f"{IDS[2]}: ids [255]; valid are 0-20",
     ]
+    save_mask(third, np.full((3, 4), 255))
+    assert refused(made, data)[2] == f"{IDS[2]}: 4x3 pixels, the photo has 4x4, and ids [255]; valid are 0-20"
     with Image.open(second) as image:
         image.convert("P").save(second, "gif")
     assert refused(made, data)[1].startswith(f"{IDS[1]}: GIF of mode ")

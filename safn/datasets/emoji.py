@@ -36,7 +36,7 @@ def generate(root: Path | str, train: int = 240, val: int = 120, size: int = 128
     ``objects.csv`` holds the visible share of the image of every object.
 
     Raises:
-        ValueError: there are fewer than 20 images of a kind, or of less than 32 pixels.
+        ValueError: ``train`` or ``val`` is below 20, or ``size`` is below 32.
     """
     require_count("train", train, 20)
     require_count("val", val, 20)

@@ -1,7 +1,5 @@
 """Your own photographs and a table of image labels, laid out as a data folder in the VOC layout."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import shutil

@@ -57,7 +57,9 @@ def _wrong(path: Path, photo: Path) -> str:
         return str(error)
     if (kind, mode) != ("PNG", "P"):
         return f"{kind} of mode {mode} instead of an indexed PNG (mode P)"
+    problems = []
     if size != (width, height):
-        return f"{size[0]}x{size[1]} pixels, the photo has {width}x{height}"
-    wrong = ids[ids > CLASSES].tolist()
-    return f"ids {wrong}; valid are 0-{CLASSES}" if wrong else ""
+        problems.append(f"{size[0]}x{size[1]} pixels, the photo has {width}x{height}")
+    if wrong := ids[ids > CLASSES].tolist():
+        problems.append(f"ids {wrong}; valid are 0-{CLASSES}")
+    return ", and ".join(problems)
