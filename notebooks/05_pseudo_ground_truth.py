@@ -287,7 +287,7 @@ display.figure(
     f"Pseudo labels of {tried} training images while one threshold moves: mIoU above, ignored pixels below.",
     "Three columns, one a threshold. Above, three lines of mIoU, one for each convention"
     " for ignored pixels. Below, the share of ignored pixels.",
-)
+) if tried else None
 
 # %% tags=["remove-input"]
 gammas = moved[moved["threshold"] == "gamma"].set_index("value")
@@ -316,7 +316,10 @@ display.text(
 threshold, limits = saliency.record["metrics"]["saliency_threshold"], {}
 if salient and threshold is not None:
     limits = oracle_pseudo_labels(sources, threshold, p.gamma, p.combine)
-tables.percent(limits, f"mIoU on {tried} training images, with one input replaced.")
+tables.percent(
+    limits,
+    f"mIoU on {tried} training images, with one input replaced.",
+) if limits else None
 
 # %% tags=["remove-input"]
 display.text(
