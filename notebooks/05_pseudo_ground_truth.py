@@ -191,8 +191,8 @@ display.text(
 # ## How good are they?
 #
 # Ground-truth masks measure them, by the {term}`mIoU`: the overlap of label and mask, averaged over the classes.
-# Ignored pixels count *as background*. Leaving them out would reward a method that ignores what is difficult. The
-# folded table has both.
+# Ignored pixels count *as background*. To exclude them would reward a method that ignores what is difficult. The
+# folded table also has the mIoU without them, and the one that counts them as errors.
 
 # %% tags=["hide-input"]
 listed = len(counts_of_list(folder, train, counts))
@@ -305,8 +305,8 @@ display.text(
 )
 
 # %% [markdown]
-# The conventions disagree most on the right. The more pixels are ignored, the better the labels look if these are
-# excluded, and the worse if they count as background.
+# The conventions disagree most where most pixels are ignored. The labels look better if these are excluded, and worse
+# if they count as background or as errors.
 #
 # ## Maps or saliency: which holds them back?
 #
