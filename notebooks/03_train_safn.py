@@ -221,8 +221,8 @@ display.figure(
 )
 
 # %% [markdown]
-# A good map covers the object and little else. In a black map the network has found nothing. The paper expects the
-# small scales to gain weight in the lower rows, where the objects are large. Do they?
+# A good map covers the object and little else. Where a map has no colour, the network has found nothing. The paper
+# expects the small scales to gain weight in the lower rows, where the objects are large. Do they?
 #
 # ## Which numbers should I see?
 #
