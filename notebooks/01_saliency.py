@@ -153,8 +153,8 @@ display.figure(
 )
 
 # %% [markdown]
-# In a good row the saliency has the outline of the mask. Two failures are typical. The detector finds another thing and
-# leaves the object out. Or it misses a small object, and the whole map is dark or blurred.
+# In a good row the saliency has the outline of the mask. Two failures are typical. The detector finds other things,
+# beside the object or in its place. Or it misses a small object, and the whole map is dark or blurred.
 #
 # ## Which numbers should I see?
 #
