@@ -194,7 +194,7 @@ tables.show(
     "Scale weights on the validation images: mean, and standard deviation between the "
     "pixels of an image and between images.",
     digits=3,
-)
+) if len(attention) else None
 
 # %% tags=["remove-input"]
 display.text(
