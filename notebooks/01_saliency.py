@@ -140,7 +140,8 @@ display.text(
     f"The IoU is {tables.number(100 * scores['saliency_iou'])} %, at the threshold "
     f"{tables.number(scores['saliency_threshold'], 2)}. No detector without "
     "classes can reach 100 %: a thing that is none of the classes stands out as well, and an "
-    "object behind others does not. The pseudo labels of chapter 5 inherit both faults."
+    "object behind others does not. The pseudo labels of chapter 5 inherit both faults.",
+    folder.with_mask(made),
 )
 
 # %% tags=["hide-input"]
@@ -152,8 +153,8 @@ display.figure(
 )
 
 # %% [markdown]
-# In a good row the saliency has the outline of the mask. Two failures are typical. The detector finds another thing and
-# leaves the object out. Or it misses a small object, and the whole map is dark or blurred.
+# In a good row the saliency has the outline of the mask. Two failures are typical. The detector finds other things,
+# beside the object or in its place. Or it misses a small object, and the whole map is dark or blurred.
 #
 # ## Which numbers should I see?
 #

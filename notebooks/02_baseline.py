@@ -178,7 +178,7 @@ display.figure(
     charts.sweep("Grad-CAM, training images", sweep.miou),
     "mIoU of the Grad-CAM maps of the training images for each threshold.",
     "A curve that rises to a maximum, marked by a dot, and falls again.",
-)
+) if folder.with_mask(train) else None
 
 # %% tags=["hide-input"]
 tables.percent(
@@ -196,7 +196,8 @@ display.text(
     f"{tables.number(100 * alone.miou())} % mIoU, at the threshold "
     f"{tables.number(sweep.threshold, 2)}. It has to find the class *and* the place, so this "
     "is below the score on training images, whose labels are given. Compare it with the "
-    "segmentation of chapter 7, which learned from the same image labels."
+    "segmentation of chapter 7, which learned from the same image labels.",
+    folder.with_mask(val),
 )
 
 # %% [markdown]

@@ -194,7 +194,7 @@ tables.show(
     "Scale weights on the validation images: mean, and standard deviation between the "
     "pixels of an image and between images.",
     digits=3,
-)
+) if len(attention) else None
 
 # %% tags=["remove-input"]
 display.text(
@@ -221,8 +221,8 @@ display.figure(
 )
 
 # %% [markdown]
-# A good map covers the object and little else. In a black map the network has found nothing. The paper expects the
-# small scales to gain weight in the lower rows, where the objects are large. Do they?
+# A good map covers the object and little else. Where a map has no colour, the network has found nothing. The paper
+# expects the small scales to gain weight in the lower rows, where the objects are large. Do they?
 #
 # ## Which numbers should I see?
 #

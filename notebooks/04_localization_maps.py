@@ -157,7 +157,7 @@ display.figure(
     charts.sweep("training images", sweep.miou),
     f"mIoU of the maps of {len(masked)} training images at each background threshold. The dot marks the best.",
     "A curve of mIoU against the threshold with one maximum, which a dot marks.",
-)
+) if masked else None
 
 # %% tags=["hide-input"]
 listed = len(counts_of_list(folder, train, sweep.counts))

@@ -191,8 +191,8 @@ display.text(
 # ## How good are they?
 #
 # Ground-truth masks measure them, by the {term}`mIoU`: the overlap of label and mask, averaged over the classes.
-# Ignored pixels count *as background*. Leaving them out would reward a method that ignores what is difficult. The
-# folded table has both.
+# Ignored pixels count *as background*. To exclude them would reward a method that ignores what is difficult. The
+# folded table also has the mIoU without them, and the one that counts them as errors.
 
 # %% tags=["hide-input"]
 listed = len(counts_of_list(folder, train, counts))
@@ -287,7 +287,7 @@ display.figure(
     f"Pseudo labels of {tried} training images while one threshold moves: mIoU above, ignored pixels below.",
     "Three columns, one a threshold. Above, three lines of mIoU, one for each convention"
     " for ignored pixels. Below, the share of ignored pixels.",
-)
+) if tried else None
 
 # %% tags=["remove-input"]
 gammas = moved[moved["threshold"] == "gamma"].set_index("value")
@@ -305,8 +305,8 @@ display.text(
 )
 
 # %% [markdown]
-# The conventions disagree most on the right. The more pixels are ignored, the better the labels look if these are
-# excluded, and the worse if they count as background.
+# The conventions disagree most where most pixels are ignored. The labels look better if these are excluded, and worse
+# if they count as background or as errors.
 #
 # ## Maps or saliency: which holds them back?
 #
@@ -316,7 +316,10 @@ display.text(
 threshold, limits = saliency.record["metrics"]["saliency_threshold"], {}
 if salient and threshold is not None:
     limits = oracle_pseudo_labels(sources, threshold, p.gamma, p.combine)
-tables.percent(limits, f"mIoU on {tried} training images, with one input replaced.")
+tables.percent(
+    limits,
+    f"mIoU on {tried} training images, with one input replaced.",
+) if limits else None
 
 # %% tags=["remove-input"]
 display.text(

@@ -215,9 +215,13 @@ display.figure(
 # %% tags=["remove-input"]
 display.text(
     ". ".join(f"The mIoU of the {name} is {number(100 * value)} %" for name, value in rows)
-    + ". The labels have sharp borders, which come from the saliency map. The prediction is"
-    " coarser: one logit stands for a square of pixels. But it needs no image label, and what"
-    " the saliency map has missed in one image it may have learned from others.",
+    + (
+        ". Ground-truth masks have sharp borders. The prediction is coarser: one logit stands for a square of pixels."
+        if masks is None
+        else ". The labels have sharp borders, which come from the saliency map. The prediction is"
+        " coarser: one logit stands for a square of pixels. But it needs no image label, and what"
+        " the saliency map has missed in one image it may have learned from others."
+    ),
     scored,
 )
 

@@ -245,8 +245,8 @@ show(table6.rename_axis(None), caption, best=table6)
 #
 # ## Check
 #
-# A value is outside its range? The recipes say [which stage makes a number
-# low](../book/recipes.md#my-number-is-low).
+# The table sets this run beside recorded runs of the same data and settings. Is a value outside its range? See
+# [My number is low](../book/recipes.md#my-number-is-low).
 
 # %% tags=["hide-input"]
 final = compared.table.set_index("run")["val_miou_multi"]

@@ -59,7 +59,7 @@ def curves(log: pd.DataFrame, panels: dict[str, list[str]]) -> Figure:
         axis.set(xlabel="epoch", ylabel=label)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         if len(axis.lines) > 1:
-            axis.legend()
+            axis.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1), handlelength=1, columnspacing=1)
     return figure
 
 

@@ -61,7 +61,7 @@ def verdicts(done: Input, source: Input) -> pd.DataFrame:
     rows = []
     for name, value in done.record["metrics"].items():
         low, high = ranges.get(name, (None, None))
-        verdict = "not recorded"
+        verdict = "no range"
         if low is not None:
             inside = value is not None and low <= value <= high
             verdict = "as expected" if inside else "outside the range"

@@ -42,12 +42,12 @@ def test_ranges_hold_for_the_same_parameters_whatever_the_seed_and_the_folder(tm
         "val_mAP": "as expected",
         "loss": "as expected",
         "weight 1": "as expected",
-        "seconds_single": "not recorded",
+        "seconds_single": "no range",
     }
     outside = made(tmp_path / "c", 0.66)
     assert verdicts(*outside[::-1])["val_mAP"] == "outside the range"
     other = made(tmp_path / "d", 0.66, epochs=9)
-    assert set(verdicts(*other[::-1]).values()) == {"not recorded"}
+    assert set(verdicts(*other[::-1]).values()) == {"no range"}
     assert verdicts(source, source) == {"train_images": "as expected"}
 
 
@@ -75,7 +75,7 @@ def test_ranges_are_of_the_settings_of_the_stages_before_too(tmp_path, path):
     assert verdicts(*maps(tmp_path / "b", 0.44, seed=2))["map_miou"] == "outside the range"
     assert verdicts(*maps(tmp_path / "c", 0.43, seed=5)) == {"map_miou": "as expected", "seen": "as expected"}
     unknown = set(verdicts(*maps(tmp_path / "d", 0.44, epochs=9)).values())
-    assert unknown == {"not recorded"}
+    assert unknown == {"no range"}
 
 
 def test_ranges_of_other_data_stay(tmp_path, path):
@@ -94,7 +94,7 @@ def test_photographs_are_known_by_their_fingerprint(tmp_path):
 
 def test_without_a_file_nothing_is_expected(tmp_path, path):
     source, done = made(tmp_path, 0.7)
-    assert set(verdicts(done, source).values()) == {"not recorded"}
+    assert set(verdicts(done, source).values()) == {"no range"}
 
 
 def cells(styled) -> list[list[str]]:
@@ -111,7 +111,7 @@ def test_a_check_is_shown_in_words_and_percent_without_impossible_values(tmp_pat
         ["mAP", "70.0\xa0%", "96.0\xa0% to 100.0\xa0%", "outside the range"],
         ["loss of the last epoch", "0.200", "0.160 to 0.240", "as expected"],
         ["weight of scale 1", "0.50", "0.35 to 0.65", "as expected"],
-        ["time of the test, single", "3.0 s", "–", "not recorded"],
+        ["time of the test, single", "3.0 s", "–", "no range"],
     ]
 
 
