@@ -67,8 +67,8 @@ show(with_short_names(summary), caption)
 # The {term}`localization maps <localization map>` and the {term}`pseudo labels` are scored on training images, all else
 # on validation images. {term}`mAP` is that of the classifier, and the rest is mIoU. *Labels from maps only* and
 # *foreground from saliency only* are controls: their pseudo labels use one of the two inputs.
-# *{term}`Fully supervised <fully supervised>`* is trained on {term}`ground-truth masks <ground-truth mask>`. It is the
-# upper bound.
+# *{term}`Fully supervised <fully supervised>`* is trained on {term}`ground-truth masks <ground-truth mask>`. It is
+# meant as the upper bound. Where there is one seed of it, it can come out low by chance.
 #
 # ## Is the segmentation better than the maps?
 #

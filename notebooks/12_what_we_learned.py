@@ -161,8 +161,8 @@ caption = f"Segmentation, multi-scale + CRF: mIoU (%), and the lead of SAFN in p
 show(pd.concat([compared, bound]).fillna("–"), caption)
 
 # %% [markdown]
-# **Limits.** *{term}`Fully supervised <fully supervised>`* is trained on ground-truth masks. It is the upper bound of the
-# same network. A value without ± is of one seed.
+# **Limits.** *{term}`Fully supervised <fully supervised>`* is trained on ground-truth masks. It is meant as the upper bound
+# of the same network. A value without ± is of one seed, and one seed of the upper bound can come out low by chance.
 #
 # **Verdict.** {glue:text}`segmentation_crf_verdict`
 #
