@@ -12,7 +12,7 @@ from typing import Any
 from safn.arguments import processors
 
 ROOT = Path(__file__).resolve().parent.parent
-EMOJI = {"records": "../results/evidence-emoji.json", "images": "synthetic scenes of emoji glyphs"}
+EMOJI = {"records": "../results/evidence-emoji.json", "images": "synthetic images of emoji glyphs"}
 # page of the book -> notebook and parameters
 REPORTS: dict[str, tuple[str, dict[str, Any]]] = {
     "notebooks/12_what_we_learned": ("12_what_we_learned", {"records": "../results/evidence.json"}),
