@@ -156,7 +156,10 @@ if p.cost_steps:
         "large."
     )
     show_all(display.text(text))
-    caption = "Cost divided by that of average pooling: this run, and Table 5."
+    caption = (
+        f"Cost divided by that of average pooling: this run ({trained['backbone']}, crops of {trained['crop']} pixels), "
+        "and Table 5 (the paper's network and GPU)."
+    )
     others = with_short_names(table5.drop("avg")).T
     show_all(show(others, caption, digits=2))
 table5.to_csv(stage.folder / "table5.csv")

@@ -66,6 +66,7 @@ glue("images", images, display=False)
 network = recorded["03_train_safn", runs["run"].iloc[0]]["parameters"]
 names = {"efficientnet_lite0": "EfficientNet-Lite0"}
 glue("backbone", names.get(network["backbone"], network["backbone"]), display=False)
+glue("crop", network["crop"], display=False)
 glue("detector", recorded["01_saliency", "default"]["detector"], display=False)
 glue("comparisons", len(gaps), display=False)
 by_seed = runs[runs["configuration"] == main].sort_values("seed")["val_mAP"]
@@ -160,8 +161,8 @@ caption = f"Segmentation, multi-scale + CRF: mIoU (%), and the lead of SAFN in p
 show(pd.concat([compared, bound]).fillna("–"), caption)
 
 # %% [markdown]
-# **Limits.** *{term}`Fully supervised <fully supervised>`* is trained on ground-truth masks. It is the upper bound of the
-# same network. A value without ± is of one seed.
+# **Limits.** *{term}`Fully supervised <fully supervised>`* is trained on ground-truth masks. It is meant as the upper bound
+# of the same network. A value without ± is of one seed, and one seed of the upper bound can come out low by chance.
 #
 # **Verdict.** {glue:text}`segmentation_crf_verdict`
 #
@@ -193,18 +194,19 @@ display.figure(charts.replaced(replaced, statements.WEIGHTS), caption, alt)
 #
 # - Three seeds give wide intervals. A small difference can exist and stay undetected. The {term}`mAP` of the classifier
 #   SAFN is {glue:text}`by_seed` with seeds 0 to 2.
-# - The classifiers saw crops of 256 pixels. Those of the paper saw 448. Nobody has measured the comparison at that size yet:
+# - The classifiers saw crops of {glue:text}`crop` pixels. Those of the paper saw 448. Nobody has measured the comparison at that size yet:
 #   [Speed and memory](14_speed.ipynb) has the commands.
 # - This page makes {glue:text}`comparisons` comparisons. At 95 %, one in twenty is a false alarm.
-# - No ground-truth mask trains SAFN, but some settings were chosen with masks of training images. [Open
-#   points](../book/open_points.md) lists them. {cite:t}`choe2020evaluation` and {cite:t}`murtaza2025realistic` warn of
-#   this: scores drop when models are selected without such annotations.
+# - No ground-truth mask trains SAFN, but some settings were chosen with masks. For photographs these were masks of
+#   training images, and [Open points](../book/open_points.md) lists the settings. For synthetic images, the learning rate
+#   of the segmentation was chosen with masks of the validation images. {cite:t}`choe2020evaluation` and
+#   {cite:t}`murtaza2025realistic` warn of this: scores drop when models are selected without such annotations.
 #
 # ## Next
 #
 # [Does the attention collapse?](13_attention.ipynb) asks what decides whether the attention learns anything.
-# [Chapter 8](08_aggregation.ipynb) explains the intervals. [Recorded runs](15_records.ipynb) repeats the experiment on
-# another machine, and [the paper's tables](11_comparison.ipynb) are the chapter before.
+# [Chapter 8](08_aggregation.ipynb) explains the intervals. [Records](15_records.ipynb) repeats the experiment on
+# photographs on another machine, and [the paper's tables](11_comparison.ipynb) are the chapter before.
 #
 # ## Appendix: all numbers
 

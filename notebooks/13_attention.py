@@ -22,7 +22,7 @@
 #
 # **It depends on how far the attention moves from its initialisation.** Its learning rate and the number of steps
 # decide. The paper trains with SGD. It gives the attention ten times the learning rate of the {term}`backbone` (Sec.
-# IV-A). We tried this on the synthetic images. There the weight of scale 1 is {glue:text}`sgd_factor_10_weight:.2f` on
+# IV-A). We tried this on the synthetic images with one seed. There the weight of scale 1 is {glue:text}`sgd_factor_10_weight:.2f` on
 # average. Its standard deviation between the pixels of an image is {glue:text}`sgd_factor_10_spread:.2f`.
 #
 # Our notebook trains with AdamW. It gives the attention a fifth of the backbone's learning rate. With three
@@ -172,7 +172,7 @@ display.text(
     f" places of photographs the spread is {photo['spread 3']:.2f} instead of"
     f" {photo['spread 0']:.2f}, and the mean weight of scale 1 is"
     f" {photo['mean 3']:.2f}. This fits what"
-    " [the ablation of scales](09_scales.ipynb) finds on photographs: a constant weight"
+    " the ablation of scales finds on photographs: a constant weight"
     " does as well as the learned one. The maps of synthetic images have 8 by 8 places."
     " Only 4 of them are inner ones, too few to say more."
 )
@@ -199,7 +199,8 @@ display.text(
 # ## Takeaways
 #
 # - Look at the mean weights and at their spread between pixels before you believe an attention.
-# - Some of that spread is the border of the image.
+# - Some of that spread is the border of the image. [The ablation of scales](09_scales.ipynb) puts other weights in the
+#   place of the learned ones.
 # - A smaller learning rate for the attention, and a zero initialisation, keep it from collapsing.
 # - An attention that has not collapsed is not yet one that helps. [What we learned](12_what_we_learned.ipynb) measures
 #   this with three seeds.

@@ -30,7 +30,7 @@ def data_name(source: Input) -> str:
 
 def data_words(source: Input) -> str:
     """The data of stage 00 in the words of a caption."""
-    kind = "photographs" if source.record["parameters"]["data_folder"] else "synthetic scenes"
+    kind = "photographs" if source.record["parameters"]["data_folder"] else "synthetic images"
     return "{}, {train_images:,} for training, {val_images:,} for validation".format(kind, **source.record["metrics"])
 
 

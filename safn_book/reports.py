@@ -13,7 +13,7 @@ from safn.arguments import processors
 from safn_book.workflow import DIED_AT_START, literal
 
 ROOT = Path(__file__).resolve().parent.parent
-EMOJI = {"records": "../results/evidence-emoji.json", "images": "synthetic scenes of emoji glyphs"}
+EMOJI = {"records": "../results/evidence-emoji.json", "images": "synthetic images of emoji glyphs"}
 # page of the book -> notebook and parameters
 REPORTS: dict[str, tuple[str, dict[str, Any]]] = {
     "notebooks/12_what_we_learned": ("12_what_we_learned", {"records": "../results/evidence.json"}),
