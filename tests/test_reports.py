@@ -6,10 +6,8 @@ import base64
 import io
 import json
 import re
-import sys
 from pathlib import Path
 
-import nbformat
 import numpy as np
 import pandas as pd
 import pytest
@@ -161,25 +159,3 @@ def test_a_report_runs_again_if_a_network_of_the_package_changes(tmp_path, monke
     assert len(states) == 2
     weights.with_suffix(".pyc").write_bytes(b"compiled")
     assert reports._state(notebook, {}) in states
-
-
-def test_a_kernel_that_dies_at_its_start_is_started_once_more(tmp_path, monkeypatch):
-    spec = tmp_path / "kernels" / "python3"
-    spec.mkdir(parents=True)
-    script = tmp_path / "kernel.py"
-    script.write_text(
-        "import pathlib, runpy, sys\n"
-        f"mark = pathlib.Path({str(tmp_path / 'died')!r})\n"
-        "if not mark.exists():\n    mark.touch()\n    sys.exit(1)\n"
-        "runpy.run_module('ipykernel_launcher', run_name='__main__')\n"
-    )
-    argv = [sys.executable, str(script), "-f", "{connection_file}"]
-    spec.joinpath("kernel.json").write_text(json.dumps({"argv": argv, "display_name": "dies", "language": "python"}))
-    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
-    source = tmp_path / "one.ipynb"
-    cell = nbformat.v4.new_code_cell("6 * 7")
-    notebook = nbformat.v4.new_notebook(cells=[cell], metadata={"kernelspec": {"name": "python3", "display_name": ""}})
-    nbformat.write(notebook, source)
-    executed = reports._execute(source, {}, tmp_path / "out" / "one.ipynb")
-    assert (tmp_path / "died").exists()
-    assert nbformat.read(executed, 4).cells[-1].outputs[0]["data"]["text/plain"] == "42"
