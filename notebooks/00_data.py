@@ -134,9 +134,9 @@ tables.show(
 
 # %% tags=["remove-input"]
 display.text(
-    f"The rarest class among the training images is *{images_per_class.train.idxmin()}* "
-    f"with {images_per_class.train.min()} images, and the most frequent is "
-    f"*{images_per_class.train.idxmax()}* with {images_per_class.train.max()}. A class with "
+    f"The rarest class is *{images_per_class.train.idxmin()}*: {images_per_class.train.min()} of the "
+    f"{len(lists['train'])} training images show it. The most frequent one is "
+    f"*{images_per_class.train.idxmax()}*, with {images_per_class.train.max()}. A class with "
     "few images is learned from few examples, and classes that often occur together are "
     "hard to separate by labels."
 )

@@ -21,7 +21,7 @@
 # Shrink the image, and the same filters see more of the object. But small objects blur. Which scale should we trust?
 #
 # SAFN lets the network decide at each pixel. We build that choice (Eq. 1), apply it (Eq. 2) and train it with image
-# labels alone (Eq. 3). Then we look at what it chose.
+# labels alone (Eq. 3).
 #
 # Paper: Sec. III-A and Fig. 1. Method: [the network](../book/method.md#network). Code:
 # [`safn.network`](../book/api_safn.md#the-network).
@@ -219,8 +219,8 @@ display.figure(
 )
 
 # %% [markdown]
-# A good map covers the object and little else. Where a map has no colour, the network has found nothing. The paper
-# expects the small scales to gain weight in the lower rows, where the objects are large. Do they?
+# Where a map has no colour, the network has found nothing. The paper expects the small scales to gain weight in the
+# lower rows, where the objects are large. Do they?
 #
 # ## Which numbers should I see?
 #

@@ -190,8 +190,8 @@ display.text(
 # ## How good are they?
 #
 # Ground-truth masks measure them, by the mIoU: the overlap of label and mask, averaged over the classes. Ignored pixels
-# count *as background*. To exclude them would reward a method that ignores what is difficult. The folded table also has
-# the mIoU without them, and the one that counts them as errors.
+# count *as background*. To exclude them would reward a method that ignores what is difficult. The folded table has
+# the other two conventions.
 
 # %% tags=["hide-input"]
 listed = len(counts_of_list(folder, train, counts))
@@ -304,8 +304,7 @@ display.text(
 )
 
 # %% [markdown]
-# The conventions disagree most where most pixels are ignored. The labels look better if these are excluded, and worse
-# if they count as background or as errors.
+# The labels look better if ignored pixels are excluded, and worse if they count as background or as errors.
 #
 # ## Maps or saliency: which holds them back?
 #

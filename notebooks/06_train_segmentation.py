@@ -34,7 +34,8 @@ import copy
 import pandas as pd
 import torch
 
-from safn import DeepLab, evaluation, inference, segmentation, training
+from safn import DeepLab, evaluation, inference, metrics, segmentation, training
+from safn.images import load_mask
 from safn_book import (
     charts,
     checks,
@@ -191,6 +192,14 @@ rows = [("prediction of the network", learned.miou())]
 if masks is not None:
     taught, _ = evaluation.score_masks(folder, scored, masks)
     rows.insert(0, ("pseudo labels", taught.miou("background")))
+    coarse = metrics.ConfusionMatrix(len(folder.classes) + 1)  # of labels as coarse as the logits
+    for i in scored:
+        label = torch.from_numpy(load_mask(masks / f"{i}.png"))[None]
+        height, width = label.shape[1:]
+        logits = -(-height // network.grid.divisor), -(-width // network.grid.divisor)
+        small = training.downsample_masks(label, logits)
+        coarse.update(training.downsample_masks(small, (height, width))[0].numpy(), folder.mask(i))
+    rows.insert(1, ("pseudo labels, shrunk to the logits", coarse.miou("background")))
 
 # %% tags=["hide-input"]
 tables.percent(
@@ -213,12 +222,13 @@ display.figure(
 # %% tags=["remove-input"]
 display.text(
     ". ".join(f"The mIoU of the {name} is {number(100 * value)} %" for name, value in rows)
+    + f". One logit stands for a square of {network.grid.divisor} × {network.grid.divisor} pixels."
     + (
-        ". Ground-truth masks have sharp borders. The prediction is coarser: one logit stands for a square of pixels."
+        " Ground-truth masks have sharper borders."
         if masks is None
-        else ". The labels have sharp borders, which come from the saliency map. The prediction is"
-        " coarser: one logit stands for a square of pixels. But it needs no image label, and what"
-        " the saliency map has missed in one image it may have learned from others."
+        else " The pseudo labels have the sharp borders of the saliency map, and the second number says what is left of"
+        " them in such squares. But the prediction needs no image label, and what the saliency map has missed in one"
+        " image it may have learned from others."
     ),
     scored,
 )
@@ -320,8 +330,8 @@ display.figure(
 # ```
 # papermill 06_train_segmentation.ipynb out.ipynb -p label_source masks -p run masks_seed0
 # ```
-# Ground-truth masks are alike from image to image, and easier to learn. The last line of the run's `log.csv` has the loss. It
-# says nothing about mIoU: the two losses are measured against different labels.
+# Ground-truth masks are alike from image to image, and easier to learn. The last line of the run's `log.csv` has the
+# loss. It says nothing about mIoU: the two losses are measured against different labels.
 #
 # </details>
 #
@@ -340,6 +350,6 @@ display.figure(
 # - It reads `00_data` and `05_pseudo_ground_truth/<run>`. What is missing is made first. A run named
 #   `<run>@<backbone>-<head>` is another network on the same pseudo labels (Table 2).
 # - It writes `06_train_segmentation/<run>`: the network (`network.json`, `network.safetensors`) and `log.csv`.
-# - It takes a few minutes on one core for the synthetic images, and 15 to 25 minutes on two for `voc-subset`.
+# - It takes a minute on one core for the synthetic images, and 15 to 25 minutes on two for `voc-subset`.
 #
 # </details>

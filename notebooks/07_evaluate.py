@@ -178,11 +178,11 @@ tables.show(
 
 # %% tags=["remove-input"]
 if own.supervised:
-    upper = "This network was trained on ground-truth masks. It is the **upper bound** of what pseudo labels can reach."
+    upper = "This network was trained on ground-truth masks. It is meant as the **upper bound** for pseudo labels."
 elif bound:
     upper = (
-        "*Fully supervised* is the same network, trained on ground-truth masks: the **upper "
-        "bound** of what pseudo labels can reach."
+        "*Fully supervised* is the same network, trained on ground-truth masks. In the same test it is "
+        "meant as the **upper bound** for pseudo labels."
     )
     if above is not None and above < matrices[last].miou():
         upper += (
@@ -191,7 +191,7 @@ elif bound:
         )
 else:
     upper = (
-        "The **upper bound** of what pseudo labels can reach is the same network, trained on "
+        "The **upper bound** for pseudo labels is meant to be the same network, trained on "
         "ground-truth masks. Its run, `masks_seed0`, had not ended when this chapter was "
         "executed. Chapter 11 has its number."
     )
@@ -371,8 +371,9 @@ display.figure(
 # draws = 100 * metrics.bootstrap([counts["single"], counts["multi"]])
 # np.percentile(draws[:, 1] - draws[:, 0], [2.5, 97.5]).round(1)
 # ```
-# Draw the images again and again, the same ones for both tests. If the interval does not hold 0, the gain is significant for images of this kind. This is a *paired* bootstrap: that
-# some images are difficult for both tests cancels out.
+# Draw the images again and again, the same ones for both tests. If the interval does not hold 0, the gain is
+# significant for images of this kind. This is a *paired* bootstrap: that some images are difficult for both tests
+# cancels out.
 #
 # </details>
 #

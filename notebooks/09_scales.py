@@ -194,6 +194,27 @@ caption = f"Published, other data: {published.CAPTIONS[6]}."
 show(table6.rename_axis(None), caption, best=table6)
 
 # %% [markdown]
+# ## Which numbers should I see?
+#
+# The table sets this run beside recorded runs of the same data and settings. Is a value outside its range? See
+# [My number is low](../book/recipes.md#my-number-is-low).
+
+# %% tags=["remove-input"]
+final = compared.table.set_index("run")["val_miou_multi"]
+scores = {f"val_miou_multi {run}": value for run, value in final.items()}
+scores |= {f"maps, {weights}": row["mIoU"] / 100 for weights, row in means.iterrows()}
+sizes = results.by_size(compared.table)
+done = stage.finish(
+    scores,
+    differences=differences.to_dict("records"),
+    by_size={measure: table.to_dict() for measure, table in sizes.items()},
+    weights_by_size=grouped.to_dict("records"),
+    correlations=correlations.to_dict("records"),
+    replaced=replaced.to_dict("records"),
+)
+checks.compare(done, source)
+
+# %% [markdown]
 # ## Takeaways
 #
 # - In recorded runs on photographs, the maps of one scale are as good as those of three.
@@ -247,23 +268,3 @@ show(table6.rename_axis(None), caption, best=table6)
 # each run in `experiments`. It writes `09_scales/default`: `table6.csv`, `objects_<run>.csv` and `replaced.csv`.
 #
 # </details>
-#
-# ## Check
-#
-# The table sets this run beside recorded runs of the same data and settings. Is a value outside its range? See
-# [My number is low](../book/recipes.md#my-number-is-low).
-
-# %% tags=["hide-input"]
-final = compared.table.set_index("run")["val_miou_multi"]
-scores = {f"val_miou_multi {run}": value for run, value in final.items()}
-scores |= {f"maps, {weights}": row["mIoU"] / 100 for weights, row in means.iterrows()}
-sizes = results.by_size(compared.table)
-done = stage.finish(
-    scores,
-    differences=differences.to_dict("records"),
-    by_size={measure: table.to_dict() for measure, table in sizes.items()},
-    weights_by_size=grouped.to_dict("records"),
-    correlations=correlations.to_dict("records"),
-    replaced=replaced.to_dict("records"),
-)
-checks.compare(done, source)

@@ -193,8 +193,8 @@ display.figure(charts.replaced(replaced, statements.WEIGHTS), caption, alt)
 #
 # - Three seeds give wide intervals. A small difference can exist and stay undetected. The mAP of the classifier SAFN is
 #   {glue:text}`by_seed` with seeds 0 to 2.
-# - The classifiers saw crops of {glue:text}`crop` pixels. Those of the paper saw 448. Nobody has measured the comparison at that size yet:
-#   [Speed and memory](14_speed.ipynb) has the commands.
+# - The classifiers saw crops of {glue:text}`crop` pixels. Those of the paper saw 448. Nobody has measured the
+#   comparison at that size yet: [Speed and memory](14_speed.ipynb) has the commands.
 # - This page makes {glue:text}`comparisons` comparisons. At 95 %, one in twenty is a false alarm.
 # - No ground-truth mask trains SAFN, but some settings were chosen with masks. For photographs these were masks of
 #   training images, and [Open points](../book/open_points.md) lists the settings. For synthetic images, the learning rate

@@ -20,7 +20,7 @@
 # How does a network that was never shown a mask make one?
 #
 # Here is the method on one photograph, with a trained network that comes with the package. Each equation is written out
-# by hand: 25 lines of code, in seven steps. The last cell checks that the package computes the same.
+# by hand: 25 lines of code, in seven steps.
 #
 # Paper: Sec. III. Why it works: [the method](../book/method.md). The package's own code: [`safn`](../book/api_safn.md).
 
