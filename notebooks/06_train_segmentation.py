@@ -199,7 +199,7 @@ if masks is not None:
         logits = -(-height // network.grid.divisor), -(-width // network.grid.divisor)
         small = training.downsample_masks(label, logits)
         coarse.update(training.downsample_masks(small, (height, width))[0].numpy(), folder.mask(i))
-    rows.insert(1, ("pseudo labels, shrunk to the logits", coarse.miou("background")))
+    rows.insert(1, ("pseudo labels at the size of the logits", coarse.miou("background")))
 
 # %% tags=["hide-input"]
 tables.percent(

@@ -185,7 +185,7 @@ show(
 # - **The CRF gets only classes that can win.** A class whose probability stays below 0.0001 everywhere is left out
 #   ([`safn.crf.dense_crf`](../book/api_safn.md#segmentation)). The CRF runs in processes of its own while the network goes on
 #   ([`safn.inference.predict`](../book/api_safn.md#training-and-prediction)).
-# - **Maps of a folder are made of four images at once.**
+# - **The maps of a folder are computed four images at a time.**
 # - **On a GPU, mixed precision.** The softmax of the attention and all losses stay in float32. Batches are pinned and
 #   copied without blocking, and no step waits for its own loss.
 # - **Memory does not grow with the number of images**, except for the table of counts: 4 kB an image.
