@@ -21,8 +21,6 @@ import psutil
 import timm
 import torch
 from PIL import Image
-from pytorch_grad_cam import GradCAM
-from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import nn
 from torchmetrics.classification import MulticlassConfusionMatrix
 
@@ -104,6 +102,9 @@ def on_one_thread(pair: Pair) -> Pair:
 
 
 def maps() -> Pair:
+    from pytorch_grad_cam import GradCAM  # pip install grad-cam: this comparison alone needs it
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
     ours = safn("efficientnet_lite0").eval()
     images, labels = torch.randn(1, 3, 320, 320, device=DEVICE), torch.ones(1, 20, device=DEVICE)
 
