@@ -15,6 +15,7 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import psutil
@@ -300,12 +301,15 @@ def overlap(pairs: int, images: int = 8) -> list[Row]:
     with tempfile.TemporaryDirectory() as name, contextlib.redirect_stdout(io.StringIO()):
         folder, paths = Path(name), photos(Path(name), images)
         predict = partial(inference.predict, three_classes(), backbones.HALF, paths, scales=inference.TEST_SCALES)
-        with started_processes(list(paths.values()), given) as pool:
+        with (
+            started_processes(list(paths.values()), given) as pool,
+            mock.patch.object(inference, "ProcessPoolExecutor", lambda *_: contextlib.nullcontext(pool)),
+        ):
             for turn in range(pairs + 1):
                 calls = (
-                    lambda t=turn: predict(folder=folder / f"network {t}", pool=pool),
+                    lambda t=turn: predict(folder=folder / f"network {t}"),
                     lambda: refine(pool, list(paths.values()), given),
-                    lambda t=turn: predict(folder=folder / f"both {t}", refined=folder / f"CRF {t}", pool=pool),
+                    lambda t=turn: predict(folder=folder / f"both {t}", refined=folder / f"CRF {t}"),
                 )
                 turns.append(
                     [(seconds(call), processor_seconds() - busy) for call in calls for busy in [processor_seconds()]]
