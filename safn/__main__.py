@@ -124,9 +124,9 @@ def _predict(options: argparse.Namespace) -> None:
 
 
 def _archive(options: argparse.Namespace) -> None:
-    from safn.datasets import voc_server
+    from safn.datasets import voc
 
-    masks = voc_server.archive_test_set(options.predictions, options.data, options.out)
+    masks = voc.archive_test_set(options.predictions, options.data, options.out)
     print(f"{options.out}: {masks} masks")
 
 
