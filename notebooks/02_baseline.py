@@ -135,8 +135,8 @@ display.text(
 display.source(baseline.grad_cam)
 
 # %% [markdown]
-# The library `grad-cam` computes it, one class at a time, with a backward pass for each. `layer` is the last of the
-# backbone. The result has shape $(1, N, H, W)$ and lies in 0..1. Training images get the maps of their labels.
+# One forward pass keeps the feature maps of `layer`, the last of the backbone. A backward pass for each class gives the
+# gradient. The result has shape $(1, N, H, W)$ and lies in 0..1. Training images get the maps of their labels.
 # Validation images get those of the classes to which the network itself gives more than 0.5.
 
 # %%
