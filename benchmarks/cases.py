@@ -233,7 +233,7 @@ def attention(pairs: int) -> list[Row]:
     """What the attention costs over average pooling (the paper: 1.011, 1.017 and 1.004)."""
     rows = []
     for backbone, crop, batch in (("vgg16", VGG_CROP, VGG_BATCH), ("efficientnet_lite0", 320, 4)):
-        turns, _ = cost.turns(cost.Workload(backbone, 20, SCALES, crop, batch), pairs)
+        turns, _ = cost.turns(cost.random_networks(backbone, 20, SCALES), crop, batch, pairs)
         for column, name in ((cost.TRAINING, "training"), (cost.MAPS, "maps")):
             ours, other = turns[column]["attention"].to_numpy(), turns[column]["avg"].to_numpy()
             found = summary(ours, other, ours / other)
