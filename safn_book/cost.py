@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pandas as pd
 import torch
@@ -40,7 +41,7 @@ def turns(networks: dict[str, SAFN], crop: int, batch_size: int, steps: int) -> 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     generator = torch.Generator().manual_seed(0)  # images are noise, which does not change the cost either
     images = torch.randn(batch_size, 3, crop, crop, generator=generator).to(device, memory_format=torch.channels_last)
-    num_classes = networks["avg"].arguments["num_classes"]
+    num_classes: Any = networks["avg"].arguments["num_classes"]
     labels = (torch.rand(batch_size, num_classes, generator=generator) < 0.1).float().to(device)
     for network in networks.values():
         network.to(device).to(memory_format=torch.channels_last)
