@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
 
@@ -58,15 +59,12 @@ def verdicts(done: Input, source: Input) -> pd.DataFrame:
     entries = json.loads(PATH.read_text()) if PATH.exists() else []
     own = identity(done, data_name(source))
     ranges: dict[str, Any] = next((entry["ranges"] for entry in entries if own.items() <= entry.items()), {})
-    rows = []
-    for name, value in done.record["metrics"].items():
-        low, high = ranges.get(name, (None, None))
-        verdict = "no range"
-        if low is not None:
-            inside = value is not None and low <= value <= high
-            verdict = "as expected" if inside else "outside the range"
-        rows.append({"metric": name, "value": value, "low": low, "high": high, "verdict": verdict})
-    return pd.DataFrame(rows, columns=["metric", "value", "low", "high", "verdict"])
+    rows = pd.DataFrame({"value": pd.Series(done.record["metrics"], dtype=float)})
+    rows[["low", "high"]] = pd.DataFrame.from_dict(ranges, "index", float, ["low", "high"])
+    inside = rows["value"].between(rows["low"], rows["high"])
+    rows["verdict"] = np.where(inside, "as expected", "outside the range")
+    rows.loc[rows["low"].isna(), "verdict"] = "no range"
+    return rows.rename_axis("metric").reset_index()
 
 
 def identity(stage: Input, data: str) -> dict[str, Any]:
