@@ -146,8 +146,8 @@ def examples(folder: VOCFolder, ids: Sequence[str], count: int) -> list[str]:
 
 
 def by_object_size(folder: VOCFolder, ids: Sequence[str], count: int) -> list[str]:
-    """Take ``examples`` of images with one class."""
-    return examples(folder, [i for i in ids if folder.label(i).sum() == 1], count)
+    """Take ``examples`` of images with one class or, where there are none, of all."""
+    return examples(folder, [i for i in ids if folder.label(i).sum() == 1] or ids, count)
 
 
 def largest_class(folder: VOCFolder, image_id: str) -> int:
@@ -219,7 +219,7 @@ def attention_gallery(network: SAFN, samples: PlainSet, rows: int) -> Figure:
     """Draw image, localization map of its first label (named beside the row), and the weight of each scale, from small
     objects to large ones."""
     folder, lines, names = samples.folder, [], []
-    chosen = by_object_size(folder, samples.ids, rows) or examples(folder, samples.ids, rows)
+    chosen = by_object_size(folder, samples.ids, rows)
     for sample in plain_loader(PlainSet(folder, chosen, samples.normalisation, samples.size), 0):
         picture, label = folder.image(sample["id"][0]), int(sample["label"].argmax())
         device = next(network.parameters()).device

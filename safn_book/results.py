@@ -39,8 +39,8 @@ class Measure:
 
     stage: Stage  #: that measures it
     metric: str  #: its name among the metrics of the stage
-    ignored: str  #: how ignored pixels of a prediction count, see ``safn.metrics``
     title: str  #: what is scored, in the plural
+    ignored: str = "wrong"  #: how ignored pixels of a prediction count, see ``safn.metrics``
     sizes: str = ""  #: the prefix of the metrics by object size; empty where there are none
     counts_file: str = "counts.npz"  #: the confusion counts of each image, in the folder of the stage
 
@@ -51,15 +51,15 @@ class Measure:
 
 
 def _segmentation(protocol: str, title: str) -> Measure:
-    prefix, file = f"val_iou_{protocol} ", f"counts_{protocol}.npz"
-    return Measure(Stage.EVALUATE, f"val_miou_{protocol}", "wrong", title, prefix, file)
+    sizes, file = f"val_iou_{protocol} ", f"counts_{protocol}.npz"
+    return Measure(Stage.EVALUATE, f"val_miou_{protocol}", title, sizes=sizes, counts_file=file)
 
 
 MEASURES = {
-    "maps": Measure(Stage.MAPS, "map_miou", "wrong", "localization maps", "map_iou "),
-    "pseudo_background": Measure(Stage.PSEUDO_LABELS, "pseudo_miou_background", "background", "pseudo labels"),
+    "maps": Measure(Stage.MAPS, "map_miou", "localization maps", sizes="map_iou "),
+    "pseudo_background": Measure(Stage.PSEUDO_LABELS, "pseudo_miou_background", "pseudo labels", "background"),
     "pseudo_wrong": Measure(
-        Stage.PSEUDO_LABELS, "pseudo_miou_wrong", "wrong", "pseudo labels (ignored pixels as errors)", "pseudo_iou "
+        Stage.PSEUDO_LABELS, "pseudo_miou_wrong", "pseudo labels (ignored pixels as errors)", sizes="pseudo_iou "
     ),
     "segmentation_single": _segmentation("single", "single-scale segmentations"),
     "segmentation_multi": _segmentation("multi", "multi-scale segmentations"),
