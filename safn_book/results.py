@@ -132,10 +132,11 @@ def main_runs(table: pd.DataFrame) -> pd.DataFrame:
 def over_seeds(table: pd.DataFrame, columns: Iterable[str]) -> pd.DataFrame:
     """Write percent as ``mean ± standard deviation`` over the seeds, one row a configuration. One seed has its value
     alone, and none has an en dash."""
-    return table.groupby("configuration", sort=False)[list(columns)].agg(_mean_and_deviation)
+    return table.groupby("configuration", sort=False)[list(columns)].agg(mean_and_deviation)
 
 
-def _mean_and_deviation(values: pd.Series) -> str:
+def mean_and_deviation(values: pd.Series) -> str:
+    """Write shares in percent as ``over_seeds`` does."""
     values = 100 * values.dropna()
     if values.empty:
         return MISSING

@@ -76,12 +76,8 @@ def _run(text: str) -> str:
     return text
 
 
-def _run_or_nothing(text: str) -> str:
-    return text and _run(text)
-
-
 Run = Annotated[str, AfterValidator(_run)]
-RunOrNothing = Annotated[str, AfterValidator(_run_or_nothing)]
+RunOrNothing = Annotated[str, AfterValidator(lambda text: text and _run(text))]
 Flag = Annotated[bool, Field(strict=True), BeforeValidator(_from_text)]
 Whole = Annotated[int, BeforeValidator(_number)]
 Count = Annotated[Whole, Field(ge=1)]

@@ -7,7 +7,7 @@ import pandas as pd
 
 from safn_book import archive, charts, display
 from safn_book.conclusions import Verdict, against
-from safn_book.results import LEAST_SEEDS, MEASURES, by_size, over_seeds, seeds_note, shared_seeds
+from safn_book.results import LEAST_SEEDS, MEASURES, by_size, mean_and_deviation, over_seeds, seeds_note, shared_seeds
 from safn_book.run_names import DEFAULT, RunName, Stage
 from safn_book.tables import MISSING, interval, number, short_name, versus, with_short_names
 
@@ -44,10 +44,10 @@ def recorded(stage: Stage, *place: str, configuration: str = MAIN, file: str = "
         if recorded_stage is stage and (run == DEFAULT or RunName.parse(run).configuration == configuration):
             for name in place:
                 value = value.get(name, {})
-            found += [100 * value] if isinstance(value, float) else []
+            found += [value] if isinstance(value, float) else []
     if not found:
         raise ValueError(f"no run {configuration} of results/{file}.json has recorded {' > '.join((stage, *place))}")
-    return number(np.mean(found)) + (f" ± {number(np.std(found, ddof=1))}" if len(found) > 1 else "")
+    return mean_and_deviation(pd.Series(found))
 
 
 def listing(words: list[str]) -> str:
