@@ -21,6 +21,7 @@ from safn.map_files import load_maps, load_saliency
 from safn.maps import localization_maps
 from safn.metrics import VOID, mean_iou
 from safn.network import SAFN
+from safn_book.charts import axes_grid
 from safn_book.scores import spaced
 
 WIDTH = 8.0  # inches of a gallery
@@ -64,10 +65,7 @@ def gallery(rows: Sequence[Row], classes: Sequence[str], names: Sequence[str] = 
     items = [item for row in rows for item in row.values()]
     bar = any(isinstance(item, Heat) for item in items)
     size = side * across + 0.8 * bar, side * sum(ratios) + 0.8
-    figure, axes = plt.subplots(
-        len(rows), across, figsize=size, squeeze=False, height_ratios=ratios, layout="constrained"
-    )
-    plt.close(figure)
+    figure, axes = axes_grid(len(rows), across, size, height_ratios=ratios)
     for axis in axes.flat:
         axis.set_axis_off()
     above: list[str] = []
