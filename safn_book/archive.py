@@ -13,7 +13,7 @@ import numpy as np
 from safn.evaluation import load_counts, save_counts
 from safn.files import DataError, write_file, write_json
 from safn_book import records
-from safn_book.records import OF_THIS_MACHINE, RECORD
+from safn_book.records import FOLDERS, RECORD
 from safn_book.run_names import CHAPTERS, DEFAULT, Stage, stage_and_run
 from safn_book.workflow import ROOT
 
@@ -114,7 +114,7 @@ def _own(runs: Path) -> Records:
     for stage in records.read_all(runs):
         record = {key: value for key, value in stage.record.items() if key not in ("root", "restored")}
         for part in ("parameters", "content"):
-            record[part] = {key: value for key, value in record.get(part, {}).items() if key not in OF_THIS_MACHINE}
+            record[part] = {key: value for key, value in record.get(part, {}).items() if key not in FOLDERS}
         found[Stage(record["stage"]), record["run"]] = record
     return found
 

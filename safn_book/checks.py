@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,13 +9,14 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 
 from safn_book import records
+from safn_book.archive import RESULTS
 from safn_book.records import Input
 from safn_book.run_names import Stage, stage_and_run, without_seeds
 from safn_book.tables import metric_name, metric_range, metric_value, show
 
-PATH = Path(__file__).resolve().parent.parent / "results" / "expected.json"  # `python -m benchmarks.expected` writes it
+PATH = RESULTS / "expected.json"  # `python -m benchmarks.expected` writes it
 # Parameters that decide where, how fast or with which random numbers a stage runs, not what it measures.
-FREE = {*records.OF_THIS_MACHINE, "seed", "workers", "threads", "accelerator", "crf_processes", "examples"}
+FREE = {*records.FOLDERS, "seed", "workers", "threads", "accelerator", "crf_processes", "examples"}
 
 
 def data_name(source: Input) -> str:

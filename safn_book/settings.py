@@ -10,10 +10,10 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 
+from safn_book.records import FOLDERS
 from safn_book.run_names import AGGREGATIONS, CONTROLS, RunName
 
 ROOT = Path(__file__).resolve().parent.parent
-FOLDERS = ("runs", "data_folder", "saliency_folder")
 BACKBONES = ("vgg16", "resnet101", "efficientnet_lite0")
 
 
