@@ -147,10 +147,10 @@ def replaced(rows: pd.DataFrame, names: dict[str, str]) -> Figure:
     networks = list(rows["run"].unique())
     figure, ((axis,),) = axes_grid(1, 1, (6.5, 0.8 + 0.32 * len(kinds)))
     axis.axvline(0, color="0.5", linestyle="--", linewidth=1)
-    for row in rows.to_dict("records"):
-        place = kinds.index(row["weights"]) + 0.18 * ((len(networks) - 1) / 2 - networks.index(row["run"]))
-        axis.hlines(place, row["from"], row["to"], color=SERIES[0], linewidth=1.2)
-        axis.plot(row["difference"], place, "o", color=SERIES[1], markersize=4)
+    above = (len(networks) - 1) / 2 - rows["run"].map(networks.index)  # a network has its own height within a row
+    places = rows["weights"].map(kinds.index) + 0.18 * above
+    axis.hlines(places, rows["from"], rows["to"], color=SERIES[0], linewidth=1.2)
+    axis.plot(rows["difference"], places, "o", color=SERIES[1], markersize=4)
     axis.set_yticks(range(len(kinds)), [names.get(kind, kind) for kind in kinds])
     axis.set_ylim(-0.5, len(kinds) - 0.5)
     axis.set_xlabel("change of the mIoU of the maps (points)")
@@ -164,7 +164,7 @@ def differences(rows: pd.DataFrame) -> Figure:
     pairs = list(dict.fromkeys(zip(rows["first"], rows["second"])))[::-1]  # the first at the top
     measures = list(rows["measure"].unique())
     figure, axes = axes_grid(1, len(measures), (PAGE, 1.4 + 0.3 * len(pairs)), sharex=True, sharey=True)
-    handles: dict[str, Any] = {}
+    handles = {}
     for axis, measure in zip(axes[0], measures):
         axis.axvline(0, color="0.5", linestyle="--", linewidth=1)
         for row in rows[rows["measure"] == measure].to_dict("records"):

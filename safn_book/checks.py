@@ -4,7 +4,6 @@ import hashlib
 import json
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
 
@@ -59,10 +58,11 @@ def verdicts(done: Input, source: Input) -> pd.DataFrame:
     entries = json.loads(PATH.read_text()) if PATH.exists() else []
     own = identity(done, data_name(source))
     ranges: dict[str, Any] = next((entry["ranges"] for entry in entries if own.items() <= entry.items()), {})
-    rows = pd.DataFrame({"value": pd.Series(done.record["metrics"], dtype=float)})
-    rows[["low", "high"]] = pd.DataFrame.from_dict(ranges, "index", float, ["low", "high"])
+    recorded = pd.DataFrame.from_dict(ranges, "index", float, ["low", "high"])
+    rows = pd.Series(done.record["metrics"], dtype=float, name="value").to_frame().join(recorded)
     inside = rows["value"].between(rows["low"], rows["high"])
-    rows["verdict"] = np.where(inside, "as expected", "outside the range")
+    rows["verdict"] = "outside the range"
+    rows.loc[inside, "verdict"] = "as expected"
     rows.loc[rows["low"].isna(), "verdict"] = "no range"
     return rows.rename_axis("metric").reset_index()
 
@@ -76,7 +76,7 @@ def identity(stage: Input, data: str) -> dict[str, Any]:
 
 def _before(stage: Input) -> str:
     """A fingerprint of the parameters of all stages that a run rests on, stage 00 excepted, which ``data_name`` names."""
-    rests_on: dict[str, dict[str, Any]] = {}
+    rests_on = {}
     names = list(stage.record["inputs"])
     while names:
         name = names.pop()

@@ -97,7 +97,7 @@ def memory_megabytes(network: nn.Module, images: Tensor, labels: Tensor) -> floa
     """Count what a training step has to hold at once, in MB: weights, their gradients and momentum, the images, and
     every tensor that the forward pass keeps for the backward pass."""
     weights = {tensor.untyped_storage().data_ptr() for tensor in (*network.parameters(), *network.buffers())}
-    held: dict[int, int] = {}
+    held = {}
 
     def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()

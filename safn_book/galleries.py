@@ -170,7 +170,7 @@ def image_gallery(
     """Draw one row an image: the image, ``maps`` of its largest class by title, its map in the folder ``saliency``,
     ``masks`` of folders by title, and the ground truth where there is one. Its class and, where known, its score of
     ``image_miou`` stand beside it. Maps are those of a folder of stage 04, or ``(N, h, w)`` by image."""
-    rows, names, count = [], [], len(folder.classes)
+    rows, names = [], []
     for image_id in ids:
         picture = folder.image(image_id)
         row: Row = {"image": picture}
@@ -179,7 +179,10 @@ def image_gallery(
         if scores and image_id in scores:
             words.append(f"{100 * scores[image_id]:.0f} %")
         for title, found in (maps or {}).items():
-            of_image = load_maps(found / f"{image_id}.npz", count) if isinstance(found, Path) else found[image_id]
+            if isinstance(found, Path):
+                of_image = load_maps(found / f"{image_id}.npz", len(folder.classes))
+            else:
+                of_image = found[image_id]
             row[title] = Heat(of_image[label], picture)
         if saliency:
             row["saliency map"] = Heat(load_saliency(saliency / f"{image_id}.png"))

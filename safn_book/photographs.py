@@ -127,7 +127,7 @@ class Steps:
     @cached_property
     def segmentation(self) -> np.ndarray:
         """The mask of DeepLab-LargeFOV at five scales, after the CRF with ``refine``, uint8 ``(H, W)``. No labels enter."""
-        network: Any = load(SEGMENTER)
+        network = load(SEGMENTER)
         image = shrink_to(self.picture, network.description["longest_side"])
         probabilities = multi_scale_maximum(network, network.normalisation(image)[None], TEST_SCALES).numpy()
         if self.refine:
@@ -161,7 +161,10 @@ class Steps:
         """Return what steps look like, by title, each one picture or one for each scale. ``names`` are of ``STEPS``."""
         if unknown := [name for name in names if name not in STEPS]:
             raise ValueError(f"names={unknown} are unknown; valid: {', '.join(STEPS)}")
-        return {title: item for name in names for title, item in STEPS[name](self).items()}
+        row: Row = {}
+        for name in names:
+            row |= STEPS[name](self)
+        return row
 
     @property
     def _truth(self) -> Image.Image | Mask:
@@ -178,7 +181,9 @@ STEPS: dict[str, Callable[[Steps], Row]] = {
     },
     "map": lambda s: {"fused map": Heat(s.maps[s.shown_class], s.picture)},
     "saliency": lambda s: {"saliency map": Heat(s.saliency)},
-    "scale weights": lambda s: {f"weight of scale {scale:g}": Heat(w) for scale, w in zip(s.scales, s.scale_weights)},
+    "scale weights": lambda s: {
+        f"weight of scale {scale:g}": Heat(weights) for scale, weights in zip(s.scales, s.scale_weights)
+    },
     "pseudo labels": lambda s: {"pseudo labels": Mask(s.pseudo_label, s.picture)},
     "segmentation": lambda s: {"segmentation": Mask(s.segmentation, s.picture)},
     "ground truth": lambda s: {"ground truth": s._truth},

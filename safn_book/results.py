@@ -79,7 +79,7 @@ class Runs:
 
 def load_runs(folder: Path | str, experiments: list[str], missing_segmentation: str = "make") -> Runs:
     """Load runs. A missing segmentation is trained (``make``), or the run ends at its last stage (``leave``)."""
-    found: Records = {}
+    found = {}
     ends = []
     for run in map(RunName.parse, experiments):
         complete = [stage for stage in CHAIN if read(folder, stage, run)]

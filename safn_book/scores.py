@@ -8,11 +8,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from safn import metrics
 from safn.data import VOCFolder
 from safn.evaluation import Sweep
 from safn.map_files import load_maps, load_saliency
-from safn.metrics import CONVENTIONS, VOID, ConfusionMatrix, ignored_share, iou_by_size, mean_iou
+from safn.metrics import (
+    CONVENTIONS,
+    VOID,
+    ConfusionMatrix,
+    class_iou,
+    ignored_share,
+    iou_by_size,
+    mean_iou,
+    precision_recall,
+)
 from safn.pseudo import pseudo_ground_truth
 
 THRESHOLDS = {
@@ -57,8 +65,8 @@ def pseudo_label_class_scores(folder: VOCFolder, ids: list[str], counts: np.ndar
     """Give IoU (ignored pixels excluded), precision and recall of each class, on all images and the official list."""
     scores, classes = {}, ["background", *folder.classes]
     for suffix, matrix in {"": counts.sum(0), ", train list": counts_of_list(folder, ids, counts).sum(0)}.items():
-        precision, recall = metrics.precision_recall(matrix)
-        measures = {"IoU, ignored dropped": metrics.class_iou(matrix, "drop"), "precision": precision, "recall": recall}
+        precision, recall = precision_recall(matrix)
+        measures = {"IoU, ignored dropped": class_iou(matrix, "drop"), "precision": precision, "recall": recall}
         for name, values in measures.items():
             scores[f"{name}{suffix}"] = dict(zip(classes, values.tolist()))
     return scores

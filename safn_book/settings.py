@@ -193,8 +193,7 @@ def read(namespace: dict[str, Any]) -> Parameters:
         SettingsError: listing every problem, or that the parameter cell has not run.
     """
     known: dict[str, None] = {}
-    own: dict[str, ast.expr] = {}
-    injected: dict[str, ast.expr] = {}
+    own, injected = {}, {}
     for cell in map(str.lstrip, namespace.get("In", [])):
         if cell.startswith("# parameters"):
             own = assigned(cell)
