@@ -54,6 +54,7 @@ from safn.metrics import ConfusionMatrix
 from safn.network import SAFN
 from safn.segmentation import DeepLab
 from safn.training import mean_average_precision
+from safn_book.run_names import RunName
 from safn_book.scores import evaluation_scores, map_scores, pseudo_label_scores
 
 NAME = "evidence-448"
@@ -481,7 +482,7 @@ def about(job: Job, o: argparse.Namespace, s: dict[str, Any], steps: int) -> dic
     return {
         "job": job.name,
         "kind": job.kind,
-        "run": f"{job.configuration}_seed{job.seed}",
+        "run": str(RunName(*CONFIGURATIONS[job.configuration], job.seed)),
         "recipe": job.recipe,
         "seed": job.seed,
         "settings": {k: list(v) if isinstance(v, tuple) else v for k, v in s.items()},
