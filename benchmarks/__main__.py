@@ -27,10 +27,10 @@ PATH = Path(__file__).resolve().parent.parent / "results" / "bench.json"
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
     parser.add_argument("--pairs", type=int, default=5, help="five or more")
-    parser.add_argument("--only", nargs="*", default=[*CASES, *OTHERS], choices=[*CASES, *OTHERS], metavar="CASE",
-                        help=", ".join([*CASES, *OTHERS]))  # fmt: skip
-    parser.add_argument("--second-run", type=float, nargs="+", metavar=("SECONDS", "STAGES"),
-                        help="what a second `make book` took, and how many stages it executed")  # fmt: skip
+    known = [*CASES, *OTHERS]
+    parser.add_argument("--only", nargs="*", default=known, choices=known, metavar="CASE", help=", ".join(known))
+    words = "what a second `make book` took, and how many stages it executed"
+    parser.add_argument("--second-run", type=float, nargs="+", metavar=("SECONDS", "STAGES"), help=words)
     parser.add_argument("--out", type=Path, default=PATH)
     parser.add_argument("--memory", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--overlap", type=int, help=argparse.SUPPRESS)

@@ -23,14 +23,36 @@ from safn_book import checks, environment, stages, studies
 
 RESULTS = Path(__file__).resolve().parent.parent / "results" / "attention.csv"
 DEFAULT = {
-    "backbone": "efficientnet_lite0", "weights": "imagenet", "scales": (1, 0.75, 0.5), "aggregation": "attention",
-    "attention_start": "zero", "attention_factor": 0.1, "optimizer": "adamw", "momentum": 0.9, "learning_rate": 2e-4,
-    "new_layer_factor": 2, "weight_decay": 5e-4, "schedule": "poly", "power": 0.9, "epochs": 6, "iterations": 0, "batch_size": 8,
-    "freeze": 3, "crop": 224, "precision": "32-true", "accelerator": "cpu", "workers": 0, "seed": 0,
-}  # fmt: skip
+    "backbone": "efficientnet_lite0",
+    "weights": "imagenet",
+    "scales": (1, 0.75, 0.5),
+    "aggregation": "attention",
+    "attention_start": "zero",
+    "attention_factor": 0.1,
+    "optimizer": "adamw",
+    "momentum": 0.9,
+    "learning_rate": 2e-4,
+    "new_layer_factor": 2,
+    "weight_decay": 5e-4,
+    "schedule": "poly",
+    "power": 0.9,
+    "epochs": 6,
+    "iterations": 0,
+    "batch_size": 8,
+    "freeze": 3,
+    "crop": 224,
+    "precision": "32-true",
+    "accelerator": "cpu",
+    "workers": 0,
+    "seed": 0,
+}
 DRAWN = {  # settings that are changed alone, on photographs
-    "attention_factor": (0.3, 1), "attention_start": ("random",), "momentum": (0.0,), "epochs": (3, 12), "crop": (160, 320),
-}  # fmt: skip
+    "attention_factor": (0.3, 1),
+    "attention_start": ("random",),
+    "momentum": (0.0,),
+    "epochs": (3, 12),
+    "crop": (160, 320),
+}
 PAPER = {"optimizer": "sgd", "learning_rate": 0.005, "new_layer_factor": 10, "batch_size": 4, "attention_factor": 10}
 
 

@@ -191,9 +191,9 @@ def summary(ours: np.ndarray, other: np.ndarray, ratios: np.ndarray) -> Row:
 
 def row(what: str, against: str, goal: float, found: Row, most: bool = False) -> Row:
     """One row of the table: ``goal`` is the least value wanted, or the largest where ``most``."""
+    sense = "at most" if most else "at least"
     reached = found["value"] <= goal if most else found["value"] >= goal
-    return {"what": what, "against": against, "sense": "at most" if most else "at least", "goal": goal,
-            "reached": bool(reached), **found}  # fmt: skip
+    return {"what": what, "against": against, "sense": sense, "goal": goal, "reached": bool(reached), **found}
 
 
 def faster(what: str, against: str, goal: float, make: Callable[[], Pair]) -> Callable[[int], list[Row]]:
@@ -235,7 +235,7 @@ def attention(pairs: int) -> list[Row]:
     """What the attention costs over average pooling (the paper: 1.011, 1.017 and 1.004)."""
     rows = []
     for backbone, crop, batch in (("vgg16", VGG_CROP, VGG_BATCH), ("efficientnet_lite0", 320, 4)):
-        turns, _ = cost.turns(cost.Workload(backbone, 20, SCALES, crop, batch), pairs)
+        turns, _ = cost.turns(cost.random_networks(backbone, 20, SCALES), crop, batch, pairs)
         for column, name in ((cost.TRAINING, "training"), (cost.MAPS, "maps")):
             ours, other = turns[column]["attention"].to_numpy(), turns[column]["avg"].to_numpy()
             found = summary(ours, other, ours / other)
@@ -363,14 +363,22 @@ def memory_of(images: int) -> float:
 PLAIN = "float32, contiguous, plain convolutions and batch norm"
 CASES: dict[str, Callable[[int], list[Row]]] = {
     "vgg16": faster("SAFN training step, VGG16, float32", PLAIN, 1.15, lambda: steps("vgg16", VGG_BATCH, VGG_CROP)),
-    "vgg16-bf16": faster("SAFN training step, VGG16, bf16", PLAIN, 2, lambda: steps("vgg16", VGG_BATCH, VGG_CROP, True)),
+    "vgg16-bf16": faster(
+        "SAFN training step, VGG16, bf16", PLAIN, 2, lambda: steps("vgg16", VGG_BATCH, VGG_CROP, True)
+    ),
     "share": vgg16_share,
-    "lite0": faster("SAFN training step, EfficientNet-Lite0, 128 pixels", PLAIN, 1.5,
-                    lambda: steps("efficientnet_lite0", 8, 128)),
-    "lite0-one-thread": faster("SAFN training step, EfficientNet-Lite0, 128 pixels, one thread", PLAIN, 1.5,
-                               lambda: on_one_thread(steps("efficientnet_lite0", 8, 128))),
-    "lite0-320": faster("SAFN training step, EfficientNet-Lite0, 320 pixels", PLAIN, 1.5,
-                        lambda: steps("efficientnet_lite0", 4, 320)),
+    "lite0": faster(
+        "SAFN training step, EfficientNet-Lite0, 128 pixels", PLAIN, 1.5, lambda: steps("efficientnet_lite0", 8, 128)
+    ),
+    "lite0-one-thread": faster(
+        "SAFN training step, EfficientNet-Lite0, 128 pixels, one thread",
+        PLAIN,
+        1.5,
+        lambda: on_one_thread(steps("efficientnet_lite0", 8, 128)),
+    ),
+    "lite0-320": faster(
+        "SAFN training step, EfficientNet-Lite0, 320 pixels", PLAIN, 1.5, lambda: steps("efficientnet_lite0", 4, 320)
+    ),
     "attention": attention,
     "maps": faster("localization maps, 20 classes", "grad-cam library, same network", 3, maps),
     "map-folder": map_folder,
@@ -378,4 +386,4 @@ CASES: dict[str, Callable[[int], list[Row]]] = {
     "evaluation": overlap,
     "confusion": faster("confusion matrix", "torchmetrics", 1, confusion),
     "memory": memory,
-}  # fmt: skip
+}

@@ -54,6 +54,7 @@ from safn.metrics import ConfusionMatrix
 from safn.network import SAFN
 from safn.segmentation import DeepLab
 from safn.training import mean_average_precision
+from safn_book.run_names import RunName
 from safn_book.scores import evaluation_scores, map_scores, pseudo_label_scores
 
 NAME = "evidence-448"
@@ -65,15 +66,32 @@ CONFIGURATIONS = {  # the main comparison first
     "attention_1-0.75": ("attention", (1, 0.75)),
 }
 CLASSIFIER = {
-    "backbone": "efficientnet_lite0", "weights": "imagenet", "freeze": 3, "attention_start": "zero", "epochs": 15,
-    "batch_size": 16, "crop": 448, "resize": (256, 512), "learning_rate": 2e-4, "new_layer_factor": 2,
+    "backbone": "efficientnet_lite0",
+    "weights": "imagenet",
+    "freeze": 3,
+    "attention_start": "zero",
+    "epochs": 15,
+    "batch_size": 16,
+    "crop": 448,
+    "resize": (256, 512),
+    "learning_rate": 2e-4,
+    "new_layer_factor": 2,
     "attention_factor": 0.02,  # 1,515 steps: learning rate times steps as in profiles/evidence.yaml
-    "optimizer": "adamw", "momentum": 0.9, "weight_decay": 5e-4, "schedule": "poly", "power": 0.9, "size": 448,
-}  # fmt: skip
+    "optimizer": "adamw",
+    "momentum": 0.9,
+    "weight_decay": 5e-4,
+    "schedule": "poly",
+    "power": 0.9,
+    "size": 448,
+}
 PAPER = {  # the paper's optimiser; its factor of 10 holds for the head and the attention
-    "optimizer": "sgd", "learning_rate": 0.01, "new_layer_factor": 10, "attention_factor": 10,
-    "attention_start": "random", "batch_size": 4,
-}  # fmt: skip
+    "optimizer": "sgd",
+    "learning_rate": 0.01,
+    "new_layer_factor": 10,
+    "attention_factor": 10,
+    "attention_start": "random",
+    "batch_size": 4,
+}
 RECIPES = {"adamw": {}, "sgd": PAPER, "sgd-0.005": PAPER | {"learning_rate": 0.005}}
 WAYS = {  # to compute a step; the first is the default
     "without cuDNN": {"channels_last": False, "phased": False, "cudnn": False},
@@ -82,11 +100,24 @@ WAYS = {  # to compute a step; the first is the default
     "cuDNN": {"channels_last": False, "phased": False, "cudnn": True},
 }
 SEGMENTER = {
-    "backbone": "efficientnet_lite0", "weights": "imagenet", "freeze": 3, "head": "largefov", "head_width": 512,
-    "head_dilation": 12, "iterations": 6000, "batch_size": 20, "crop": 321, "resize": (256, 512), "learning_rate": 1e-4,
-    "new_layer_factor": 10, "optimizer": "adamw", "momentum": 0.9, "weight_decay": 5e-4, "schedule": "poly",
+    "backbone": "efficientnet_lite0",
+    "weights": "imagenet",
+    "freeze": 3,
+    "head": "largefov",
+    "head_width": 512,
+    "head_dilation": 12,
+    "iterations": 6000,
+    "batch_size": 20,
+    "crop": 321,
+    "resize": (256, 512),
+    "learning_rate": 1e-4,
+    "new_layer_factor": 10,
+    "optimizer": "adamw",
+    "momentum": 0.9,
+    "weight_decay": 5e-4,
+    "schedule": "poly",
     "power": 0.9,
-}  # fmt: skip
+}
 PSEUDO = {"gamma": 0.2, "ignore_saliency": 0.06, "ignore_confidence": 0.9}
 TEST_SCALES = (0.5, 0.75, 1, 1.25, 1.5)
 DETECTOR = "U2-Net-p, 6 views"
@@ -451,7 +482,7 @@ def about(job: Job, o: argparse.Namespace, s: dict[str, Any], steps: int) -> dic
     return {
         "job": job.name,
         "kind": job.kind,
-        "run": f"{job.configuration}_seed{job.seed}",
+        "run": str(RunName(*CONFIGURATIONS[job.configuration], job.seed)),
         "recipe": job.recipe,
         "seed": job.seed,
         "settings": {k: list(v) if isinstance(v, tuple) else v for k, v in s.items()},

@@ -601,8 +601,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu_cost", description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seconds", type=float, default=150, help="ends by itself after so many")
-    parser.add_argument("--only", nargs="*", choices=list(ROWS), metavar="ROW",
-                        default=[name for name in ROWS if name not in ALONE])  # fmt: skip
+    usual = [name for name in ROWS if name not in ALONE]
+    parser.add_argument("--only", nargs="*", choices=list(ROWS), metavar="ROW", default=usual)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--small", action="store_true", help="tiny crops and batches: a trial of this script")
     given = parser.parse_args()

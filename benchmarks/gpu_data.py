@@ -284,8 +284,8 @@ def whole(
     shapes: dict[tuple[int, int], list[int]] = {}
     for index, shape in enumerate(photographs.sizes.tolist()):
         shapes.setdefault(tuple(shape), []).append(index)
-    mean, std = (torch.tensor(v, device=photographs.photos.device).view(3, 1, 1) for v in
-                 (normalisation.mean, normalisation.std))  # fmt: skip
+    mean = torch.tensor(normalisation.mean, device=photographs.photos.device).view(3, 1, 1)
+    std = torch.tensor(normalisation.std, device=photographs.photos.device).view(3, 1, 1)
     for (height, width), same in shapes.items():
         ratio = size / max(height, width) if size else 1
         wanted = [max(1, round(side * ratio)) for side in (height, width)]

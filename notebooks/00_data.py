@@ -155,7 +155,7 @@ display.text(
 display.figure(
     galleries.image_gallery(
         folder,
-        galleries.by_object_size(folder, lists["train"], 5) or galleries.examples(folder, lists["train"], 5),
+        galleries.by_object_size(folder, lists["train"], 5),
     ),
     "Training images of this data set, from small objects to large ones, and their masks.",
     "Five rows with an image, and where there is a mask its objects in the colours of VOC.",

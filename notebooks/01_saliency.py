@@ -145,7 +145,7 @@ display.text(
 )
 
 # %% tags=["hide-input"]
-shown = galleries.by_object_size(folder, made, 5) or galleries.examples(folder, made, 5)
+shown = galleries.by_object_size(folder, made, 5)
 display.figure(
     galleries.image_gallery(folder, shown, saliency=stage.folder),
     "Training images of this data set, from small objects to large ones, with their saliency.",

@@ -151,7 +151,7 @@ for split, ids in {"train": train, "val": val}.items():
     )
 
 # %% tags=["hide-input"]
-shown = galleries.by_object_size(folder, train, 5) or galleries.examples(folder, train, 5)
+shown = galleries.by_object_size(folder, train, 5)
 display.figure(
     galleries.image_gallery(folder, shown, maps={"Grad-CAM": stage.folder / "train"}),
     "Training images from small objects to large ones, with the Grad-CAM map of their class.",

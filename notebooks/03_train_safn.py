@@ -77,7 +77,7 @@ seed = 0  # of initialisation, order of the images and augmentation
 
 # %% tags=["remove-cell"]
 p = settings.read(globals())
-run = RunName.of(p.aggregation, p.scales, p.seed)
+run = RunName(p.aggregation, p.scales, p.seed)
 
 # %% [markdown]
 # ## Weigh the scales

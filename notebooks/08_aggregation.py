@@ -141,12 +141,11 @@ show_all(*statements.size_report(compared.table, data))
 # %% tags=["hide-input"]
 trained = stages.require(p.runs, Stage.TRAIN_SAFN, p.experiments[0], restored=True)
 trained = trained.record["parameters"]
-setup = {name: trained[name] for name in ("backbone", "crop", "batch_size", "freeze")}
-scales = tuple(trained["scales"])
-workload = cost.Workload(num_classes=len(folder.classes), scales=scales, **setup)
 table5 = pd.DataFrame()
 if p.cost_steps:
-    measured, ratios = cost.measure(workload, p.cost_steps)
+    size = trained["backbone"], len(folder.classes), tuple(trained["scales"])
+    networks = cost.random_networks(*size, trained["freeze"])
+    ratios = cost.ratios(networks, trained["crop"], trained["batch_size"], p.cost_steps)
     table5 = cost.ratios_beside_paper(ratios)
     training, extraction, memory = ratios.loc["attention"]
     text = (

@@ -50,7 +50,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from myst_nb import glue
 
-from safn_book import archive, charts, display, provenance, results, tables
+from safn_book import archive, charts, display, results, tables
 from safn_book.workflow import NOTEBOOKS
 
 charts.use_style()
@@ -126,7 +126,7 @@ found = rows.set_index("change").loc[list(CHANGES.values())].set_axis(list(CHANG
 for name, row in found.iterrows():
     for short, column in COLUMNS.items():
         glue(f"{name}_{short}", float(row[column]), display=False)
-runs = results.runs_table(provenance.experiments()["evidence-emoji"])
+runs = results.runs_table(archive.experiments()["evidence-emoji"])
 own = runs[runs["configuration"] == runs["configuration"].iloc[0]]
 glue("notebook_weight", float(own["weight 1"].mean()), display=False)
 glue("notebook_spread", float(own["weight spread 1"].mean()), display=False)
@@ -254,7 +254,7 @@ display.text(
 
 # %% tags=["hide-input"]
 weights = []
-for name, records in provenance.experiments().items():
+for name, records in archive.experiments().items():
     for (stage, run), record in records.items():
         if stage == "03_train_safn" and "weight 1" in record["metrics"]:
             given, metrics = record["parameters"], record["metrics"]

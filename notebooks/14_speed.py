@@ -37,7 +37,7 @@ from IPython.display import display as show_now
 from matplotlib.ticker import LogLocator
 from myst_nb import glue
 
-from safn_book import charts, display, provenance, workflow
+from safn_book import archive, charts, display, workflow
 from safn_book import gpu as gpu_tables
 from safn_book.run_names import CHAIN, Stage
 from safn_book.tables import number, show
@@ -63,7 +63,7 @@ names = {
 }
 times = {}
 for name, title in names.items():
-    records = provenance.experiments().get(name, {})
+    records = archive.experiments().get(name, {})
     rows = [
         (Stage(stage).heading, r["seconds"] / 60, r["peak_megabytes"] / 1000)
         for (stage, _), r in records.items()

@@ -36,7 +36,7 @@ from IPython.display import display
 from myst_nb import glue
 
 from safn.data import VOC_CLASSES
-from safn_book import archive, conclusions, provenance, results
+from safn_book import archive, conclusions, results
 from safn_book.build import notebook_warnings
 from safn_book.records import read_all
 from safn_book.run_names import TRAINED
@@ -46,7 +46,7 @@ from safn_book.tables import interval, number, short_name, show
 # ## Recorded experiments
 
 # %% tags=["hide-input"]
-recorded = provenance.experiments()
+recorded = archive.experiments()
 about = {
     "evidence": "photographs: the main comparison",
     "evidence-amd": "the same classifiers on another type of machine",
@@ -67,7 +67,7 @@ for name, records in recorded.items():
         "seeds": tables[name]["seed"].nunique(),
         "training images": int(metrics["train_images"]),
         "validation images": int(metrics["val_images"]),
-        "saliency": provenance.values(records.values(), "detector"),
+        "saliency": archive.values(records.values(), "detector"),
     }
 show(pd.DataFrame(lines).T, "The experiments in results/, each in a file of its name.")
 
@@ -75,7 +75,7 @@ show(pd.DataFrame(lines).T, "The experiments in results/, each in a file of its 
 lines = {}
 for name, records in recorded.items():
     trained = [record for (stage, _), record in records.items() if stage in TRAINED]
-    lines[name] = {key: provenance.values(trained, key) for key in ("backbone", "head", "init", "machine", "commit")}
+    lines[name] = {key: archive.values(trained, key) for key in ("backbone", "head", "init", "machine", "commit")}
 show(
     pd.DataFrame(lines).T,
     "What trained their networks: backbone, segmentation, initial weights, machine, commit.",
@@ -249,7 +249,7 @@ for name, records in recorded.items():
                 {
                     "stage": stage,
                     "setting": key,
-                    "value": provenance.values(runs_of_stage, key),
+                    "value": archive.values(runs_of_stage, key),
                 }
             )
     table = pd.DataFrame(rows).sort_values(["stage", "setting"], ignore_index=True)

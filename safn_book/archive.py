@@ -3,6 +3,8 @@ so that runs of several machines and sittings are compared."""
 
 import io
 import json
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import numpy as np
 from safn.evaluation import load_counts, save_counts
 from safn.files import DataError, write_file, write_json
 from safn_book import records
-from safn_book.records import OF_THIS_MACHINE, RECORD
+from safn_book.records import FOLDERS, RECORD
 from safn_book.run_names import CHAPTERS, DEFAULT, Stage, stage_and_run
 from safn_book.workflow import ROOT
 
@@ -85,9 +87,25 @@ def read(path: Path) -> Records:
         DataError: it is another file.
     """
     found = json.loads(path.read_text())
-    if not isinstance(found, list) or not all(isinstance(record, dict) and "stage" in record for record in found):
+    known = {"stage", "run", "metrics"}
+    if not isinstance(found, list) or not all(isinstance(one, dict) and known <= one.keys() for one in found):
         raise DataError(f"{path} holds no records: give a file that `python -m safn_book export` wrote")
     return {(Stage(record["stage"]), record["run"]): record for record in found}
+
+
+def experiments(folder: Path = RESULTS) -> dict[str, Records]:
+    """Read every exported file of a folder, by its name without suffix, and leave other files out."""
+    found = {}
+    for path in sorted(folder.glob("*.json")):
+        with suppress(DataError):
+            found[path.stem] = read(path)
+    return found
+
+
+def values(records: Iterable[dict[str, Any]], name: str) -> str:
+    """Join the values that records, or their parameters, have of one name."""
+    found = (record.get(name, record.get("parameters", {}).get(name)) for record in records)
+    return ", ".join(sorted({str(value) for value in found if value not in (None, "")})) or "–"
 
 
 def _own(runs: Path) -> Records:
@@ -96,7 +114,7 @@ def _own(runs: Path) -> Records:
     for stage in records.read_all(runs):
         record = {key: value for key, value in stage.record.items() if key not in ("root", "restored")}
         for part in ("parameters", "content"):
-            record[part] = {key: value for key, value in record.get(part, {}).items() if key not in OF_THIS_MACHINE}
+            record[part] = {key: value for key, value in record.get(part, {}).items() if key not in FOLDERS}
         found[Stage(record["stage"]), record["run"]] = record
     return found
 

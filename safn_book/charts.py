@@ -41,8 +41,8 @@ def use_style() -> None:
     plt.rcParams.update(cast(Any, STYLE | {"font.family": ["DejaVu Sans", *fonts]}))
 
 
-def _panels(rows: int, columns: int, size: tuple[float, float], **options: Any) -> tuple[Figure, np.ndarray]:
-    """A figure with a grid of axes, ``(rows, columns)``, that is closed: it is shown where it is returned."""
+def axes_grid(rows: int, columns: int, size: tuple[float, float], **options: Any) -> tuple[Figure, np.ndarray]:
+    """Make a figure with axes ``(rows, columns)``. It is closed, so that a cell shows it only where it is returned."""
     figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained", **options)
     plt.close(figure)
     return figure, axes
@@ -50,7 +50,7 @@ def _panels(rows: int, columns: int, size: tuple[float, float], **options: Any) 
 
 def curves(log: pd.DataFrame, panels: dict[str, list[str]]) -> Figure:
     """Draw columns of a training log, one panel a key, which is its vertical label; missing columns are left out."""
-    figure, axes = _panels(1, len(panels), (2.9 * len(panels), 2.6))
+    figure, axes = axes_grid(1, len(panels), (2.9 * len(panels), 2.6))
     for axis, (label, columns) in zip(axes[0], panels.items()):
         for column in columns:
             if column in log:
@@ -65,7 +65,7 @@ def curves(log: pd.DataFrame, panels: dict[str, list[str]]) -> Figure:
 
 def bars(table: pd.DataFrame, ylabel: str) -> Figure:
     """Draw grouped bars: one group a row of ``table``, one colour a column."""
-    figure, ((axis,),) = _panels(1, 1, (11, 3.2))
+    figure, ((axis,),) = axes_grid(1, 1, (11, 3.2))
     table.plot.bar(ax=axis, rot=60, width=0.8)
     axis.grid(axis="x", visible=False)
     axis.set(xlabel="", ylabel=ylabel)
@@ -75,7 +75,7 @@ def bars(table: pd.DataFrame, ylabel: str) -> Figure:
 
 def by_size(sizes: dict[str, tuple[pd.DataFrame, pd.DataFrame]]) -> Figure:
     """Draw tables of ``results.by_size`` as bars, one panel a measure: their means, and deviations as whiskers."""
-    figure, axes = _panels(1, len(sizes), (PAGE, 2.8), sharey=True)
+    figure, axes = axes_grid(1, len(sizes), (PAGE, 2.8), sharey=True)
     for axis, (measure, tables) in zip(axes[0], sizes.items()):
         means, spread = (with_short_names(table) for table in tables)
         means.plot.bar(ax=axis, yerr=spread, capsize=2, rot=0, width=0.8, legend=False)
@@ -89,7 +89,7 @@ def by_size(sizes: dict[str, tuple[pd.DataFrame, pd.DataFrame]]) -> Figure:
 
 def sweep(name: str, miou: np.ndarray) -> Figure:
     """Draw mIoU (0..1, at evenly spaced thresholds in 0..1) against the background threshold; a dot marks the best."""
-    figure, ((axis,),) = _panels(1, 1, (6, 3.2))
+    figure, ((axis,),) = axes_grid(1, 1, (6, 3.2))
     thresholds, percent = np.linspace(0, 1, len(miou)), 100 * miou
     best = int(miou.argmax())
     axis.plot(thresholds, percent, label=name, marker="o", markevery=[best])
@@ -105,7 +105,7 @@ def sensitivity(table: pd.DataFrame, settings: dict[str, Any]) -> Figure:
     pixels, and below it their share. A dashed line marks the value in ``settings``."""
     names = list(table["threshold"].unique())
     size = (PAGE * len(names) / 3, 4.2)
-    figure, axes = _panels(2, len(names), size, sharex="col", sharey="row", height_ratios=(2, 1))
+    figure, axes = axes_grid(2, len(names), size, sharex="col", sharey="row", height_ratios=(2, 1))
     for (above, below), name in zip(axes.T, names):
         rows = table[table["threshold"] == name]
         for column, label in IGNORED.items():
@@ -124,7 +124,7 @@ def sensitivity(table: pd.DataFrame, settings: dict[str, Any]) -> Figure:
 def weights_by_size(rows: pd.DataFrame) -> Figure:
     """Draw ``studies.weights_by_size`` against the share of the image that a class covers: for each run and scale a
     line of medians and a band of its quartiles."""
-    figure, ((axis,),) = _panels(1, 1, (6, 3.2))
+    figure, ((axis,),) = axes_grid(1, 1, (6, 3.2))
     colours = dict(zip(rows["scale"].unique(), SERIES))
     for (_, scale), group in rows.groupby(["run", "scale"], sort=False):
         x = 100 * group["share"]
@@ -145,12 +145,12 @@ def replaced(rows: pd.DataFrame, names: dict[str, str]) -> Figure:
     rows = rows[rows["weights"] != "learned"]
     kinds = list(rows["weights"].unique())[::-1]  # the first at the top
     networks = list(rows["run"].unique())
-    figure, ((axis,),) = _panels(1, 1, (6.5, 0.8 + 0.32 * len(kinds)))
+    figure, ((axis,),) = axes_grid(1, 1, (6.5, 0.8 + 0.32 * len(kinds)))
     axis.axvline(0, color="0.5", linestyle="--", linewidth=1)
-    for row in rows.to_dict("records"):
-        place = kinds.index(row["weights"]) + 0.18 * ((len(networks) - 1) / 2 - networks.index(row["run"]))
-        axis.hlines(place, row["from"], row["to"], color=SERIES[0], linewidth=1.2)
-        axis.plot(row["difference"], place, "o", color=SERIES[1], markersize=4)
+    above = (len(networks) - 1) / 2 - rows["run"].map(networks.index)  # a network has its own height within a row
+    places = rows["weights"].map(kinds.index) + 0.18 * above
+    axis.hlines(places, rows["from"], rows["to"], color=SERIES[0], linewidth=1.2)
+    axis.plot(rows["difference"], places, "o", color=SERIES[1], markersize=4)
     axis.set_yticks(range(len(kinds)), [names.get(kind, kind) for kind in kinds])
     axis.set_ylim(-0.5, len(kinds) - 0.5)
     axis.set_xlabel("change of the mIoU of the maps (points)")
@@ -163,8 +163,8 @@ def differences(rows: pd.DataFrame) -> Figure:
     has no counts of its images, the thin line is of the seeds alone and has another colour."""
     pairs = list(dict.fromkeys(zip(rows["first"], rows["second"])))[::-1]  # the first at the top
     measures = list(rows["measure"].unique())
-    figure, axes = _panels(1, len(measures), (PAGE, 1.4 + 0.3 * len(pairs)), sharex=True, sharey=True)
-    handles: dict[str, Any] = {}
+    figure, axes = axes_grid(1, len(measures), (PAGE, 1.4 + 0.3 * len(pairs)), sharex=True, sharey=True)
+    handles = {}
     for axis, measure in zip(axes[0], measures):
         axis.axvline(0, color="0.5", linestyle="--", linewidth=1)
         for row in rows[rows["measure"] == measure].to_dict("records"):

@@ -2,20 +2,20 @@
 
 import hashlib
 import json
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from pandas.io.formats.style import Styler
 
 from safn_book import records
+from safn_book.archive import RESULTS
 from safn_book.records import Input
 from safn_book.run_names import Stage, stage_and_run, without_seeds
 from safn_book.tables import metric_name, metric_range, metric_value, show
 
-PATH = Path(__file__).resolve().parent.parent / "results" / "expected.json"  # `python -m benchmarks.expected` writes it
+PATH = RESULTS / "expected.json"  # `python -m benchmarks.expected` writes it
 # Parameters that decide where, how fast or with which random numbers a stage runs, not what it measures.
-FREE = {*records.OF_THIS_MACHINE, "seed", "workers", "threads", "accelerator", "crf_processes", "examples"}
+FREE = {*records.FOLDERS, "seed", "workers", "threads", "accelerator", "crf_processes", "examples"}
 
 
 def data_name(source: Input) -> str:
@@ -58,15 +58,13 @@ def verdicts(done: Input, source: Input) -> pd.DataFrame:
     entries = json.loads(PATH.read_text()) if PATH.exists() else []
     own = identity(done, data_name(source))
     ranges: dict[str, Any] = next((entry["ranges"] for entry in entries if own.items() <= entry.items()), {})
-    rows = []
-    for name, value in done.record["metrics"].items():
-        low, high = ranges.get(name, (None, None))
-        verdict = "no range"
-        if low is not None:
-            inside = value is not None and low <= value <= high
-            verdict = "as expected" if inside else "outside the range"
-        rows.append({"metric": name, "value": value, "low": low, "high": high, "verdict": verdict})
-    return pd.DataFrame(rows, columns=["metric", "value", "low", "high", "verdict"])
+    recorded = pd.DataFrame.from_dict(ranges, "index", float, ["low", "high"])
+    rows = pd.Series(done.record["metrics"], dtype=float, name="value").to_frame().join(recorded)
+    inside = rows["value"].between(rows["low"], rows["high"])
+    rows["verdict"] = "outside the range"
+    rows.loc[inside, "verdict"] = "as expected"
+    rows.loc[rows["low"].isna(), "verdict"] = "no range"
+    return rows.rename_axis("metric").reset_index()
 
 
 def identity(stage: Input, data: str) -> dict[str, Any]:
@@ -78,7 +76,7 @@ def identity(stage: Input, data: str) -> dict[str, Any]:
 
 def _before(stage: Input) -> str:
     """A fingerprint of the parameters of all stages that a run rests on, stage 00 excepted, which ``data_name`` names."""
-    rests_on: dict[str, dict[str, Any]] = {}
+    rests_on = {}
     names = list(stage.record["inputs"])
     while names:
         name = names.pop()

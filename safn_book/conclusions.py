@@ -44,7 +44,7 @@ def differences(runs: Runs, by: str, draws: int = 1000) -> pd.DataFrame:
     """
     if problems := _conflicts(runs.records, by):
         head = f"these runs differ in more than {by}, so they cannot be compared; run each again with equal settings:"
-        raise DataError("\n  - ".join([head, *problems]))
+        raise DataError.from_problems(head, problems)
     rows = []
     for key, measure in MEASURES.items():
         if key == "pseudo_wrong":

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 import torch
@@ -15,47 +15,36 @@ AGGREGATIONS = ("max", "avg", "attention")
 TRAINING, MAPS, MEMORY = COLUMNS = ("training ms/img", "OLM extraction ms/img", "MB")
 
 
-@dataclass(frozen=True)
-class Workload:
-    """The network and the batch whose cost is measured; ``crop`` is in pixels."""
-
-    backbone: str
-    num_classes: int
-    scales: tuple[float, ...]
-    crop: int
-    batch_size: int
-    freeze: int = 0
-
-    def network(self, aggregation: str) -> SAFN:
-        """Build the network with random weights, which do not change the cost."""
-        size = self.backbone, self.num_classes, self.scales
-        return SAFN(*size, aggregation, weights="none", attention_start="random", freeze=self.freeze)
+def random_networks(backbone: str, num_classes: int, scales: tuple[float, ...], freeze: int = 0) -> dict[str, SAFN]:
+    """Build a network of each aggregation with random weights, which do not change the cost."""
+    size = backbone, num_classes, scales
+    return {a: SAFN(*size, a, weights="none", attention_start="random", freeze=freeze) for a in AGGREGATIONS}
 
 
-def measure(workload: Workload, steps: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Measure the cost of each aggregation, with columns ``COLUMNS``, and its ratio to that of average pooling: medians
-    of ``steps`` turns, and of the ratios within each turn."""
-    taken, memory = turns(workload, steps)
-    measured, ratios = pd.DataFrame(index=list(AGGREGATIONS)), pd.DataFrame(index=list(AGGREGATIONS))
+def ratios(networks: dict[str, SAFN], crop: int, batch_size: int, steps: int) -> pd.DataFrame:
+    """Measure the cost of each network divided by that of average pooling, with columns ``COLUMNS``: medians of the
+    ratios within each of ``steps`` turns."""
+    taken, memory = turns(networks, crop, batch_size, steps)
+    table = pd.DataFrame(index=list(networks))
     for column in (TRAINING, MAPS):
-        measured[column] = 1000 * taken[column].median()
-        ratios[column] = taken[column].div(taken[column]["avg"], axis=0).median()
-    measured[MEMORY], ratios[MEMORY] = memory, memory / memory["avg"]
-    return measured, ratios
+        table[column] = taken[column].div(taken[column]["avg"], axis=0).median()
+    table[MEMORY] = memory / memory["avg"]
+    return table
 
 
-def turns(workload: Workload, steps: int) -> tuple[pd.DataFrame, pd.Series]:
-    """Time a training step and map extraction in seconds an image, one row a turn, columns (``TRAINING`` or ``MAPS``,
-    aggregation); and count the memory of each aggregation in MB.
+def turns(networks: dict[str, SAFN], crop: int, batch_size: int, steps: int) -> tuple[pd.DataFrame, pd.Series]:
+    """Time a training step and map extraction of each of ``networks`` in seconds an image, one row a turn, columns
+    (``TRAINING`` or ``MAPS``, aggregation); and count its memory in MB. ``crop`` is in pixels.
 
     The networks take turns, so that whatever else the machine does affects all of them. A first turn warms up.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     generator = torch.Generator().manual_seed(0)  # images are noise, which does not change the cost either
-    images = torch.randn(workload.batch_size, 3, workload.crop, workload.crop, generator=generator)
-    labels = (torch.rand(workload.batch_size, workload.num_classes, generator=generator) < 0.1).float().to(device)
-    images = images.to(device, memory_format=torch.channels_last)
-    networks = {a: workload.network(a).to(device).to(memory_format=torch.channels_last) for a in AGGREGATIONS}
+    images = torch.randn(batch_size, 3, crop, crop, generator=generator).to(device, memory_format=torch.channels_last)
+    num_classes: Any = networks["avg"].arguments["num_classes"]
+    labels = (torch.rand(batch_size, num_classes, generator=generator) < 0.1).float().to(device)
+    for network in networks.values():
+        network.to(device).to(memory_format=torch.channels_last)
     optimizers = {aggregation: optimizer_of(network) for aggregation, network in networks.items()}
     taken = []
     for turn in range(steps + 1):
@@ -108,7 +97,7 @@ def memory_megabytes(network: nn.Module, images: Tensor, labels: Tensor) -> floa
     """Count what a training step has to hold at once, in MB: weights, their gradients and momentum, the images, and
     every tensor that the forward pass keeps for the backward pass."""
     weights = {tensor.untyped_storage().data_ptr() for tensor in (*network.parameters(), *network.buffers())}
-    held: dict[int, int] = {}
+    held = {}
 
     def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
@@ -125,7 +114,7 @@ def memory_megabytes(network: nn.Module, images: Tensor, labels: Tensor) -> floa
 
 
 def ratios_beside_paper(ratios: pd.DataFrame) -> pd.DataFrame:
-    """Put the ratios of ``measure`` beside those of Table 5, whose GPU is not named: one row an aggregation."""
+    """Put the ``ratios`` of a run beside those of Table 5, whose GPU is not named: one row an aggregation."""
     paper = published.table(5).set_index("aggregation").rename(columns={"GPU MB": MEMORY})[list(COLUMNS)]
     paper = (paper / paper.loc["avg"]).reindex(ratios.index)
     columns = {}

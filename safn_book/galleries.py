@@ -21,6 +21,7 @@ from safn.map_files import load_maps, load_saliency
 from safn.maps import localization_maps
 from safn.metrics import VOID, mean_iou
 from safn.network import SAFN
+from safn_book.charts import axes_grid
 from safn_book.scores import spaced
 
 WIDTH = 8.0  # inches of a gallery
@@ -64,10 +65,7 @@ def gallery(rows: Sequence[Row], classes: Sequence[str], names: Sequence[str] = 
     items = [item for row in rows for item in row.values()]
     bar = any(isinstance(item, Heat) for item in items)
     size = side * across + 0.8 * bar, side * sum(ratios) + 0.8
-    figure, axes = plt.subplots(
-        len(rows), across, figsize=size, squeeze=False, height_ratios=ratios, layout="constrained"
-    )
-    plt.close(figure)
+    figure, axes = axes_grid(len(rows), across, size, height_ratios=ratios)
     for axis in axes.flat:
         axis.set_axis_off()
     above: list[str] = []
@@ -146,8 +144,8 @@ def examples(folder: VOCFolder, ids: Sequence[str], count: int) -> list[str]:
 
 
 def by_object_size(folder: VOCFolder, ids: Sequence[str], count: int) -> list[str]:
-    """Take ``examples`` of images with one class."""
-    return examples(folder, [i for i in ids if folder.label(i).sum() == 1], count)
+    """Take ``examples`` of images with one class or, where there are none, of all."""
+    return examples(folder, [i for i in ids if folder.label(i).sum() == 1] or ids, count)
 
 
 def largest_class(folder: VOCFolder, image_id: str) -> int:
@@ -181,11 +179,10 @@ def image_gallery(
         if scores and image_id in scores:
             words.append(f"{100 * scores[image_id]:.0f} %")
         for title, found in (maps or {}).items():
-            of_image = (
-                load_maps(found / f"{image_id}.npz", len(folder.classes))
-                if isinstance(found, Path)
-                else found[image_id]
-            )
+            if isinstance(found, Path):
+                of_image = load_maps(found / f"{image_id}.npz", len(folder.classes))
+            else:
+                of_image = found[image_id]
             row[title] = Heat(of_image[label], picture)
         if saliency:
             row["saliency map"] = Heat(load_saliency(saliency / f"{image_id}.png"))
@@ -219,7 +216,7 @@ def attention_gallery(network: SAFN, samples: PlainSet, rows: int) -> Figure:
     """Draw image, localization map of its first label (named beside the row), and the weight of each scale, from small
     objects to large ones."""
     folder, lines, names = samples.folder, [], []
-    chosen = by_object_size(folder, samples.ids, rows) or examples(folder, samples.ids, rows)
+    chosen = by_object_size(folder, samples.ids, rows)
     for sample in plain_loader(PlainSet(folder, chosen, samples.normalisation, samples.size), 0):
         picture, label = folder.image(sample["id"][0]), int(sample["label"].argmax())
         device = next(network.parameters()).device

@@ -4,7 +4,7 @@
 ``columns(names, all_steps)`` draws some of them for several photographs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -33,11 +33,6 @@ CLASSIFIER, SEGMENTER = "voc-safn", "voc"
 MAP_SIZE = 288  # long side in pixels of the image that the maps are made of
 VIEWS = 6  # of the image for the saliency detector
 RULES: dict[str, Any] = {"gamma": 0.2, "ignore_saliency": 0.06, "ignore_confidence": 0.9}
-STEPS = (
-    *("photograph", "scale maps", "map", "saliency"),
-    *("scale weights", "pseudo labels", "segmentation", "ground truth"),
-)
-
 load = cache(safn.load)  # each network once
 detector = cache(U2NetP)
 
@@ -132,7 +127,7 @@ class Steps:
     @cached_property
     def segmentation(self) -> np.ndarray:
         """The mask of DeepLab-LargeFOV at five scales, after the CRF with ``refine``, uint8 ``(H, W)``. No labels enter."""
-        network: Any = load(SEGMENTER)
+        network = load(SEGMENTER)
         image = shrink_to(self.picture, network.description["longest_side"])
         probabilities = multi_scale_maximum(network, network.normalisation(image)[None], TEST_SCALES).numpy()
         if self.refine:
@@ -164,34 +159,35 @@ class Steps:
 
     def row(self, names: Sequence[str]) -> Row:
         """Return what steps look like, by title, each one picture or one for each scale. ``names`` are of ``STEPS``."""
+        if unknown := [name for name in names if name not in STEPS]:
+            raise ValueError(f"names={unknown} are unknown; valid: {', '.join(STEPS)}")
         row: Row = {}
         for name in names:
-            row |= self._pictures(name)
+            row |= STEPS[name](self)
         return row
 
-    def _pictures(self, step: str) -> Row:
-        picture, shown = self.picture, self.shown_class
-        match step:
-            case "photograph":
-                return {"photograph": picture}
-            case "scale maps":
-                maps = zip(self.scales, self.scale_maps[:, shown])
-                return {f"map of scale {scale:g}": Heat(values, picture) for scale, values in maps}
-            case "map":
-                return {"fused map": Heat(self.maps[shown], picture)}
-            case "scale weights":
-                weights = zip(self.scales, self.scale_weights)
-                return {f"weight of scale {scale:g}": Heat(values) for scale, values in weights}
-            case "saliency":
-                return {"saliency map": Heat(self.saliency)}
-            case "pseudo labels":
-                return {"pseudo labels": Mask(self.pseudo_label, picture)}
-            case "segmentation":
-                return {"segmentation": Mask(self.segmentation, picture)}
-            case "ground truth":
-                truth = self.ground_truth
-                return {step: Image.new("RGB", picture.size, "white") if truth is None else Mask(truth, picture)}
-        raise ValueError(f"step={step!r} is unknown; valid: {', '.join(STEPS)}")
+    @property
+    def _truth(self) -> Image.Image | Mask:
+        if self.ground_truth is None:
+            return Image.new("RGB", self.picture.size, "white")
+        return Mask(self.ground_truth, self.picture)
+
+
+# What each step looks like, by title. Nothing is computed before it is asked for.
+STEPS: dict[str, Callable[[Steps], Row]] = {
+    "photograph": lambda s: {"photograph": s.picture},
+    "scale maps": lambda s: {
+        f"map of scale {scale:g}": Heat(maps[s.shown_class], s.picture) for scale, maps in zip(s.scales, s.scale_maps)
+    },
+    "map": lambda s: {"fused map": Heat(s.maps[s.shown_class], s.picture)},
+    "saliency": lambda s: {"saliency map": Heat(s.saliency)},
+    "scale weights": lambda s: {
+        f"weight of scale {scale:g}": Heat(weights) for scale, weights in zip(s.scales, s.scale_weights)
+    },
+    "pseudo labels": lambda s: {"pseudo labels": Mask(s.pseudo_label, s.picture)},
+    "segmentation": lambda s: {"segmentation": Mask(s.segmentation, s.picture)},
+    "ground truth": lambda s: {"ground truth": s._truth},
+}
 
 
 def free_steps(*ids: str) -> list[Steps]:

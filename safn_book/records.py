@@ -11,7 +11,7 @@ from safn_book.run_names import DEFAULT, RunName, Stage
 
 RECORD = "record.json"
 OUTSIDE = ("data_folder", "saliency_folder")  # parameters that name a folder of the user's own files
-OF_THIS_MACHINE = ("runs", *OUTSIDE)
+FOLDERS = ("runs", *OUTSIDE)  # parameters that belong to this machine
 # what stage 00 reads of a data folder
 VOC_PARTS = ("image_labels.csv", "JPEGImages", "SegmentationClassAug", "SegmentationClass", "ImageSets")
 

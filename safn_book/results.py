@@ -39,8 +39,8 @@ class Measure:
 
     stage: Stage  #: that measures it
     metric: str  #: its name among the metrics of the stage
-    ignored: str  #: how ignored pixels of a prediction count, see ``safn.metrics``
     title: str  #: what is scored, in the plural
+    ignored: str = "wrong"  #: how ignored pixels of a prediction count, see ``safn.metrics``
     sizes: str = ""  #: the prefix of the metrics by object size; empty where there are none
     counts_file: str = "counts.npz"  #: the confusion counts of each image, in the folder of the stage
 
@@ -51,15 +51,15 @@ class Measure:
 
 
 def _segmentation(protocol: str, title: str) -> Measure:
-    prefix, file = f"val_iou_{protocol} ", f"counts_{protocol}.npz"
-    return Measure(Stage.EVALUATE, f"val_miou_{protocol}", "wrong", title, prefix, file)
+    sizes, file = f"val_iou_{protocol} ", f"counts_{protocol}.npz"
+    return Measure(Stage.EVALUATE, f"val_miou_{protocol}", title, sizes=sizes, counts_file=file)
 
 
 MEASURES = {
-    "maps": Measure(Stage.MAPS, "map_miou", "wrong", "localization maps", "map_iou "),
-    "pseudo_background": Measure(Stage.PSEUDO_LABELS, "pseudo_miou_background", "background", "pseudo labels"),
+    "maps": Measure(Stage.MAPS, "map_miou", "localization maps", sizes="map_iou "),
+    "pseudo_background": Measure(Stage.PSEUDO_LABELS, "pseudo_miou_background", "pseudo labels", "background"),
     "pseudo_wrong": Measure(
-        Stage.PSEUDO_LABELS, "pseudo_miou_wrong", "wrong", "pseudo labels (ignored pixels as errors)", "pseudo_iou "
+        Stage.PSEUDO_LABELS, "pseudo_miou_wrong", "pseudo labels (ignored pixels as errors)", sizes="pseudo_iou "
     ),
     "segmentation_single": _segmentation("single", "single-scale segmentations"),
     "segmentation_multi": _segmentation("multi", "multi-scale segmentations"),
@@ -79,7 +79,7 @@ class Runs:
 
 def load_runs(folder: Path | str, experiments: list[str], missing_segmentation: str = "make") -> Runs:
     """Load runs. A missing segmentation is trained (``make``), or the run ends at its last stage (``leave``)."""
-    found: Records = {}
+    found = {}
     ends = []
     for run in map(RunName.parse, experiments):
         complete = [stage for stage in CHAIN if read(folder, stage, run)]
@@ -132,10 +132,11 @@ def main_runs(table: pd.DataFrame) -> pd.DataFrame:
 def over_seeds(table: pd.DataFrame, columns: Iterable[str]) -> pd.DataFrame:
     """Write percent as ``mean ± standard deviation`` over the seeds, one row a configuration. One seed has its value
     alone, and none has an en dash."""
-    return table.groupby("configuration", sort=False)[list(columns)].agg(_mean_and_deviation)
+    return table.groupby("configuration", sort=False)[list(columns)].agg(mean_and_deviation)
 
 
-def _mean_and_deviation(values: pd.Series) -> str:
+def mean_and_deviation(values: pd.Series) -> str:
+    """Write shares in percent as ``over_seeds`` does."""
     values = 100 * values.dropna()
     if values.empty:
         return MISSING

@@ -76,11 +76,6 @@ class RunName:
     supervised: bool = False
 
     @classmethod
-    def of(cls, aggregation: str, scales: Iterable[float], seed: int) -> Self:
-        """The run of a classifier."""
-        return cls(aggregation, tuple(float(scale) for scale in scales), seed)
-
-    @classmethod
     def parse(cls, text: str, seedless: bool = False) -> Self:
         """Read a name, or where ``seedless`` the ``configuration`` of one, whose seed is 0.
 

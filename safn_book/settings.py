@@ -10,10 +10,10 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 
+from safn_book.records import FOLDERS
 from safn_book.run_names import AGGREGATIONS, CONTROLS, RunName
 
 ROOT = Path(__file__).resolve().parent.parent
-FOLDERS = ("runs", "data_folder", "saliency_folder")
 BACKBONES = ("vgg16", "resnet101", "efficientnet_lite0")
 
 
@@ -76,12 +76,8 @@ def _run(text: str) -> str:
     return text
 
 
-def _run_or_nothing(text: str) -> str:
-    return text and _run(text)
-
-
 Run = Annotated[str, AfterValidator(_run)]
-RunOrNothing = Annotated[str, AfterValidator(_run_or_nothing)]
+RunOrNothing = Annotated[str, AfterValidator(lambda text: text and _run(text))]
 Flag = Annotated[bool, Field(strict=True), BeforeValidator(_from_text)]
 Whole = Annotated[int, BeforeValidator(_number)]
 Count = Annotated[Whole, Field(ge=1)]
@@ -197,8 +193,7 @@ def read(namespace: dict[str, Any]) -> Parameters:
         SettingsError: listing every problem, or that the parameter cell has not run.
     """
     known: dict[str, None] = {}
-    own: dict[str, ast.expr] = {}
-    injected: dict[str, ast.expr] = {}
+    own, injected = {}, {}
     for cell in map(str.lstrip, namespace.get("In", [])):
         if cell.startswith("# parameters"):
             own = assigned(cell)

@@ -18,7 +18,7 @@ def code_fingerprint(stage: Stage, root: Path = ROOT) -> str:
     notebook = ast.parse(_notebook_code(root / "notebooks" / f"{stage}.ipynb"))
     imported = _imports(notebook, root)
     own = [statement for statement in notebook.body if not _only_shows(statement, imported)]
-    modules: set[Path] = set()
+    modules = set()
     waiting = [*imported.values(), root / "safn" / "data.py"]  # with which every stage reads its images
     while waiting:
         path = waiting.pop()

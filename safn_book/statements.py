@@ -7,9 +7,9 @@ import pandas as pd
 
 from safn_book import archive, charts, display
 from safn_book.conclusions import Verdict, against
-from safn_book.results import LEAST_SEEDS, MEASURES, by_size, over_seeds, seeds_note, shared_seeds
-from safn_book.run_names import DEFAULT, RunName, Stage, without_seeds
-from safn_book.tables import MISSING, interval, number, phrase, short_name, versus, with_short_names
+from safn_book.results import LEAST_SEEDS, MEASURES, by_size, mean_and_deviation, over_seeds, seeds_note, shared_seeds
+from safn_book.run_names import DEFAULT, RunName, Stage
+from safn_book.tables import MISSING, interval, number, short_name, versus, with_short_names
 
 MAIN = "attention_1-0.75-0.5"
 CONSTANT = "mean of the learned weights"
@@ -41,13 +41,13 @@ def recorded(stage: Stage, *place: str, configuration: str = MAIN, file: str = "
     """
     found: list[float] = []
     for (recorded_stage, run), value in archive.read(archive.RESULTS / f"{file}.json").items():
-        if recorded_stage is stage and without_seeds(run) in (configuration, DEFAULT):
+        if recorded_stage is stage and (run == DEFAULT or RunName.parse(run).configuration == configuration):
             for name in place:
                 value = value.get(name, {})
-            found += [100 * value] if isinstance(value, float) else []
+            found += [value] if isinstance(value, float) else []
     if not found:
         raise ValueError(f"no run {configuration} of results/{file}.json has recorded {' > '.join((stage, *place))}")
-    return number(np.mean(found)) + (f" ± {number(np.std(found, ddof=1))}" if len(found) > 1 else "")
+    return mean_and_deviation(pd.Series(found))
 
 
 def listing(words: list[str]) -> str:
@@ -198,7 +198,8 @@ def size_statement(sizes: pd.DataFrame) -> str:
     for name in best.unique():
         names = {versus(name, other)[0] for other in sizes if other != name}
         words = listing([size.split(" (")[0] for size in best.index[best == name]])
-        parts.append(f"{names.pop() if len(names) == 1 else phrase(name)} on {words} objects")
+        alone = short_name(name).replace(", ", " with ", 1).replace("baseline", "the baseline")
+        parts.append(f"{names.pop() if len(names) == 1 else alone} on {words} objects")
     return f"{listing(parts)}." if parts else "no object was scored."
 
 

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -92,7 +92,7 @@ def study_attention(network: SAFN, samples: PlainSet, mean: Sequence[float]) -> 
     folder, device = samples.folder, next(network.parameters()).device
     masked = PlainSet(folder, folder.with_mask(samples.ids), samples.normalisation, samples.size)
     names = [f"weight {scale:g}" for scale in network.scales]
-    rows: list[dict[str, Any]] = []
+    rows = []
     counters: dict[str, SweepCounter] = {}
     loader = plain_loader(masked, 0)
     for seed, sample in enumerate(tqdm(loader, "scale weights", mininterval=2, file=sys.stdout)):
@@ -156,7 +156,7 @@ def weights_by_size(studies: dict[str, Study], groups: int = 8) -> pd.DataFrame:
 def weight_size_correlation(studies: dict[str, Study], draws: int = 1000) -> pd.DataFrame:
     """Give Spearman's rank correlation of each scale's weight with the share of the image that the class covers, with a
     95 % interval ``from`` ``to`` over resampled images, whose objects stay together: one row a run and scale."""
-    rows: list[dict[str, Any]] = []
+    rows = []
     for run, objects, columns in _objects(studies):
         images = list(objects.groupby("image").indices.values())
         rng = np.random.default_rng(0)

@@ -39,12 +39,6 @@ def short_name(configuration: str) -> str:
     return ", ".join(filter(None, [words, CONTROLS.get(run.control), run.network]))
 
 
-def phrase(configuration: str) -> str:
-    """Name a configuration within a sentence: ``SAFN with 3 scales``, ``the baseline with 1 scale``."""
-    name = short_name(configuration).replace(", ", " with ", 1)
-    return f"the {name}" if name.startswith("baseline") else name
-
-
 def versus(first: str, second: str) -> tuple[str, str]:
     """Name two configurations by what differs between them.
 
@@ -175,8 +169,8 @@ def metric_name(metric: str) -> str:
     begin = max((known for known in METRICS if metric.startswith(known)), key=len, default="")
     rest = metric.removeprefix(begin)
     if rest.startswith(" "):  # a run
-        configuration, _, seed = rest.strip().partition("_seed")
-        rest = f": {short_name(configuration)}, seed {seed}"
+        run = RunName.parse(rest.strip())
+        rest = f": {short_name(run.configuration)}, seed {run.seed}"
     return METRICS.get(begin, "{}").format(rest.replace("_train_list", ", official train list"))
 
 

@@ -156,3 +156,23 @@ def test_a_run_is_not_restored_upon_other_photographs_of_the_same_names(exported
 def test_what_was_made_with_other_saliency_maps_is_not_restored(exported, tmp_path):
     sources(tmp_path / "other", saliency="of another detector")
     assert archive.restore(exported, tmp_path / "other") == [f"{MAPS}/max_1_seed0"]  # maps do not depend on it
+
+
+# --- the recorded experiments
+
+
+def record_of(stage, run, **parameters):
+    return {"stage": stage, "run": run, "metrics": {}, "machine": "one", "parameters": parameters}
+
+
+def test_only_files_of_records_are_experiments(tmp_path):
+    (tmp_path / "photos.json").write_text(json.dumps([record_of("00_data", "default")]))
+    (tmp_path / "bench.json").write_text('{"rows": []}')
+    (tmp_path / "expected.json").write_text('[{"stage": "03_train_safn", "run": "default", "ranges": {}}]')
+    assert list(archive.experiments(tmp_path)) == ["photos"]
+
+
+def test_values_of_records_and_of_their_parameters_are_listed_once():
+    records = [record_of("03_train_safn", f"max_1_seed{s}", crop=256, epochs=3 + s) for s in (0, 1)]
+    found = [archive.values(records, name) for name in ("crop", "epochs", "machine", "none")]
+    assert found == ["256", "3, 4", "one", "–"]

@@ -56,14 +56,10 @@ def test_other_weights_have_a_row_each_and_a_dot_with_an_interval_a_network():
         pd.DataFrame(rows, columns=["run", "weights", "difference", "from", "to"]), {"equal": "1/S"}
     ).axes[0]
     assert [text.get_text() for text in axis.get_yticklabels()] == ["one", "1/S"]
-    dots = [line.get_xydata()[0].tolist() for line in axis.lines[1:]]
+    dots = axis.lines[1].get_xydata().tolist()
     assert [x for x, _ in dots] == [-1, 1, -3] and [round(y) for _, y in dots] == [1, 0, 1]
     assert dots[0][1] > dots[2][1]  # networks of one row do not hide one another
-    assert [[x for x, _ in ends] for (ends,) in (c.get_segments() for c in axis.collections)] == [
-        [-2, -0.5],
-        [0, 2],
-        [-4, -1],
-    ]
+    assert [ends[:, 0].tolist() for ends in axis.collections[0].get_segments()] == [[-2, -0.5], [0, 2], [-4, -1]]
 
 
 def test_the_sensitivity_has_a_panel_a_threshold_and_marks_what_was_set():

@@ -17,7 +17,7 @@ def made(runs, mean_precision: float, seed: int = 0, epochs: int = 2):
     source = stages.open_stage({"runs": str(runs), **DEFAULTS}, "00_data", "default").finish(
         {"train_images": 20}, data="f00"
     )
-    name = str(RunName.of("attention", (1, 0.5), seed))
+    name = str(RunName("attention", (1, 0.5), seed))
     work = stages.open_stage({"runs": str(runs), "seed": seed, "epochs": epochs}, "03_train_safn", name)
     metrics = {"val_mAP": mean_precision, "loss": 0.2, "weight 1": 0.5, "seconds_single": 3.0}
     return source, work.finish(metrics)

@@ -15,41 +15,42 @@ def small(monkeypatch):
     monkeypatch.setitem(backbones.BACKBONES, "tiny", tiny.backbone())
 
 
-WORKLOAD = cost.Workload("tiny", num_classes=3, scales=(1, 0.5), crop=64, batch_size=2)
+@pytest.fixture
+def networks() -> dict:
+    return cost.random_networks("tiny", 3, (1, 0.5))
 
 
-def test_each_aggregation_is_measured_in_turn_and_the_first_turn_does_not_count(monkeypatch):
-    calls, networks = [], []
+def test_each_aggregation_is_measured_in_turn_and_the_first_turn_does_not_count(networks, monkeypatch):
+    calls, trained = [], []
 
     def seconds(call, *arguments):
         calls.append((call, arguments))
         return 9.0 if len(calls) <= 6 else len(calls) / 1000  # the first turn is slow: it is left out
 
     monkeypatch.setattr(cost, "seconds", seconds)
-    monkeypatch.setattr(cost, "train_step", lambda network, *_: networks.append(network.aggregation))
-    measured, ratios = cost.measure(WORKLOAD, 2)
-    assert list(measured.index) == ["max", "avg", "attention"] and list(measured) == list(cost.COLUMNS) == list(ratios)
+    monkeypatch.setattr(cost, "train_step", lambda network, *_: trained.append(network.aggregation))
+    ratios = cost.ratios(networks, 64, 2, 2)
+    assert list(ratios.index) == ["max", "avg", "attention"] and list(ratios) == list(cost.COLUMNS)
     # turn 1 begins with avg, turn 2 with attention: calls 7-12 and 13-18, training first, two images a step
-    assert measured["training ms/img"].to_dict() == {
-        "max": (11 + 15) / 4,
-        "avg": (7 + 17) / 4,
-        "attention": (9 + 13) / 4,
+    training = {
+        "max": pytest.approx((11 / 7 + 15 / 17) / 2),
+        "avg": 1,
+        "attention": pytest.approx((9 / 7 + 13 / 17) / 2),
     }
-    assert measured["OLM extraction ms/img"].to_dict() == {"max": 14, "avg": 13, "attention": 12}
-    assert ratios["training ms/img"].to_dict() == {
-        "max": pytest.approx((11 / 7 + 15 / 17) / 2), "avg": 1, "attention": pytest.approx((9 / 7 + 13 / 17) / 2),
-    }  # fmt: skip
+    assert ratios["training ms/img"].to_dict() == training
+    maps = {"max": pytest.approx((12 / 8 + 16 / 18) / 2), "avg": 1, "attention": pytest.approx((10 / 8 + 14 / 18) / 2)}
+    assert ratios["OLM extraction ms/img"].to_dict() == maps
     for call, arguments in calls[::2]:
         call(*arguments)
-    assert networks == ["max", "avg", "attention", "avg", "attention", "max", "attention", "max", "avg"]
+    assert trained == ["max", "avg", "attention", "avg", "attention", "max", "attention", "max", "avg"]
 
 
-def test_a_step_trains_and_an_extraction_does_not():
-    measured, _ = cost.measure(WORKLOAD, 1)
-    assert (measured > 0).all().all()
-    assert measured.loc["attention", "MB"] > measured.loc["avg", "MB"]  # it has more weights and keeps more
+def test_a_step_trains_and_an_extraction_does_not(networks):
+    taken, memory = cost.turns(networks, 64, 2, 1)
+    assert (taken > 0).all().all()
+    assert memory["attention"] > memory["avg"] > 0  # it has more weights and keeps more
     images, labels = torch.rand(2, 3, 64, 64), torch.ones(2, 3)
-    network = WORKLOAD.network("attention")
+    network = networks["attention"]
     before = {k: v.clone() for k, v in network.state_dict().items()}
     cost.extract_maps(network, images, labels)
     assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())

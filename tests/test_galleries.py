@@ -144,6 +144,7 @@ def test_images_with_one_class_come_from_small_to_large(made):
         mask[:side, :side] = k + 1
         save_mask(folder.base / "SegmentationClass" / f"a{k}.png", mask)
     assert galleries.by_object_size(folder, ["a0", "a1", "a2", "a3"], 9) == ["a1", "a2", "a0"]  # a3 has two classes
+    assert galleries.by_object_size(folder, ["a3"], 9) == ["a3"]  # where no image has one class alone
     assert galleries.examples(folder, ["a0", "a1", "a2"], 2) == ["a1", "a0"]  # a small object and a large one
 
 

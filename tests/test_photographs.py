@@ -93,8 +93,8 @@ def test_labels_that_are_not_given_are_predicted():
 def test_what_is_unknown_is_said_with_what_is_valid(steps):
     with pytest.raises(ValueError, match=r"labels=\['unicorn'\] are unknown; valid: aeroplane, bicycle"):
         Steps(safn.free_photographs()["cow"].path, ["cow", "unicorn"])
-    with pytest.raises(ValueError, match="step='lunch' is unknown; valid: photograph, scale maps"):
-        steps.row(["lunch"])
+    with pytest.raises(ValueError, match=r"names=\['lunch', 'tea'\] are unknown; valid: photograph, scale maps"):
+        steps.row(["lunch", "map", "tea"])
 
 
 def test_a_row_shows_every_step(steps):

@@ -40,7 +40,6 @@ def test_a_name_is_read_as_it_was_written(run):
 )
 def test_names_on_disk(text, run):
     assert RunName.parse(text) == run and str(run) == text
-    assert RunName.of(run.aggregation, list(run.scales), run.seed) == run.base or run.supervised
 
 
 @pytest.mark.parametrize(
