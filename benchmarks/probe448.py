@@ -191,12 +191,11 @@ def layers(o: argparse.Namespace, name: str) -> None:
             continue
         torch.backends.cudnn.enabled = cudnn
         form = torch.channels_last if channels_last else torch.contiguous_format
-        shape = (channels, channels, kernel, stride, dilation * (kernel // 2), dilation, groups)
-        layer = nn.Conv2d(*shape)
+        layer = nn.Conv2d(channels, channels, kernel, stride, dilation * (kernel // 2), dilation, groups)
         if layer_type is not None:
             holder = nn.Sequential(layer)
             gpu_training.exchange(holder, {nn.Conv2d: gpu_training.ProductConv})
-            layer = PhasedConv(*shape) if layer_type is PhasedConv else holder[0]
+            layer = PhasedConv(channels, kernel, dilation) if layer_type is PhasedConv else holder[0]
         layer = layer.to(device, dtype).to(memory_format=form)
         features = torch.randn(batch, channels, side, side, device=device, dtype=dtype).to(memory_format=form)
         features.requires_grad_()

@@ -9,6 +9,10 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 class PhasedConv(nn.Conv2d):
     """Convolve ``(B, C, h, w)`` depthwise with dilation d, as without dilation on the d x d subgrids; size stays."""
 
+    def __init__(self, channels: int, kernel_size: int, dilation: int, bias: bool = True, device: str | None = None):
+        padding = dilation * (kernel_size // 2)
+        super().__init__(channels, channels, kernel_size, 1, padding, dilation, channels, bias, device=device)
+
     def forward(self, features: Tensor) -> Tensor:
         batch, channels, height, width = features.shape
         d = self.dilation[0]
@@ -29,6 +33,9 @@ class PointwiseConv(nn.Conv2d):
     There PyTorch takes a slower kernel of its own, unless the layer is dilated, which changes nothing in a 1x1 kernel.
     """
 
+    def __init__(self, in_channels: int, out_channels: int, bias: bool = True, device: str | None = None):
+        super().__init__(in_channels, out_channels, 1, bias=bias, device=device)
+
     def forward(self, features: Tensor) -> Tensor:
         one_thread = features.device.type == "cpu" and torch.get_num_threads() == 1
         dilation = 2 if one_thread and len(features) > 1 else 1  # for one image, oneDNN is the slower one
@@ -36,22 +43,28 @@ class PointwiseConv(nn.Conv2d):
 
 
 def speed_up(module: nn.Module) -> None:
-    """Let convolutions of ``module`` compute as the layers of this file, in place; names and parameters stay."""
-    for layer in module.modules():
-        if type(layer) is nn.Conv2d:
-            layer.__class__ = faster(layer)  # the parameters are the same, only forward is another
+    """Replace convolutions below ``module`` by the layers of this file, in place; names and parameters stay."""
+    for parent in list(module.modules()):
+        for name, layer in list(parent.named_children()):
+            if type(layer) is nn.Conv2d:
+                setattr(parent, name, faster(layer))
 
 
-def faster(layer: nn.Conv2d) -> type[nn.Conv2d]:
-    """Name the class of this file that computes what ``layer`` does; where there is none, ``nn.Conv2d``."""
-    kernel, dilation = layer.kernel_size[0], layer.dilation[0]
+def faster(layer: nn.Conv2d) -> nn.Conv2d:
+    """Build the layer of this file that computes what ``layer`` does; where there is none, return ``layer``."""
+    kernel, dilation, bias = layer.kernel_size[0], layer.dilation[0], layer.bias is not None
     depthwise = layer.groups == layer.in_channels == layer.out_channels > 1
     same_size = layer.stride == (1, 1) and layer.padding == (dilation * (kernel // 2),) * 2
+    fast: nn.Conv2d
+    # on no device, so that no random number is drawn: what is built later starts as if this were not here
     if depthwise and same_size and dilation > 1:
-        return PhasedConv
-    if layer.groups == 1 and same_size and layer.kernel_size == (1, 1):
-        return PointwiseConv
-    return nn.Conv2d
+        fast = PhasedConv(layer.in_channels, kernel, dilation, bias, device="meta")
+    elif layer.groups == 1 and same_size and layer.kernel_size == (1, 1):
+        fast = PointwiseConv(layer.in_channels, layer.out_channels, bias, device="meta")
+    else:
+        return layer
+    fast.weight, fast.bias = layer.weight, layer.bias
+    return fast.train(layer.training)
 
 
 def fold_batch_norm(module: nn.Module) -> None:

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from safn import backbones
 from safn.arguments import require_count, require_one_of, require_scales, require_shape
 from safn.backbones import rescale
-from safn.fast_layers import speed_up
+from safn.fast_layers import PointwiseConv
 from safn.maps import localization_maps
 
 AGGREGATIONS = ("attention", "max", "avg")
@@ -128,11 +128,10 @@ class SAFN(nn.Module):
         self.head = nn.Sequential(
             nn.Conv2d(kind.channels, 1024, 3, padding=1),
             nn.ReLU(),
-            nn.Conv2d(1024, 1024, 1),
+            PointwiseConv(1024, 1024),
             nn.ReLU(),
-            nn.Conv2d(1024, num_classes, 1),
+            PointwiseConv(1024, num_classes),
         )
-        speed_up(self.head)
         # drawn last, so that with one seed all aggregations start from the same head
         attends = aggregation == "attention" and len(self.scales) > 1
         self.attention = ScaleAttention(len(self.scales), num_classes, attention_start) if attends else None

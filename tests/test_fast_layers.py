@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from safn.fast_layers import PhasedConv, PointwiseConv, fold_batch_norm, speed_up
+from safn.fast_layers import PhasedConv, PointwiseConv, faster, fold_batch_norm, speed_up
 
 
 def depthwise() -> torch.nn.Conv2d:
@@ -46,15 +46,21 @@ def test_other_convolutions_are_left_as_they_are():
 
 
 @pytest.mark.parametrize("make", [depthwise, lambda: torch.nn.Conv2d(6, 4, 1, bias=False)])
-def test_a_fast_layer_keeps_the_parameters_and_the_mode_and_draws_no_random_number(make):
+def test_a_fast_layer_has_the_parameters_of_the_layer_and_draws_no_random_number(make):
     layer = make().eval()
     state = torch.get_rng_state()
-    parameters = list(layer.named_parameters())
-    speed_up(layer)
-    assert torch.equal(torch.get_rng_state(), state) and type(layer) is not torch.nn.Conv2d
-    assert not layer.training
-    for (name, before), (same, after) in zip(parameters, layer.named_parameters(), strict=True):
-        assert name == same and before is after
+    fast = faster(layer)
+    assert torch.equal(torch.get_rng_state(), state) and type(fast) is not torch.nn.Conv2d
+    assert fast.weight is layer.weight and fast.bias is layer.bias and not fast.training
+
+
+def test_a_fast_layer_that_is_built_is_drawn_as_the_plain_one():
+    built = []
+    for make in (lambda: PointwiseConv(6, 4), lambda: nn.Conv2d(6, 4, 1)):
+        torch.manual_seed(0)
+        built.append((make(), torch.rand(1)))
+    (fast, after), (plain, expected) = built
+    assert torch.equal(fast.weight, plain.weight) and torch.equal(fast.bias, plain.bias) and after == expected
 
 
 class Activated(nn.BatchNorm2d):
