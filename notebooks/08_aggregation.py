@@ -193,7 +193,7 @@ done = stage.finish(
     differences=differences.to_dict("records"),
     by_size={measure: table.to_dict() for measure, table in sizes.items()},
 )
-checks.compare(done, source)
+checks.compare_runs(p.runs, p.experiments, source)
 
 # %% [markdown]
 # ## Takeaways

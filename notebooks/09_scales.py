@@ -212,7 +212,7 @@ done = stage.finish(
     correlations=correlations.to_dict("records"),
     replaced=replaced.to_dict("records"),
 )
-checks.compare(done, source)
+checks.compare_runs(p.runs, p.experiments, source)
 
 # %% [markdown]
 # ## Takeaways

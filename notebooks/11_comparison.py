@@ -153,7 +153,7 @@ if first.notna().any():  # photographs of one's own may have no masks
 tested = compared.ends[0].record["per_class"]
 scores = {f"val_miou_{k}": main[f"val_miou_{k}"] for k in tested}
 done = stage.finish({**scores, "gain_over_classifier_alone": gain})
-checks.compare(done, source)
+checks.compare_runs(p.runs, p.experiments, source)
 
 # %% [markdown]
 # ## Takeaways

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -40,7 +42,18 @@ def compare(done: Input, source: Input) -> Styler:
     Ranges hold for the same data (of ``source``, stage 00), stage, configuration and parameters, those of all stages before
     as well. For others none is known, and the table has the values alone.
     """
-    rows = verdicts(done, source)
+    return _table(verdicts(done, source))
+
+
+def compare_runs(runs: Path, names: Iterable[str], source: Input, metric: str = "val_miou_multi") -> Styler:
+    """Show one metric of stage 07 for each of several runs, as ``compare`` shows those of one stage."""
+    found = {name: records.read(runs, Stage.EVALUATE, name) for name in names}
+    tables = [verdicts(stage, source).assign(run=name) for name, stage in found.items() if stage]
+    rows = pd.concat(tables).query("metric == @metric").reset_index(drop=True)
+    return _table(rows.assign(metric=rows["metric"] + " " + rows["run"]))
+
+
+def _table(rows: pd.DataFrame) -> Styler:
     official = rows["metric"].str.removesuffix("_train_list")  # equal to the others where the list has all images
     rows = rows[~rows.assign(metric=official).duplicated(["metric", "value"])].reset_index(drop=True)
     shown = pd.DataFrame({"metric": rows["metric"].map(metric_name)})

@@ -131,3 +131,15 @@ def test_a_check_shows_scores_of_the_official_list_only_where_they_differ(tmp_pa
 def test_without_a_recorded_run_a_check_shows_the_values_alone(tmp_path, path):
     source, done = made(tmp_path, 0.7)
     assert [len(row) for row in cells(checks.compare(done, source))] == [2, 2, 2, 2]
+
+
+def test_one_score_of_several_runs_is_checked_for_each(tmp_path, path):
+    source, _ = made(tmp_path, 0.7)
+    runs = {"attention_1-0.5_seed0": 0.5, "max_1-0.5_seed0": 0.48}
+    for run, score in runs.items():
+        work = stages.open_stage({**DEFAULTS, "runs": str(tmp_path), "run": run}, "07_evaluate", run, [source])
+        work.finish({"val_miou_multi": score, "val_miou_single": 0.1})
+    record_ranges([tmp_path], path)
+    shown = cells(checks.compare_runs(tmp_path, [*runs, "masks_seed0"], source))  # the last has not run
+    assert [row[1] for row in shown] == ["50.0\xa0%", "48.0\xa0%"]
+    assert [row[3] for row in shown] == ["as expected"] * 2 and "SAFN" in shown[0][0] and "max" in shown[1][0]
