@@ -165,7 +165,7 @@ display.figure(
 # Training never reads these masks. They measure the maps and the pseudo labels, and they train the fully supervised
 # network that the others are compared with.
 #
-# ## Which numbers should I see?
+# ## What should I see?
 #
 # The table sets this run beside recorded runs of the same data and settings. Is a value outside its range? See
 # [My number is low](../book/recipes.md#my-number-is-low).

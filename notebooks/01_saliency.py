@@ -156,7 +156,7 @@ display.figure(
 # In a good row the saliency has the outline of the mask. Two failures are typical. The detector finds other things,
 # beside the object or in its place. Or it misses a small object, and the whole map is dark or blurred.
 #
-# ## Which numbers should I see?
+# ## What should I see?
 #
 # The table sets this run beside recorded runs of the same data and settings. Is a value outside its range? See
 # [My number is low](../book/recipes.md#my-number-is-low).

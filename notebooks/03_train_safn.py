@@ -222,7 +222,7 @@ display.figure(
 # Where a map has no colour, the network has found nothing. The paper expects the small scales to gain weight in the
 # lower rows, where the objects are large. Do they?
 #
-# ## Which numbers should I see?
+# ## What should I see?
 #
 # The table sets this run beside recorded runs of the same data and settings. Is a value outside its range? See
 # [My number is low](../book/recipes.md#my-number-is-low).

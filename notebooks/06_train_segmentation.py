@@ -239,7 +239,7 @@ display.text(
 # Part of the error is that of the labels, part that of DeepLab. To tell them apart, we train the same network on
 # ground-truth masks: the fully supervised upper bound, run `masks_seed0`. [Chapter 7](07_evaluate.ipynb) shows both.
 #
-# ## Which numbers should I see?
+# ## What should I see?
 #
 # The table sets this run beside recorded runs of the same data and settings. Is a value outside its range? See
 # [My number is low](../book/recipes.md#my-number-is-low).

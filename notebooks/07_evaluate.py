@@ -284,7 +284,7 @@ display.figure(
 # %% [markdown]
 # Several scales fill holes, and the CRF follows the border. Neither repairs a wrong name.
 #
-# ## Which numbers should I see?
+# ## What should I see?
 #
 # The table sets this run beside recorded runs of the same data and settings. Is a value outside its range? See
 # [My number is low](../book/recipes.md#my-number-is-low).

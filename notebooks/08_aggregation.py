@@ -179,7 +179,7 @@ show(table4.rename_axis(None), caption, best=table4)
 # The paper has one number for each row and no seeds. In the recorded runs, the maps of one configuration differ by up
 # to a point between seeds. So a lead of 0.2 points needs more evidence.
 #
-# ## Which numbers should I see?
+# ## What should I see?
 #
 # The table sets this run beside recorded runs of the same data and settings. Is a value outside its range? See
 # [My number is low](../book/recipes.md#my-number-is-low).

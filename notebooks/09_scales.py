@@ -194,7 +194,7 @@ caption = f"Published, other data: {published.CAPTIONS[6]}."
 show(table6.rename_axis(None), caption, best=table6)
 
 # %% [markdown]
-# ## Which numbers should I see?
+# ## What should I see?
 #
 # The table sets this run beside recorded runs of the same data and settings. Is a value outside its range? See
 # [My number is low](../book/recipes.md#my-number-is-low).

@@ -144,7 +144,7 @@ if first.notna().any():  # photographs of one's own may have no masks
 # numbers](../book/published.md) have them. On VOC, *chair*, *diningtable* and *sofa* are the paper's hardest classes on
 # val (Table 3): indoor scenes, in which objects cover one another.
 #
-# ## Which numbers should I see?
+# ## What should I see?
 #
 # The table sets this run beside recorded runs of the same data and settings. Is a value outside its range? See
 # [My number is low](../book/recipes.md#my-number-is-low).
