@@ -38,7 +38,8 @@ def table_5(card: Card) -> pd.DataFrame:
         one row for each aggregation and quantity; texts in the columns ``paper``, ``float32`` and ``bf16``, the last
         two with the quartiles of the turns.
     """
-    rows, table = measured(card), []
+    rows = measured(card)
+    table = []
     for aggregation, title in AGGREGATIONS.items():
         for quantity, name in QUANTITIES.items():
             row = {"aggregation": title, "ratio to average pooling": name}
