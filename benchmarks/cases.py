@@ -15,14 +15,13 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import psutil
 import timm
 import torch
 from PIL import Image
-from pytorch_grad_cam import GradCAM
-from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import nn
 from torchmetrics.classification import MulticlassConfusionMatrix
 
@@ -104,6 +103,9 @@ def on_one_thread(pair: Pair) -> Pair:
 
 
 def maps() -> Pair:
+    from pytorch_grad_cam import GradCAM  # pip install grad-cam: this comparison alone needs it
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
     ours = safn("efficientnet_lite0").eval()
     images, labels = torch.randn(1, 3, 320, 320, device=DEVICE), torch.ones(1, 20, device=DEVICE)
 
@@ -299,12 +301,15 @@ def overlap(pairs: int, images: int = 8) -> list[Row]:
     with tempfile.TemporaryDirectory() as name, contextlib.redirect_stdout(io.StringIO()):
         folder, paths = Path(name), photos(Path(name), images)
         predict = partial(inference.predict, three_classes(), backbones.HALF, paths, scales=inference.TEST_SCALES)
-        with started_processes(list(paths.values()), given) as pool:
+        with (
+            started_processes(list(paths.values()), given) as pool,
+            mock.patch.object(inference, "ProcessPoolExecutor", lambda *_: contextlib.nullcontext(pool)),
+        ):
             for turn in range(pairs + 1):
                 calls = (
-                    lambda t=turn: predict(folder=folder / f"network {t}", pool=pool),
+                    lambda t=turn: predict(folder=folder / f"network {t}"),
                     lambda: refine(pool, list(paths.values()), given),
-                    lambda t=turn: predict(folder=folder / f"both {t}", refined=folder / f"CRF {t}", pool=pool),
+                    lambda t=turn: predict(folder=folder / f"both {t}", refined=folder / f"CRF {t}"),
                 )
                 turns.append(
                     [(seconds(call), processor_seconds() - busy) for call in calls for busy in [processor_seconds()]]

@@ -17,9 +17,9 @@
 # %% [markdown]
 # # 0 Data
 #
-# A segmentation network usually learns from {term}`masks <ground-truth mask>`, which name the class of every pixel.
-# Drawing them is slow. An {term}`image label` only says *which* classes an image shows, and is made in seconds. What is
-# in such a data set, and what may a network learn from it?
+# A segmentation network usually learns from masks, which name the class of every pixel. Drawing them is slow. An image
+# label only says *which* classes an image shows, and is made in seconds. What is in such a data set, and what may a
+# network learn from it?
 #
 # This chapter makes or checks the data that all other chapters read: images, their labels, and masks that only measure.
 #
@@ -134,9 +134,9 @@ tables.show(
 
 # %% tags=["remove-input"]
 display.text(
-    f"The rarest class among the training images is *{images_per_class.train.idxmin()}* "
-    f"with {images_per_class.train.min()} images, and the most frequent is "
-    f"*{images_per_class.train.idxmax()}* with {images_per_class.train.max()}. A class with "
+    f"The rarest class is *{images_per_class.train.idxmin()}*: {images_per_class.train.min()} of the "
+    f"{len(lists['train'])} training images show it. The most frequent one is "
+    f"*{images_per_class.train.idxmax()}*, with {images_per_class.train.max()}. A class with "
     "few images is learned from few examples, and classes that often occur together are "
     "hard to separate by labels."
 )
@@ -162,8 +162,8 @@ display.figure(
 )
 
 # %% [markdown]
-# Training never reads these masks. They measure the maps and the {term}`pseudo labels`, and they train the
-# {term}`fully supervised` network that the others are compared with.
+# Training never reads these masks. They measure the maps and the pseudo labels, and they train the fully supervised
+# network that the others are compared with.
 #
 # ## Which numbers should I see?
 #
@@ -207,7 +207,8 @@ display.figure(
 #
 # 1. Which share of the free photographs do the objects cover?
 #
-# ````{dropdown} Solution
+# <details><summary>Solution</summary>
+#
 # ```python
 # from safn.datasets.free_photographs import free_photographs
 #
@@ -220,11 +221,13 @@ display.figure(
 #     print(name, ((mask > 0) & (mask < 255)).mean().round(3))
 # ```
 # From 12 % (kingfisher) to 27 % (dog). All are *medium* in the tables of this book, which divide at 10 % and 30 %.
-# ````
+#
+# </details>
 #
 # 2. A mask is a PNG with a palette. What happens if a program converts it to grey?
 #
-# ````{dropdown} Solution
+# <details><summary>Solution</summary>
+#
 # ```python
 # from PIL import Image
 #
@@ -233,11 +236,13 @@ display.figure(
 # ```
 # The numbers 0, 12 and 255 become 0, 34 and 220: the brightness of their colours. *Dog* turns into a class that does not
 # exist. `data.load_mask` reads the numbers.
-# ````
+#
+# </details>
 #
 # 3. Which two classes occur together most often in the training images?
 #
-# ````{dropdown} Solution
+# <details><summary>Solution</summary>
+#
 # ```python
 # together = labels["train"].T @ labels["train"]
 # np.fill_diagonal(together, 0)
@@ -247,13 +252,15 @@ display.figure(
 # The product of the label matrix with itself counts the images of each pair. For the synthetic images the pairs are drawn
 # at random, so no pair is frequent. In 1,631
 # photographs of VOC 2012 it is *bicycle* with *person*, in 94 of them.
-# ````
+#
+# </details>
 #
 # ## Next
 #
 # [Chapter 1](01_saliency.ipynb) looks at the same images without any label, and finds what stands out.
 #
-# ````{dropdown} Run this chapter yourself
+# <details><summary>Run this chapter yourself</summary>
+#
 # In the folder `notebooks`, with your own data and in a folder of its own:
 #
 # ```
@@ -264,4 +271,5 @@ display.figure(
 #   (CC BY-SA 4.0). [Your own photographs](../book/own_photos.md) need only image labels.
 # - It writes `00_data/default`: the lists `train.txt` and `val.txt`, the images where it made them, and `record.json`.
 # - It takes half a minute on two cores, for the synthetic images or for 2,374 photographs.
-# ````
+#
+# </details>

@@ -17,10 +17,10 @@
 # %% [markdown]
 # # 1 Saliency maps
 #
-# A {term}`localization map` knows roughly where a dog is. It does not know where the dog ends. What does?
+# A localization map knows roughly where a dog is. It does not know where the dog ends. What does?
 #
 # A saliency detector marks what stands out from its surroundings, with a crisp outline, and does not ask what it is.
-# The two complete one another: the map names the class, and the {term}`saliency map` draws the outline
+# The two complete one another: the map names the class, and the saliency map draws the outline
 # ([chapter 5](05_pseudo_ground_truth.ipynb)). In this chapter we make a saliency map for each training image, and
 # measure how far it can be trusted.
 #
@@ -64,8 +64,8 @@ p = settings.read(globals())
 # ## Is this still weak supervision?
 #
 # The detector was trained on masks: on photographs of other data sets, with the salient object drawn, without a class.
-# So SAFN is {term}`weakly supervised` on *its* images and classes, but it does not do without masks altogether. The
-# paper follows most earlier work here.
+# So SAFN is weakly supervised on *its* images and classes, but it does not do without masks altogether. The paper
+# follows most earlier work here.
 #
 # The paper takes the detector DSS. Ours is **U2-Net-p** ([references](../book/references.md)), which runs on a CPU and
 # installs by itself. Name the detector beside every number, because it decides much of the result.
@@ -197,13 +197,14 @@ display.figure(
 #
 # - Saliency knows the outline and no class. Maps know the class and no outline.
 # - The detector was trained on masks of other images. This is the one place where masks enter.
-# - What the saliency misses, no {term}`pseudo label <pseudo labels>` can have.
+# - What the saliency misses, no pseudo label can have.
 #
 # ## Exercises
 #
 # 1. What is the mean absolute error of a map that is black everywhere?
 #
-# ````{dropdown} Solution
+# <details><summary>Solution</summary>
+#
 # ```python
 # import numpy as np
 #
@@ -211,11 +212,13 @@ display.figure(
 # np.mean([(mask[mask < 255] > 0).mean() for mask in masks])
 # ```
 # It is the share of the foreground. A detector with a larger error would be worse than none.
-# ````
+#
+# </details>
 #
 # 2. Do six views help on the kingfisher and the sheep?
 #
-# ````{dropdown} Solution
+# <details><summary>Solution</summary>
+#
 # ```python
 # import safn
 #
@@ -232,20 +235,24 @@ display.figure(
 # No. The IoU of the sheep is 0.99 with any number of views. That of the kingfisher rises from 0.96 to 0.98 with the mirror
 # image and falls to 0.90 with the parts, in which the branch stands out. Six views pay where small objects stand beside
 # large ones ([what the paper leaves open](../book/open_points.md)).
-# ````
+#
+# </details>
 #
 # 3. Use saliency maps of your own.
 #
-# ````{dropdown} Solution
+# <details><summary>Solution</summary>
+#
 # `papermill 01_saliency.ipynb out.ipynb -p runs ../runs/mine -p saliency_folder /my/maps` reads `<id>.png`, 8-bit grey,
 # one for each training image. `missing_saliency` says what happens where one is missing.
-# ````
+#
+# </details>
 #
 # ## Next
 #
 # [Chapter 2](02_baseline.ipynb) asks how far a classifier gets without saliency and without scales.
 #
-# ````{dropdown} Run this chapter yourself
+# <details><summary>Run this chapter yourself</summary>
+#
 # In the folder `notebooks`, with six views and in a folder of its own:
 #
 # ```
@@ -255,4 +262,5 @@ display.figure(
 # - It reads `00_data`. What is missing is made first.
 # - It writes `01_saliency/default`: `<id>.png`, 8-bit grey, for each training image.
 # - It takes a minute on one core for the synthetic images. A photograph takes 0.14 s a view on two cores.
-# ````
+#
+# </details>

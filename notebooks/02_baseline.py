@@ -75,14 +75,14 @@ p = settings.read(globals())
 # %% [markdown]
 # ## The classifier
 #
-# A {term}`backbone` turns the image into features $A^k$, one map for each channel $k$. A 1×1 convolution makes of them
-# one map for each class, and the mean of this map over the image is the score $x_c$:
+# A backbone turns the image into features $A^k$, one map for each channel $k$. A 1×1 convolution makes of them one map
+# for each class, and the mean of this map over the image is the score $x_c$:
 
 # %% tags=["remove-input"]
 display.source(baseline.PlainClassifier.forward)
 
 # %% [markdown]
-# It learns from {term}`image labels <image label>`, with the loss of [chapter 3](03_train_safn.ipynb) (Eq. 3).
+# It learns from image labels, with the loss of [chapter 3](03_train_safn.ipynb) (Eq. 3).
 
 # %% tags=["hide-cell"]
 source, folder, train, val = stages.load_data(p.runs)
@@ -135,8 +135,8 @@ display.text(
 display.source(baseline.grad_cam)
 
 # %% [markdown]
-# The library `grad-cam` computes it, one class at a time, with a backward pass for each. `layer` is the last of the
-# backbone. The result has shape $(1, N, H, W)$ and lies in 0..1. Training images get the maps of their labels.
+# One forward pass keeps the feature maps of `layer`, the last of the backbone. A backward pass for each class gives the
+# gradient. The result has shape $(1, N, H, W)$ and lies in 0..1. Training images get the maps of their labels.
 # Validation images get those of the classes to which the network itself gives more than 0.5.
 
 # %%
@@ -166,8 +166,8 @@ display.figure(
 # ## How good is a segmentation of maps alone?
 #
 # A pixel becomes background if no map reaches a threshold. Otherwise it gets the class of the largest map. We try all
-# thresholds on the training images and keep the best. The score is the {term}`mIoU`, the mean IoU of all classes and
-# the background ([chapter 7](07_evaluate.ipynb)).
+# thresholds on the training images and keep the best. The score is the mIoU, the mean IoU of all classes and the
+# background ([chapter 7](07_evaluate.ipynb)).
 
 # %% tags=["hide-cell"]
 sweep = evaluation.sweep_maps(folder, train, stage.folder / "train")
@@ -240,7 +240,8 @@ display.text(
 #
 # 1. Show that Grad-CAM of this network needs no gradient: use the weights of its last layer.
 #
-# ````{dropdown} Solution
+# <details><summary>Solution</summary>
+#
 # ```python
 # import torch
 #
@@ -258,11 +259,13 @@ display.text(
 # ```
 # The two maps differ by less than 0.01. The score is the mean of $\sum_k w^k_c A^k$, so its derivative is $w^k_c / hw$
 # everywhere, and Grad-CAM is the CAM of the last layer.
-# ````
+#
+# </details>
 #
 # 2. By which factor does SAFN's backbone shrink the image?
 #
-# ````{dropdown} Solution
+# <details><summary>Solution</summary>
+#
 # ```python
 # from safn.network import SAFN
 #
@@ -272,13 +275,15 @@ display.text(
 # ```
 # By 16 instead of 32 with EfficientNet-Lite0: the last strides are replaced by dilation. Its maps have four times as many
 # pixels.
-# ````
+#
+# </details>
 #
 # ## Next
 #
 # [Chapter 3](03_train_safn.ipynb) builds the network that sees the image at several scales.
 #
-# ````{dropdown} Run this chapter yourself
+# <details><summary>Run this chapter yourself</summary>
+#
 # In the folder `notebooks`, with more epochs and in a folder of its own:
 #
 # ```
@@ -289,4 +294,5 @@ display.text(
 # - It writes `02_baseline/default`: the network (`network.json`, `network.safetensors`), `log.csv`, and the maps
 #   `train/<id>.npz` and `val/<id>.npz`.
 # - It takes about a minute on one core for the synthetic images.
-# ````
+#
+# </details>

@@ -17,12 +17,11 @@
 # %% [markdown]
 # # 3 Training SAFN
 #
-# A classifier that learns from {term}`image labels <image label>` looks at the most telling part: the head of a dog,
-# the wheel of a car. Shrink the image, and the same filters see more of the object. But small objects blur. Which scale
-# should we trust?
+# A classifier that learns from image labels looks at the most telling part: the head of a dog, the wheel of a car.
+# Shrink the image, and the same filters see more of the object. But small objects blur. Which scale should we trust?
 #
 # SAFN lets the network decide at each pixel. We build that choice (Eq. 1), apply it (Eq. 2) and train it with image
-# labels alone (Eq. 3). Then we look at what it chose.
+# labels alone (Eq. 3).
 #
 # Paper: Sec. III-A and Fig. 1. Method: [the network](../book/method.md#network). Code:
 # [`safn.network`](../book/api_safn.md#the-network).
@@ -83,11 +82,11 @@ run = RunName(p.aggregation, p.scales, p.seed)
 # %% [markdown]
 # ## Weigh the scales
 #
-# The same {term}`backbone` and head see the image at $S$ {term}`scales <scale>`. Scale $s$ gives class features $F^s$:
-# one map for each of the $N$ classes, brought to the size $h \times w$ of the largest.
+# The same backbone and head see the image at $S$ scales. Scale $s$ gives class features $F^s$: one map for each of the
+# $N$ classes, brought to the size $h \times w$ of the largest.
 #
-# {term}`Scale attention` is two convolutions. They turn the features of all scales into a score $A^s_{ij}$ for scale
-# $s$ at pixel $(i, j)$. A softmax over the scales makes weights of the scores:
+# Scale attention is two convolutions. They turn the features of all scales into a score $A^s_{ij}$ for scale $s$ at
+# pixel $(i, j)$. A softmax over the scales makes weights of the scores:
 #
 # $$W^s_{ij} = \frac{\exp(A^s_{ij})}{\sum_{k=1}^{S} \exp(A^k_{ij})} \tag{1}$$
 
@@ -108,8 +107,8 @@ display.source(ScaleAttention)
 display.source(aggregate)
 
 # %% [markdown]
-# `unsqueeze(2)` gives the weights a class axis. `max` and `avg` are the other kinds of {term}`aggregation` in the
-# paper's Table 4.
+# `unsqueeze(2)` gives the weights a class axis. `max` and `avg` are the other kinds of aggregation in the paper's
+# Table 4.
 #
 # ## Learn from image labels
 #
@@ -181,7 +180,7 @@ display.text(
 # ## What does the attention choose?
 #
 # Weights that are equal at all pixels are constants, and need no network. If one scale has all the weight, the
-# attention has {term}`collapsed <collapsed attention>`.
+# attention has collapsed.
 
 # %% tags=["hide-cell"]
 inference.on_device(network, p.accelerator)
@@ -208,8 +207,7 @@ display.text(
 )
 
 # %% [markdown]
-# The rows go from a small object to a large one. The {term}`localization map` (Eq. 4) says where the network sees the
-# class.
+# The rows go from a small object to a large one. The localization map (Eq. 4) says where the network sees the class.
 
 # %% tags=["hide-input"]
 display.figure(
@@ -221,8 +219,8 @@ display.figure(
 )
 
 # %% [markdown]
-# A good map covers the object and little else. Where a map has no colour, the network has found nothing. The paper
-# expects the small scales to gain weight in the lower rows, where the objects are large. Do they?
+# Where a map has no colour, the network has found nothing. The paper expects the small scales to gain weight in the
+# lower rows, where the objects are large. Do they?
 #
 # ## Which numbers should I see?
 #
@@ -280,18 +278,21 @@ display.figure(
 #
 # 1. A pixel has the scores $A = (\ln 2, 0, 0)$. Which weights does Eq. 1 give?
 #
-# ````{dropdown} Solution
+# <details><summary>Solution</summary>
+#
 # ```python
 # import torch
 #
 # torch.tensor([2.0, 1, 1]).log().softmax(0)
 # ```
 # The weights are 0.5, 0.25 and 0.25: $\exp(A) = (2, 1, 1)$, divided by its sum.
-# ````
+#
+# </details>
 #
 # 2. How many parameters does the attention have? What does the third scale cost?
 #
-# ````{dropdown} Solution
+# <details><summary>Solution</summary>
+#
 # ```python
 # for scales in (2, 3):
 #     attention = ScaleAttention(scales, 20)
@@ -299,11 +300,13 @@ display.figure(
 # ```
 # Three scales have 278,531 parameters and two have 185,858. The third scale adds 92,673, most of them in the 3×3
 # convolution. It also costs a forward pass of an image of half the width and half the height.
-# ````
+#
+# </details>
 #
 # 3. How much of the spread between pixels comes from the border?
 #
-# ````{dropdown} Solution
+# <details><summary>Solution</summary>
+#
 # ```python
 # cow = photographs.free_steps("cow")[0]
 # weight = cow.scale_weights[0]  # of scale 1
@@ -311,13 +314,15 @@ display.figure(
 # ```
 # Nearly all of it, on this photograph. The standard deviation falls from 0.139 to 0.007 when three pixels of the map are
 # left out along each side. Inside, this attention is almost a constant.
-# ````
+#
+# </details>
 #
 # ## Next
 #
 # [Chapter 4](04_localization_maps.ipynb) turns the features into localization maps and scores them.
 #
-# ````{dropdown} Run this chapter yourself
+# <details><summary>Run this chapter yourself</summary>
+#
 # In the folder `notebooks`, with two scales and in a folder of its own:
 #
 # ```
@@ -328,4 +333,5 @@ display.figure(
 # - It writes `03_train_safn/<run>`: the network (`network.json`, `network.safetensors`), `log.csv` and `record.json`. The
 #   name of the run holds aggregation, scales and seed.
 # - It takes 1.5 minutes on one core for the synthetic images, and 10 to 40 minutes on two for `voc-subset`.
-# ````
+#
+# </details>

@@ -20,8 +20,8 @@
 # The classifier says *dog*. Which pixels made it say so?
 #
 # SAFN answers without any extra step. Its score of a class is the average of a feature map. Where that map is large,
-# the class is. In this chapter we turn the feature maps into {term}`localization maps <localization map>` (Eq. 4), and
-# measure how much of an object they cover. Are large objects the problem that the paper says they are?
+# the class is. In this chapter we turn the feature maps into localization maps (Eq. 4), and measure how much of an
+# object they cover. Are large objects the problem that the paper says they are?
 #
 # Paper: Sec. III-B and Fig. 2. Method: [localization maps](../book/method.md#localization-maps). Code:
 # [`safn.maps`](../book/api_safn.md#localization-maps).
@@ -96,8 +96,8 @@ one = network.maps(image.to(device), labels.to(device))
 print("image", tuple(image.shape), "-> maps", tuple(one.shape))
 
 # %% [markdown]
-# A map is much smaller than its image: one of its pixels stands for a square of the image (the {term}`output stride`).
-# Next come the maps of all images. Training images have their own labels. Validation images have the classes that the
+# A map is much smaller than its image: one of its pixels stands for a square of the image (the output stride). Next
+# come the maps of all images. Training images have their own labels. Validation images have the classes that the
 # network predicts.
 
 # %% tags=["remove-output"]
@@ -147,7 +147,7 @@ display.text(
 # ## How much of the objects do they cover?
 #
 # A map has no outline, so we cut it at a threshold. What is below becomes background. Elsewhere the class with the
-# largest map wins. The score is the {term}`mIoU`. We try 256 thresholds and keep the best.
+# largest map wins. The score is the mIoU. We try 256 thresholds and keep the best.
 
 # %% tags=["remove-input"]
 display.source(maps_prediction)
@@ -256,7 +256,8 @@ display.figure(
 #
 # 1. A feature map has the values $-1$, $2$ and $4$. What is its localization map? What if all three are negative?
 #
-# ````{dropdown} Solution
+# <details><summary>Solution</summary>
+#
 # ```python
 # import torch
 #
@@ -265,11 +266,13 @@ display.figure(
 # ```
 # The maps are (0, 0.5, 1) and (0, 0, 0). A network may well predict a class and have such a map: the score is an
 # average, and the label was given.
-# ````
+#
+# </details>
 #
 # 2. Cut the maps of the validation images at 0.3 instead. How much does the CAM baseline depend on the threshold?
 #
-# ````{dropdown} Solution
+# <details><summary>Solution</summary>
+#
 # ```python
 # for threshold in (0.3, 0.5, 0.7, 0.9):
 #     matrix = evaluation.score_maps_at(folder, val, stage.folder / "val", threshold)
@@ -277,11 +280,13 @@ display.figure(
 # ```
 # Much. Compare the numbers with the last row of the table. Papers that report maps at "the best threshold" have used
 # masks.
-# ````
+#
+# </details>
 #
 # 3. What is the mirrored image good for? Make the maps without it.
 #
-# ````{dropdown} Solution
+# <details><summary>Solution</summary>
+#
 # ```python
 # from pathlib import Path
 # from tempfile import mkdtemp
@@ -292,14 +297,15 @@ display.figure(
 # ```
 # Compare it with the first row of the table. Two views of an image err in different places, and the average of both
 # is smoother.
-# ````
+#
+# </details>
 #
 # ## Next
 #
-# [Chapter 5](05_pseudo_ground_truth.ipynb) combines the maps with {term}`saliency maps <saliency map>`, which know the
-# outlines.
+# [Chapter 5](05_pseudo_ground_truth.ipynb) combines the maps with saliency maps, which know the outlines.
 #
-# ````{dropdown} Run this chapter yourself
+# <details><summary>Run this chapter yourself</summary>
+#
 # In the folder `notebooks`, for another classifier and in a folder of its own:
 #
 # ```
@@ -310,4 +316,5 @@ display.figure(
 # - It writes `04_localization_maps/<run>`: the maps of the given labels in `train/<id>.npz`, and those of the predicted
 #   classes in `val/<id>.npz`.
 # - It takes half a minute on 2 cores for the synthetic images, and 3 to 6 minutes on one core for `voc-subset`.
-# ````
+#
+# </details>

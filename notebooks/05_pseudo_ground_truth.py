@@ -20,9 +20,9 @@
 # A segmentation network must be told the class of every pixel. We only know which classes an image shows. Who draws the
 # masks?
 #
-# We have two hints. A {term}`localization map` knows the class of an object, but its outline is blurred. A
-# {term}`saliency map` knows the outline of what stands out, but not its class. We keep what both agree on (Eq. 5), and
-# choose a class for each pixel (Algorithm 1).
+# We have two hints. A localization map knows the class of an object, but its outline is blurred. A saliency map knows
+# the outline of what stands out, but not its class. We keep what both agree on (Eq. 5), and choose a class for each
+# pixel (Algorithm 1).
 #
 # Paper: Sec. III-C and Fig. 3. Method: [pseudo labels](../book/method.md#pseudo-labels). Code:
 # [`safn.pseudo`](../book/api_safn.md#pseudo-labels).
@@ -83,8 +83,8 @@ absent = saliency.record["parameters"].get("missing_saliency", "error")
 # %% [markdown]
 # ## Both have to agree
 #
-# Let $M_c$ be the map of class $c$ and $S$ the saliency map, both between 0 and 1. The {term}`confidence` of class $c$
-# at pixel $(i, j)$ is their harmonic mean:
+# Let $M_c$ be the map of class $c$ and $S$ the saliency map, both between 0 and 1. The confidence of class $c$ at pixel
+# $(i, j)$ is their harmonic mean:
 #
 # $$H_c(i, j) = \frac{2}{1 / M_c(i, j) + 1 / S(i, j)} \tag{5}$$
 #
@@ -104,9 +104,8 @@ display.source(pseudo.harmonic_mean)
 # 2. The larger one is not below $\gamma = 0.2$, so the pixel is not background.
 # 3. The map of the cat is the largest. The label is *cat*.
 #
-# Two kinds of pixels are {term}`ignored <ignored pixel>` (value 255), and train nothing. One is background with high
-# saliency: something stands there that no label names. The other has two confident classes, as on a border. Here are
-# our pixel and three more.
+# Two kinds of pixels are ignored (value 255), and train nothing. One is background with high saliency: something stands
+# there that no label names. The other has two confident classes, as on a border. Here are our pixel and three more.
 
 # %%
 cat, dog = [0.8, 0.8, 0.1, 0.95], [0.3, 0.3, 0.05, 0.92]
@@ -190,9 +189,9 @@ display.text(
 # %% [markdown]
 # ## How good are they?
 #
-# Ground-truth masks measure them, by the {term}`mIoU`: the overlap of label and mask, averaged over the classes.
-# Ignored pixels count *as background*. To exclude them would reward a method that ignores what is difficult. The
-# folded table also has the mIoU without them, and the one that counts them as errors.
+# Ground-truth masks measure them, by the mIoU: the overlap of label and mask, averaged over the classes. Ignored pixels
+# count *as background*. To exclude them would reward a method that ignores what is difficult. The folded table has
+# the other two conventions.
 
 # %% tags=["hide-input"]
 listed = len(counts_of_list(folder, train, counts))
@@ -305,12 +304,11 @@ display.text(
 )
 
 # %% [markdown]
-# The conventions disagree most where most pixels are ignored. The labels look better if these are excluded, and worse
-# if they count as background or as errors.
+# The labels look better if ignored pixels are excluded, and worse if they count as background or as errors.
 #
 # ## Maps or saliency: which holds them back?
 #
-# We replace one input at a time by the ground truth (an {term}`oracle`), and ignore nothing.
+# We replace one input at a time by the ground truth (an oracle), and ignore nothing.
 
 # %% tags=["hide-input"]
 threshold, limits = saliency.record["metrics"]["saliency_threshold"], {}
@@ -394,18 +392,21 @@ display.figure(
 #
 # 1. A pixel has $M = 0.5$ and $S = 0.3$. Which label does it get with $\gamma = 0.2$, and with 0.4?
 #
-# ````{dropdown} Solution
+# <details><summary>Solution</summary>
+#
 # ```python
 # for gamma in (0.2, 0.4):
 #     print(pseudo.pseudo_ground_truth([[[0.5]]], [[0.3]], [1], gamma))
 # ```
 # Eq. 5 gives $H = 2 / (2 + 3.33) = 0.375$. So it is foreground with 0.2, and background with 0.4. It is not ignored,
 # because its saliency is not above 0.5.
-# ````
+#
+# </details>
 #
 # 2. Take the *minimum* of map and saliency in the place of Eq. 5. Why does little change?
 #
-# ````{dropdown} Solution
+# <details><summary>Solution</summary>
+#
 # Let $a$ be the smaller and $b$ the larger value. Then $H = 2a \cdot b / (a + b)$, and $b / (a + b)$ lies between 1/2
 # and 1. So $H$ lies between $a$ and $2a$, and the minimum with a threshold between $\gamma / 2$ and $\gamma$ gives similar
 # labels:
@@ -418,11 +419,13 @@ display.figure(
 # 100 * matrix.miou()
 # ```
 # Compare it with the first row of the last table, where nothing is ignored either.
-# ````
+#
+# </details>
 #
 # 3. Which of the two inputs alone makes better labels? Run the two controls.
 #
-# ````{dropdown} Solution
+# <details><summary>Solution</summary>
+#
 # ```
 # papermill 05_pseudo_ground_truth.ipynb out.ipynb -p combine saliency
 # papermill 05_pseudo_ground_truth.ipynb out.ipynb -p combine maps
@@ -435,13 +438,15 @@ display.figure(
 #     place = Stage.PSEUDO_LABELS, "metrics", "pseudo_miou_background"
 #     print(run, statements.recorded(*place, configuration=run))
 # ```
-# ````
+#
+# </details>
 #
 # ## Next
 #
 # [Chapter 6](06_train_segmentation.ipynb) trains a segmentation network on these labels.
 #
-# ````{dropdown} Run this chapter yourself
+# <details><summary>Run this chapter yourself</summary>
+#
 # In the folder `notebooks`, with another threshold and in a folder of its own:
 #
 # ```
@@ -451,4 +456,5 @@ display.figure(
 # - It reads `00_data`, `01_saliency` and `04_localization_maps/<run>`. What is missing is made first.
 # - It writes `05_pseudo_ground_truth/<run>`: indexed masks `<id>.png` with 255 for ignored pixels, and `thresholds.csv`.
 # - It takes half a minute on 2 cores for the synthetic images, and a minute for the 1,631 photographs of `voc-subset`.
-# ````
+#
+# </details>

@@ -17,8 +17,8 @@
 # %% [markdown]
 # # 6 Training the segmentation network
 #
-# {term}`Pseudo labels` need the labels of their image, and a new image has none. Besides, many of their pixels are
-# wrong. Why should a network learn from such masks?
+# Pseudo labels need the labels of their image, and a new image has none. Besides, many of their pixels are wrong. Why
+# should a network learn from such masks?
 #
 # Because the errors differ from image to image, and the objects do not. A network that has to explain all images with
 # the same weights keeps what they have in common. In this chapter we build *DeepLab* and train it on the pseudo labels
@@ -34,7 +34,8 @@ import copy
 import pandas as pd
 import torch
 
-from safn import DeepLab, evaluation, inference, segmentation, training
+from safn import DeepLab, evaluation, inference, metrics, segmentation, training
+from safn.images import load_mask
 from safn_book import (
     charts,
     checks,
@@ -99,8 +100,8 @@ train = [i for i in train if i not in labels.record.get("left_out", ())]
 # DeepLab is a classifier that answers at every place. It takes a network trained on ImageNet and changes two things.
 #
 # - *It shrinks the image less.* Some strides become 1, so that one pixel of the feature map stands for 8 or 16 pixels
-#   (the {term}`output stride`). The filters behind them are *dilated*: their nine weights move apart, and span as much
-#   of the image as before.
+#   (the output stride). The filters behind them are *dilated*: their nine weights move apart, and span as much of the
+#   image as before.
 # - *It has no global average.* Its head gives $K$ numbers (*logits*) at each pixel of the feature map: one for each
 #   class and one for the background.
 #
@@ -131,8 +132,7 @@ print("logits  ", tuple(untrained(image).shape))
 # ## The loss
 #
 # At each pixel the softmax of the logits gives probabilities $P_k$. The loss is the *cross-entropy*: minus the
-# logarithm of the probability of the label $G$. It is averaged over the set $V$ of pixels that are not
-# {term}`ignored <ignored pixel>`:
+# logarithm of the probability of the label $G$. It is averaged over the set $V$ of pixels that are not ignored:
 #
 # $$L = -\frac{1}{|V|} \sum_{(i, j) \in V} \log P_{G(i, j)}(i, j)$$
 #
@@ -173,8 +173,7 @@ display.text(
 # %% [markdown]
 # ## Is it as good as its labels?
 #
-# We segment training images that have a {term}`ground-truth mask`, at one scale and without labels. The score is the
-# {term}`mIoU`.
+# We segment training images that have a ground-truth mask, at one scale and without labels. The score is the mIoU.
 
 # %% tags=["remove-output"]
 network = inference.on_device(network, p.accelerator)
@@ -193,6 +192,14 @@ rows = [("prediction of the network", learned.miou())]
 if masks is not None:
     taught, _ = evaluation.score_masks(folder, scored, masks)
     rows.insert(0, ("pseudo labels", taught.miou("background")))
+    coarse = metrics.ConfusionMatrix(len(folder.classes) + 1)  # of labels as coarse as the logits
+    for i in scored:
+        label = torch.from_numpy(load_mask(masks / f"{i}.png"))[None]
+        height, width = label.shape[1:]
+        logits = -(-height // network.grid.divisor), -(-width // network.grid.divisor)
+        small = training.downsample_masks(label, logits)
+        coarse.update(training.downsample_masks(small, (height, width))[0].numpy(), folder.mask(i))
+    rows.insert(1, ("pseudo labels at the size of the logits", coarse.miou("background")))
 
 # %% tags=["hide-input"]
 tables.percent(
@@ -215,12 +222,13 @@ display.figure(
 # %% tags=["remove-input"]
 display.text(
     ". ".join(f"The mIoU of the {name} is {number(100 * value)} %" for name, value in rows)
+    + f". One logit stands for a square of {network.grid.divisor} × {network.grid.divisor} pixels."
     + (
-        ". Ground-truth masks have sharp borders. The prediction is coarser: one logit stands for a square of pixels."
+        " Ground-truth masks have sharper borders."
         if masks is None
-        else ". The labels have sharp borders, which come from the saliency map. The prediction is"
-        " coarser: one logit stands for a square of pixels. But it needs no image label, and what"
-        " the saliency map has missed in one image it may have learned from others."
+        else " The pseudo labels have the sharp borders of the saliency map, and the second number says what is left of"
+        " them in such squares. But the prediction needs no image label, and what the saliency map has missed in one"
+        " image it may have learned from others."
     ),
     scored,
 )
@@ -229,8 +237,7 @@ display.text(
 # ## How good could it be?
 #
 # Part of the error is that of the labels, part that of DeepLab. To tell them apart, we train the same network on
-# ground-truth masks: the {term}`fully supervised` upper bound, run `masks_seed0`. [Chapter 7](07_evaluate.ipynb) shows
-# both.
+# ground-truth masks: the fully supervised upper bound, run `masks_seed0`. [Chapter 7](07_evaluate.ipynb) shows both.
 #
 # ## Which numbers should I see?
 #
@@ -290,7 +297,8 @@ display.figure(
 #
 # 1. How many pixels of the image does the first convolution of the head span? And in the paper (dilation 12, stride 8)?
 #
-# ````{dropdown} Solution
+# <details><summary>Solution</summary>
+#
 # ```python
 # first = network.head[0]
 # stride = network.grid.divisor
@@ -299,34 +307,40 @@ display.figure(
 # The outer weights of a 3x3 filter with dilation $d$ are $2d + 1$ pixels of the feature map apart, both counted. In the
 # paper that is $25 \cdot 8 = 200$ pixels. On images of 128 pixels most of it would be padding, so the dilation is
 # smaller here.
-# ````
+#
+# </details>
 #
 # 2. Two pixels have the logits (0, 0). One has the label 0, the other is ignored. What is the loss?
 #
-# ````{dropdown} Solution
+# <details><summary>Solution</summary>
+#
 # ```python
 # logits = torch.zeros(1, 2, 1, 2)  # (B, K, h, w)
 # target = torch.tensor([[[0, 255]]])
 # torch.nn.functional.cross_entropy(logits, target, ignore_index=255)
 # ```
 # $-\log 0.5 = 0.693$, the loss of the first pixel alone. Any logits of the second give the same.
-# ````
+#
+# </details>
 #
 # 3. Train the upper bound, and compare its loss with that of this chapter. Which is lower?
 #
-# ````{dropdown} Solution
+# <details><summary>Solution</summary>
+#
 # ```
 # papermill 06_train_segmentation.ipynb out.ipynb -p label_source masks -p run masks_seed0
 # ```
-# Ground-truth masks are alike from image to image, and easier to learn. The last line of the run's `log.csv` has the loss. It
-# says nothing about mIoU: the two losses are measured against different labels.
-# ````
+# Ground-truth masks are alike from image to image, and easier to learn. The last line of the run's `log.csv` has the
+# loss. It says nothing about mIoU: the two losses are measured against different labels.
+#
+# </details>
 #
 # ## Next
 #
 # [Chapter 7](07_evaluate.ipynb) measures the network on images that it has never seen.
 #
-# ````{dropdown} Run this chapter yourself
+# <details><summary>Run this chapter yourself</summary>
+#
 # In the folder `notebooks`, with another head and in a folder of its own:
 #
 # ```
@@ -336,5 +350,6 @@ display.figure(
 # - It reads `00_data` and `05_pseudo_ground_truth/<run>`. What is missing is made first. A run named
 #   `<run>@<backbone>-<head>` is another network on the same pseudo labels (Table 2).
 # - It writes `06_train_segmentation/<run>`: the network (`network.json`, `network.safetensors`) and `log.csv`.
-# - It takes a few minutes on one core for the synthetic images, and 15 to 25 minutes on two for `voc-subset`.
-# ````
+# - It takes a minute on one core for the synthetic images, and 15 to 25 minutes on two for `voc-subset`.
+#
+# </details>

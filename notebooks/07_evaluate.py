@@ -20,9 +20,9 @@
 # Is this a good mask? Most pixels of most images are background. Whoever calls everything background is right at most
 # pixels, and has found nothing.
 #
-# Segmentation therefore has a stricter measure, the *mean intersection over union* ({term}`mIoU`). We compute it, and
-# test a segmentation network that learned from {term}`pseudo labels` ([chapter 6](06_train_segmentation.ipynb)) in
-# three ways. Then we look for the classes and objects on which it fails.
+# Segmentation therefore has a stricter measure, the *mean intersection over union* (mIoU). We compute it, and test a
+# segmentation network that learned from pseudo labels ([chapter 6](06_train_segmentation.ipynb)) in three ways. Then we
+# look for the classes and objects on which it fails.
 #
 # Paper: Sec. IV-A and Table 1. Method: [segmentation](../book/method.md#segmentation). Rules:
 # [conventions](../book/conventions.md). Code: [`safn.metrics`](../book/api_safn.md#measures).
@@ -72,19 +72,18 @@ stage = stages.open_stage(p, Stage.EVALUATE, p.run, inputs=[source, model])
 # %% [markdown]
 # ## What mIoU is
 #
-# Let $n_{ck}$ be the number of pixels of class $c$ that are predicted as class $k$, over *all* images (the
-# {term}`confusion matrix`). Then
+# Let $n_{ck}$ be the number of pixels of class $c$ that are predicted as class $k$, over *all* images (the confusion
+# matrix). Then
 #
 # $$\mathrm{IoU}_c = \frac{n_{cc}}{\sum_k n_{ck} + \sum_k n_{kc} - n_{cc}}$$
 #
 # $$\mathrm{mIoU} = \frac{1}{K} \sum_c \mathrm{IoU}_c$$
 #
-# The numerator counts the pixels that prediction and {term}`ground truth <ground-truth mask>` share, the denominator
-# those of either. VOC has $K = 21$: 20 classes and the background. Pixels without ground truth (*void*, 255) do not
-# count.
+# The numerator counts the pixels that prediction and ground truth share, the denominator those of either. VOC has $K =
+# 21$: 20 classes and the background. Pixels without ground truth (*void*, 255) do not count.
 #
-# In the code, `update` adds an image to the matrix $n$, `(K, K + 1)`. Its last column holds
-# {term}`ignored pixels <ignored pixel>`, which only pseudo labels have.
+# In the code, `update` adds an image to the matrix $n$, `(K, K + 1)`. Its last column holds ignored pixels, which only
+# pseudo labels have.
 
 # %% tags=["remove-input"]
 display.source(metrics.ConfusionMatrix.update, metrics.class_iou)
@@ -106,16 +105,15 @@ print("IoU", tiny.iou().round(3), "mIoU", round(tiny.miou(), 3))
 # ## Three tests
 #
 # - *Single scale:* the network sees each image once.
-# - {term}`Multi-scale <multi-scale test>`: it sees the image at several sizes. At each pixel and class the largest
-#   probability counts.
-# - {term}`CRF`: a conditional random field then moves the borders to where the colours change.
+# - Multi-scale: it sees the image at several sizes. At each pixel and class the largest probability counts.
+# - CRF: a conditional random field then moves the borders to where the colours change.
 
 # %% tags=["remove-input"]
 display.source(inference.multi_scale_maximum)
 
 # %% [markdown]
-# The sides of a {term}`rescaled input` are multiples of the {term}`output stride`, as in training. With other sides the
-# masks shift by some pixels.
+# The sides of a rescaled input are multiples of the output stride, as in training. With other sides the masks shift by
+# some pixels.
 
 # %% tags=["remove-output"]
 network = inference.on_device(safn.load(model.folder), p.accelerator)
@@ -180,11 +178,11 @@ tables.show(
 
 # %% tags=["remove-input"]
 if own.supervised:
-    upper = "This network was trained on ground-truth masks. It is the **upper bound** of what pseudo labels can reach."
+    upper = "This network was trained on ground-truth masks. It is meant as the **upper bound** for pseudo labels."
 elif bound:
     upper = (
-        "*Fully supervised* is the same network, trained on ground-truth masks: the **upper "
-        "bound** of what pseudo labels can reach."
+        "*Fully supervised* is the same network, trained on ground-truth masks. In the same test it is "
+        "meant as the **upper bound** for pseudo labels."
     )
     if above is not None and above < matrices[last].miou():
         upper += (
@@ -193,7 +191,7 @@ elif bound:
         )
 else:
     upper = (
-        "The **upper bound** of what pseudo labels can reach is the same network, trained on "
+        "The **upper bound** for pseudo labels is meant to be the same network, trained on "
         "ground-truth masks. Its run, `masks_seed0`, had not ended when this chapter was "
         "executed. Chapter 11 has its number."
     )
@@ -342,15 +340,16 @@ display.figure(
 # ## Takeaways
 #
 # - mIoU is one matrix over all pixels of all images, one IoU a class, and their mean.
-# - A number means something between two others of the same test: the {term}`CAM baseline` below, the
-#   {term}`fully supervised` network above.
+# - A number means something between two others of the same test: the CAM baseline below, the fully supervised network
+#   above.
 # - Where the upper bound fails too, better pseudo labels cannot help.
 #
 # ## Exercises
 #
 # 1. What mIoU has a network that calls everything background? What is its share of right pixels?
 #
-# ````{dropdown} Solution
+# <details><summary>Solution</summary>
+#
 # ```python
 # nothing = metrics.ConfusionMatrix(len(classes))
 # for image_id in folder.with_mask(val):
@@ -361,36 +360,43 @@ display.figure(
 # ```
 # The IoU of the background is the share of right pixels, and every other class has 0. So the mIoU is that share
 # divided by the number of classes.
-# ````
 #
-# 2. Is the gain of the multi-scale test {term}`significant`?
+# </details>
 #
-# ````{dropdown} Solution
+# 2. Is the gain of the multi-scale test significant?
+#
+# <details><summary>Solution</summary>
+#
 # ```python
 # draws = 100 * metrics.bootstrap([counts["single"], counts["multi"]])
 # np.percentile(draws[:, 1] - draws[:, 0], [2.5, 97.5]).round(1)
 # ```
-# Draw the images again and again, the same ones for both tests. If the interval does not hold 0, the gain is significant for images of this kind. This is a *paired* bootstrap: that
-# some images are difficult for both tests cancels out.
-# ````
+# Draw the images again and again, the same ones for both tests. If the interval does not hold 0, the gain is
+# significant for images of this kind. This is a *paired* bootstrap: that some images are difficult for both tests
+# cancels out.
+#
+# </details>
 #
 # 3. How far is the mean over images from the mIoU?
 #
-# ````{dropdown} Solution
+# <details><summary>Solution</summary>
+#
 # ```python
 # print(round(100 * np.nanmean(metrics.mean_iou(counts["single"])), 1))
 # print(round(100 * matrices["single"].miou(), 1))
 # ```
 # An image has two or three classes, and the background is one of them. So the mean over images is much higher, and
 # says less about rare classes.
-# ````
+#
+# </details>
 #
 # ## Next
 #
 # [Chapter 8](08_aggregation.ipynb) asks whether attention beats max and average pooling.
 # [What we learned](12_what_we_learned.ipynb) has the answer.
 #
-# ````{dropdown} Run this chapter yourself
+# <details><summary>Run this chapter yourself</summary>
+#
 # In the folder `notebooks`, without the CRF and in a folder of its own:
 #
 # ```
@@ -401,4 +407,5 @@ display.figure(
 # - It writes `07_evaluate/<run>`: the predictions in `single/`, `multi/` and `crf/` as indexed PNG, and the counts of each
 #   image.
 # - It takes a minute on 2 cores for the synthetic images, and 15 minutes for the 743 photographs of `voc-subset`.
-# ````
+#
+# </details>

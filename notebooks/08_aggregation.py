@@ -17,13 +17,13 @@
 # %% [markdown]
 # # 8 Aggregation: attention, maximum or average?
 #
-# A network that sees an image at three {term}`scales <scale>` has three answers for every pixel. It has to make one of
-# them. Is it worth learning how? This chapter compares three ways of {term}`aggregation`, and nothing else differs.
+# A network that sees an image at three scales has three answers for every pixel. It has to make one of them. Is it
+# worth learning how? This chapter compares three ways of aggregation, and nothing else differs.
 #
 # - **Max pooling** takes the largest score. A small piece of evidence at any scale is enough, so maps grow large.
 # - **Average pooling** takes the mean. It is cautious: a scale that is wrong pulls the others down.
-# - **{term}`Scale attention <scale attention>`** takes a weighted mean and learns the weights (Eq. 1 and 2). With equal
-#   weights it does what average pooling does. It can also trust a single scale.
+# - **Scale attention** takes a weighted mean and learns the weights (Eq. 1 and 2). With equal weights it does what
+#   average pooling does. It can also trust a single scale.
 #
 # Sec. IV-C of the paper expects max pooling to spoil small objects, average pooling to leave large objects
 # incomplete, and attention to do neither. Its Table 4 has 0.3 points between the three.
@@ -75,9 +75,9 @@ display.source(aggregate)
 #
 # ## On photographs: attention beats pooling
 #
-# We recorded this comparison on photographs of VOC 2012: 1,631 for training, 743 for validation. The {term}`backbone` is
-# EfficientNet-Lite0. The {term}`saliency maps <saliency map>` are those of U2-Net-p. Three {term}`seeds <seed>` were
-# trained up to the {term}`pseudo labels`, and one of them up to the segmentation.
+# We recorded this comparison on photographs of VOC 2012: 1,631 for training, 743 for validation. The backbone is
+# EfficientNet-Lite0. The saliency maps are those of U2-Net-p. Three seeds were trained up to the pseudo labels, and one
+# of them up to the segmentation.
 
 # %% tags=["hide-input"]
 recorded = archive.read(archive.RESULTS / "evidence.json")
@@ -86,8 +86,8 @@ show_all(*statements.report(recorded_rows, "recorded runs on photographs of VOC 
 
 # %% [markdown]
 # *Images* is a 95 % confidence interval of a paired bootstrap over images: it says what other images would change.
-# *Images and seeds* adds what another training would change. We call a difference {term}`significant` if three seeds
-# were trained and the second interval excludes 0. About one in twenty such comparisons is a false alarm.
+# *Images and seeds* adds what another training would change. We call a difference significant if three seeds were
+# trained and the second interval excludes 0. About one in twenty such comparisons is a false alarm.
 #
 # Is attention also better than a single scale? [The next chapter](09_scales.ipynb) asks.
 #
@@ -107,11 +107,10 @@ caption = f"mAP and mIoU (%), {data}. {results.seeds_note(compared.table)}"
 show(with_short_names(ours), caption, best=ours.columns)
 
 # %% [markdown]
-# {term}`mAP` is that of the classifier on validation images. All other columns are {term}`mIoU`.
-# {term}`Localization maps <localization map>` (at their best threshold) and pseudo labels (where an
-# {term}`ignored pixel` counts as background) are scored on training images. The segmentation is scored on validation
-# images, at one scale and in the {term}`multi-scale test`, without {term}`CRF`. Each column uses only the seeds that
-# all rows have.
+# mAP is that of the classifier on validation images. All other columns are mIoU. Localization maps (at their best
+# threshold) and pseudo labels (where an ignored pixel counts as background) are scored on training images. The
+# segmentation is scored on validation images, at one scale and in the multi-scale test, without CRF. Each column uses
+# only the seeds that all rows have.
 #
 # ### Is the difference significant?
 
@@ -180,6 +179,23 @@ show(table4.rename_axis(None), caption, best=table4)
 # The paper has one number for each row and no seeds. In the recorded runs, the maps of one configuration differ by up
 # to a point between seeds. So a lead of 0.2 points needs more evidence.
 #
+# ## Which numbers should I see?
+#
+# The table sets this run beside recorded runs of the same data and settings. Is a value outside its range? See
+# [My number is low](../book/recipes.md#my-number-is-low).
+
+# %% tags=["remove-input"]
+final = compared.table.set_index("run")["val_miou_multi"]
+scores = {f"val_miou_multi {run}": value for run, value in final.items()}
+sizes = results.by_size(compared.table)
+done = stage.finish(
+    scores,
+    differences=differences.to_dict("records"),
+    by_size={measure: table.to_dict() for measure, table in sizes.items()},
+)
+checks.compare(done, source)
+
+# %% [markdown]
 # ## Takeaways
 #
 # - In recorded runs on photographs, maps with attention are significantly better than with max or average pooling.
@@ -190,7 +206,8 @@ show(table4.rename_axis(None), caption, best=table4)
 #
 # 1. When is attention the same as average pooling? Check it with `aggregate` on random features.
 #
-# ````{dropdown} Solution
+# <details><summary>Solution</summary>
+#
 # When all weights are equal. This gives `True`:
 #
 # ```python
@@ -200,11 +217,13 @@ show(table4.rename_axis(None), caption, best=table4)
 # equal = torch.full((1, 3, 8, 8), 1 / 3)
 # torch.allclose(aggregate(features, equal), aggregate(features, "avg"), atol=1e-6)
 # ```
-# ````
+#
+# </details>
 #
 # 2. Can attention ever give max pooling? Try weights that are 1 at the largest score of each pixel.
 #
-# ````{dropdown} Solution
+# <details><summary>Solution</summary>
+#
 # Not with several classes. A weight belongs to a scale and a pixel, and all classes share it. The maximum picks a
 # scale for each class. This gives `True` for one class, and `False` for 20:
 #
@@ -215,11 +234,13 @@ show(table4.rename_axis(None), caption, best=table4)
 #     weights = torch.nn.functional.one_hot(best, 3).permute(0, 3, 1, 2).float()
 #     print(torch.allclose(aggregate(features, weights), aggregate(features, "max")))
 # ```
-# ````
+#
+# </details>
 #
 # 3. The interval over images excludes 0, the one over images and seeds does not. What would you do next?
 #
-# ````{dropdown} Solution
+# <details><summary>Solution</summary>
+#
 # Train more seeds. With `n` of them, the spread `s` between seeds widens the interval by about `t * s / sqrt(n)`.
 # Student's factor `t` falls from 4.3 for three seeds to 2.8 for five:
 #
@@ -228,31 +249,18 @@ show(table4.rename_axis(None), caption, best=table4)
 #
 # {n: round(stats.t.ppf(0.975, n - 1), 1) for n in (2, 3, 5, 10)}
 # ```
-# ````
+#
+# </details>
 #
 # ## Next
 #
 # [Do more scales help?](09_scales.ipynb) The next chapter takes the scales away, one after the other.
 #
-# ```{dropdown} Run this chapter yourself
+# <details><summary>Run this chapter yourself</summary>
+#
 # `papermill 08_aggregation.ipynb out.ipynb -p runs ../runs/mine` in the folder `notebooks`. It takes half a minute on
 # 2 cores, of which the cost takes most, and minutes more for each run that is missing. It reads `07_evaluate/<run>`
 # and the stages before it for each run in `experiments`. It writes `08_aggregation/default`: `table4.csv` and
 # `table5.csv`.
-# ```
 #
-# ## Check
-#
-# The table sets this run beside recorded runs of the same data and settings. Is a value outside its range? See
-# [My number is low](../book/recipes.md#my-number-is-low).
-
-# %% tags=["hide-input"]
-final = compared.table.set_index("run")["val_miou_multi"]
-scores = {f"val_miou_multi {run}": value for run, value in final.items()}
-sizes = results.by_size(compared.table)
-done = stage.finish(
-    scores,
-    differences=differences.to_dict("records"),
-    by_size={measure: table.to_dict() for measure, table in sizes.items()},
-)
-checks.compare(done, source)
+# </details>

@@ -17,14 +17,13 @@
 # %% [markdown]
 # # 9 Scales: one, two or three?
 #
-# SAFN sees each image at three {term}`scales <scale>`, and each of them costs time. What do we gain from an image of
-# half the size?
+# SAFN sees each image at three scales, and each of them costs time. What do we gain from an image of half the size?
 #
 # The paper's idea (Sec. I) is that a small image brings a large object into the view of the network. There the
 # network finds the whole cow and not its head alone. But a small object dissolves in a small image. So the network
 # needs several scales, and it has to know where to trust which. This makes three predictions:
 #
-# 1. More scales give better maps. The paper's Table 6 has one point of {term}`mIoU` between one scale and three.
+# 1. More scales give better maps. The paper's Table 6 has one point of mIoU between one scale and three.
 # 2. Large objects gain most.
 # 3. The weight of the full-size image falls with the size of the object.
 #
@@ -69,10 +68,9 @@ source, folder, train, _ = stages.load_data(p.runs)
 # %% [markdown]
 # ## On photographs: one scale is enough for the maps
 #
-# We recorded this comparison on photographs of VOC 2012: 1,631 for training, 743 for validation. The {term}`backbone` is
-# EfficientNet-Lite0. The {term}`saliency maps <saliency map>` are those of U2-Net-p. Three {term}`seeds <seed>` were
-# trained up to the {term}`pseudo labels`, and one of them up to the segmentation. [The chapter
-# before](08_aggregation.ipynb) explains the intervals.
+# We recorded this comparison on photographs of VOC 2012: 1,631 for training, 743 for validation. The backbone is
+# EfficientNet-Lite0. The saliency maps are those of U2-Net-p. Three seeds were trained up to the pseudo labels, and one
+# of them up to the segmentation. [The chapter before](08_aggregation.ipynb) explains the intervals.
 
 # %% tags=["hide-input"]
 recorded = archive.read(archive.RESULTS / "evidence.json")[Stage.SCALES, "default"]
@@ -80,8 +78,7 @@ recorded_rows = pd.DataFrame(recorded["differences"])
 show_all(*statements.report(recorded_rows, "recorded runs on photographs of VOC 2012"))
 
 # %% [markdown]
-# The first prediction fails here. The maps of two or three scales are not {term}`significantly <significant>` better
-# than those of one.
+# The first prediction fails here. The maps of two or three scales are not significantly better than those of one.
 #
 # ## In this run
 
@@ -97,8 +94,8 @@ caption = f"mAP and mIoU (%), {data}. {results.seeds_note(compared.table)}"
 show(with_short_names(ours), caption, best=ours.columns)
 
 # %% [markdown]
-# {term}`Localization maps <localization map>` and pseudo labels are scored on training images. The rest is scored on
-# validation images, without {term}`CRF`. {term}`mAP` is that of the classifier.
+# Localization maps and pseudo labels are scored on training images. The rest is scored on validation images, without
+# CRF. mAP is that of the classifier.
 #
 # ### Is the difference significant?
 
@@ -197,58 +194,12 @@ caption = f"Published, other data: {published.CAPTIONS[6]}."
 show(table6.rename_axis(None), caption, best=table6)
 
 # %% [markdown]
-# ## Takeaways
-#
-# - In recorded runs on photographs, the maps of one scale are as good as those of three.
-# - There, the learned weights follow the size of the object as the paper says, but weakly.
-# - There, a constant weight for each scale does as well as the learned weights.
-#
-# ## Exercises
-#
-# 1. What does the network see of an object of 32 pixels at scale 0.5, when its output stride is 16?
-#
-# ````{dropdown} Solution
-# One pixel of the feature map: 32 * 0.5 / 16 = 1. At scale 1 it sees 2 x 2 pixels. This is why small objects blur.
-# ````
-#
-# 2. Which scale alone gives the best maps in this run, and how far is it from the learned weights?
-#
-# ````{dropdown} Solution
-# In the recorded runs on photographs it is scale 1. This is the answer for this run:
-#
-# ```python
-# alone = means[means.index.str.contains("alone")]
-# alone["mIoU"].idxmax(), round(alone["mIoU"].max() - means.loc["learned", "mIoU"], 2)
-# ```
-# ````
-#
-# 3. Does the weight of scale 1 depend on the class as well as on the size?
-#
-# ````{dropdown} Solution
-# The table lists both. Size and class vary together, so this table alone cannot separate them.
-#
-# ```python
-# objects = next(iter(studied.values())).objects
-# objects.groupby("class")[["share", "weight 1"]].mean().sort_values("weight 1")
-# ```
-# ````
-#
-# ## Next
-#
-# [What we learned](12_what_we_learned.ipynb) puts the answers of both chapters together.
-#
-# ```{dropdown} Run this chapter yourself
-# `papermill 09_scales.ipynb out.ipynb -p runs ../runs/mine` in the folder `notebooks`. It takes half a minute on
-# 2 cores, and minutes more for each run that is missing. It reads `07_evaluate/<run>` and the stages before it for
-# each run in `experiments`. It writes `09_scales/default`: `table6.csv`, `objects_<run>.csv` and `replaced.csv`.
-# ```
-#
-# ## Check
+# ## Which numbers should I see?
 #
 # The table sets this run beside recorded runs of the same data and settings. Is a value outside its range? See
 # [My number is low](../book/recipes.md#my-number-is-low).
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 final = compared.table.set_index("run")["val_miou_multi"]
 scores = {f"val_miou_multi {run}": value for run, value in final.items()}
 scores |= {f"maps, {weights}": row["mIoU"] / 100 for weights, row in means.iterrows()}
@@ -262,3 +213,58 @@ done = stage.finish(
     replaced=replaced.to_dict("records"),
 )
 checks.compare(done, source)
+
+# %% [markdown]
+# ## Takeaways
+#
+# - In recorded runs on photographs, the maps of one scale are as good as those of three.
+# - There, the learned weights follow the size of the object as the paper says, but weakly.
+# - There, a constant weight for each scale does as well as the learned weights.
+#
+# ## Exercises
+#
+# 1. What does the network see of an object of 32 pixels at scale 0.5, when its output stride is 16?
+#
+# <details><summary>Solution</summary>
+#
+# One pixel of the feature map: 32 * 0.5 / 16 = 1. At scale 1 it sees 2 x 2 pixels. This is why small objects blur.
+#
+# </details>
+#
+# 2. Which scale alone gives the best maps in this run, and how far is it from the learned weights?
+#
+# <details><summary>Solution</summary>
+#
+# In the recorded runs on photographs it is scale 1. This is the answer for this run:
+#
+# ```python
+# alone = means[means.index.str.contains("alone")]
+# alone["mIoU"].idxmax(), round(alone["mIoU"].max() - means.loc["learned", "mIoU"], 2)
+# ```
+#
+# </details>
+#
+# 3. Does the weight of scale 1 depend on the class as well as on the size?
+#
+# <details><summary>Solution</summary>
+#
+# The table lists both. Size and class vary together, so this table alone cannot separate them.
+#
+# ```python
+# objects = next(iter(studied.values())).objects
+# objects.groupby("class")[["share", "weight 1"]].mean().sort_values("weight 1")
+# ```
+#
+# </details>
+#
+# ## Next
+#
+# [What we learned](12_what_we_learned.ipynb) puts the answers of both chapters together.
+#
+# <details><summary>Run this chapter yourself</summary>
+#
+# `papermill 09_scales.ipynb out.ipynb -p runs ../runs/mine` in the folder `notebooks`. It takes half a minute on
+# 2 cores, and minutes more for each run that is missing. It reads `07_evaluate/<run>` and the stages before it for
+# each run in `experiments`. It writes `09_scales/default`: `table6.csv`, `objects_<run>.csv` and `replaced.csv`.
+#
+# </details>

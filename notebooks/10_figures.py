@@ -17,9 +17,9 @@
 # %% [markdown]
 # # 10 Figures 4, 5 and 6
 #
-# A mean over a thousand images hides how a method fails. So the paper shows pictures in its Sec. IV: good
-# segmentations (Figure 4), {term}`localization maps <localization map>` at each {term}`scale` (Figure 5) and maps of
-# each method (Figure 6). This chapter draws the same figures from the run at hand.
+# A mean over a thousand images hides how a method fails. So the paper shows pictures in its Sec. IV: good segmentations
+# (Figure 4), localization maps at each scale (Figure 5) and maps of each method (Figure 6). This chapter draws the same
+# figures from the run at hand.
 #
 # Pictures persuade more than they should, so nobody chose these. Rows are spaced evenly from small objects to large
 # ones. The paper does not say how its examples were chosen. What pictures cannot show is measured in [what we
@@ -57,8 +57,8 @@ data = checks.data_words(source)
 # %% [markdown]
 # ## Figure 4: segmentations
 #
-# The network was trained on {term}`pseudo labels`. It has never seen a {term}`ground-truth mask`, nor any of these
-# images. The paper's second network is DeepLab-ASPP on a ResNet. It stands here where the {term}`profile` trains one.
+# The network was trained on pseudo labels. It has never seen a ground-truth mask, nor any of these images. The paper's
+# second network is DeepLab-ASPP on a ResNet. It stands here where the profile trains one.
 
 # %% tags=["hide-input"]
 last = list(ends[0].record["per_class"])[-1]  # the most thorough test
@@ -72,12 +72,12 @@ alt = "Images beside the predicted mask and the ground-truth mask."
 display.figure(figure, caption, alt)
 
 # %% [markdown]
-# **What to look for.** Outlines follow the object where the {term}`saliency maps <saliency map>` did. A mask may have
-# the right outline and the wrong class. Small objects are the first to be missed.
+# **What to look for.** Outlines follow the object where the saliency maps did. A mask may have the right outline and
+# the wrong class. Small objects are the first to be missed.
 #
 # ### Where it succeeds and where it fails
 #
-# These are images of the best tenth and of the worst tenth. Beside each row stands its own {term}`mIoU`.
+# These are images of the best tenth and of the worst tenth. Beside each row stands its own mIoU.
 
 # %% tags=["hide-input"]
 counts = evaluation.load_counts(ends[0].folder / f"counts_{last}.npz")
@@ -107,7 +107,7 @@ alt = "The smaller the scale, the wider and the smoother the maps."
 display.figure(figure, caption, alt)
 
 # %% [markdown]
-# Then the maps of each {term}`aggregation`, each from the network that was trained with it:
+# Then the maps of each aggregation, each from the network that was trained with it:
 
 # %% tags=["hide-input"]
 names = {run: METHODS[RunName.parse(run).aggregation] for run in p.experiments}
@@ -151,7 +151,8 @@ display.figure(figure, caption, alt)
 #
 # 1. Show the six images with the smallest objects. At which scale are their maps best?
 #
-# ````{dropdown} Solution
+# <details><summary>Solution</summary>
+#
 # At scale 1, as far as the network finds them at all.
 #
 # ```python
@@ -160,11 +161,13 @@ display.figure(figure, caption, alt)
 # alone = galleries.scale_maps(network, samples)
 # galleries.image_gallery(folder, smallest, maps=alone)
 # ```
-# ````
+#
+# </details>
 #
 # 2. Which class fails most often among the worst images?
 #
-# ````{dropdown} Solution
+# <details><summary>Solution</summary>
+#
 # The answer depends on the run. This counts the labels of the worst tenth:
 #
 # ```python
@@ -175,16 +178,19 @@ display.figure(figure, caption, alt)
 # labels = sum(folder.label(masked[k]) for k in worst)
 # dict(zip(folder.classes, labels.astype(int)))
 # ```
-# ````
+#
+# </details>
 #
 # ## Next
 #
 # [The paper's tables](11_comparison.ipynb) beside the numbers of this run.
 #
-# ```{dropdown} Run this chapter yourself
+# <details><summary>Run this chapter yourself</summary>
+#
 # `papermill 10_figures.ipynb out.ipynb -p runs ../runs/mine` in the folder `notebooks`. It takes half a minute. It reads
 # `02_baseline`, and stages 03, 04 and 07 of each run in `experiments`. It writes a record to `10_figures/default`.
-# ```
+#
+# </details>
 
 # %% tags=["remove-cell"]
 done = stage.finish({})

@@ -28,9 +28,8 @@
 # 5. {glue:text}`weights`
 #
 # They hold for {glue:text}`images`, {glue:text}`train_images` for training and {glue:text}`val_images` for validation,
-# with the {term}`backbone` {glue:text}`backbone` and the {term}`saliency maps <saliency map>` of {glue:text}`detector`.
-# They say nothing about other data, and their level cannot be compared with the [published
-# numbers](../book/published.md).
+# with the backbone {glue:text}`backbone` and the saliency maps of {glue:text}`detector`. They say nothing about other
+# data, and their level cannot be compared with the [published numbers](../book/published.md).
 
 # %% tags=["parameters", "hide-input"]
 # parameters
@@ -84,12 +83,12 @@ caption = f"Localization maps: mIoU (%), and {training}."
 show(statements.comparison(runs, gaps, "maps"), caption, best=["mIoU (%)"])
 
 # %% [markdown]
-# **Limits.** The {term}`localization maps <localization map>` are cut at the threshold that is best for the same
-# images. This flatters all rows alike.
+# **Limits.** The localization maps are cut at the threshold that is best for the same images. This flatters all rows
+# alike.
 #
-# **Verdict.** {glue:text}`maps_verdict` The paper's Table 4 ranks {term}`scale attention` above pooling. Its Table 6 ranks
+# **Verdict.** {glue:text}`maps_verdict` The paper's Table 4 ranks scale attention above pooling. Its Table 6 ranks
 # three scales above two, and two above one. On object localization, {cite:t}`choe2020evaluation` put five methods to
-# one test. None made a major improvement over class activation maps ({term}`CAM`).
+# one test. None made a major improvement over class activation maps (CAM).
 #
 # ## 2. Pseudo labels
 #
@@ -101,7 +100,7 @@ table = statements.comparison(runs, gaps, "pseudo_background")
 show(table, caption, best=["mIoU (%)"])
 
 # %% [markdown]
-# **Limits.** An {term}`ignored pixel` counts as background here. The CSV files have the other two conventions.
+# **Limits.** An ignored pixel counts as background here. The CSV files have the other two conventions.
 #
 # **Verdict.** {glue:text}`pseudo_background_verdict`
 #
@@ -143,7 +142,7 @@ caption = f"mIoU (%) by where the outlines come from, {images}, seed 0."
 show(shown, caption, best=shown.columns)
 
 # %% [markdown]
-# **Limits.** There is one {term}`seed` and one detector, which was trained on masks of other images. In all three rows,
+# **Limits.** There is one seed and one detector, which was trained on masks of other images. In all three rows,
 # saliency decides which background pixels are ignored, and the maps decide the class.
 #
 # **Verdict.** {glue:text}`saliency_verdict` {cite:t}`kim2024rethinking` compare seven methods with several detectors
@@ -161,8 +160,8 @@ caption = f"Segmentation, multi-scale + CRF: mIoU (%), and the lead of SAFN in p
 show(pd.concat([compared, bound]).fillna("–"), caption)
 
 # %% [markdown]
-# **Limits.** *{term}`Fully supervised <fully supervised>`* is trained on ground-truth masks. It is meant as the upper bound
-# of the same network. A value without ± is of one seed, and one seed of the upper bound can come out low by chance.
+# **Limits.** *Fully supervised* is trained on ground-truth masks. It is meant as the upper bound of the same network. A
+# value without ± is of one seed, and one seed of the upper bound can come out low by chance.
 #
 # **Verdict.** {glue:text}`segmentation_crf_verdict`
 #
@@ -192,10 +191,10 @@ display.figure(charts.replaced(replaced, statements.WEIGHTS), caption, alt)
 #
 # ## Limits of all five
 #
-# - Three seeds give wide intervals. A small difference can exist and stay undetected. The {term}`mAP` of the classifier
-#   SAFN is {glue:text}`by_seed` with seeds 0 to 2.
-# - The classifiers saw crops of {glue:text}`crop` pixels. Those of the paper saw 448. Nobody has measured the comparison at that size yet:
-#   [Speed and memory](14_speed.ipynb) has the commands.
+# - Three seeds give wide intervals. A small difference can exist and stay undetected. The mAP of the classifier SAFN is
+#   {glue:text}`by_seed` with seeds 0 to 2.
+# - The classifiers saw crops of {glue:text}`crop` pixels. Those of the paper saw 448. Nobody has measured the
+#   comparison at that size yet: [Speed and memory](14_speed.ipynb) has the commands.
 # - This page makes {glue:text}`comparisons` comparisons. At 95 %, one in twenty is a false alarm.
 # - No ground-truth mask trains SAFN, but some settings were chosen with masks. For photographs these were masks of
 #   training images, and [Open points](../book/open_points.md) lists the settings. For synthetic images, the learning rate

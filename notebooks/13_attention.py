@@ -17,21 +17,20 @@
 # %% [markdown]
 # # 13 Does the attention collapse?
 #
-# An attention that gives one {term}`scale` all the weight at every pixel has {term}`collapsed <collapsed attention>`.
-# The network then works with one scale. When does this happen?
+# An attention that gives one scale all the weight at every pixel has collapsed. The network then works with one scale.
+# When does this happen?
 #
 # **It depends on how far the attention moves from its initialisation.** Its learning rate and the number of steps
-# decide. The paper trains with SGD. It gives the attention ten times the learning rate of the {term}`backbone` (Sec.
-# IV-A). We tried this on the synthetic images with one seed. There the weight of scale 1 is {glue:text}`sgd_factor_10_weight:.2f` on
-# average. Its standard deviation between the pixels of an image is {glue:text}`sgd_factor_10_spread:.2f`.
+# decide. The paper trains with SGD. It gives the attention ten times the learning rate of the backbone (Sec. IV-A). We
+# tried this on the synthetic images with one seed. There the weight of scale 1 is {glue:text}`sgd_factor_10_weight:.2f`
+# on average. Its standard deviation between the pixels of an image is {glue:text}`sgd_factor_10_spread:.2f`.
 #
-# Our notebook trains with AdamW. It gives the attention a fifth of the backbone's learning rate. With three
-# {term}`seeds <seed>` the weight is {glue:text}`notebook_weight:.2f` on average, with a standard deviation of
-# {glue:text}`notebook_spread:.2f`.
+# Our notebook trains with AdamW. It gives the attention a fifth of the backbone's learning rate. With three seeds the
+# weight is {glue:text}`notebook_weight:.2f` on average, with a standard deviation of {glue:text}`notebook_spread:.2f`.
 #
 # Photographs show the same. The higher the learning rate of the attention, the more weight scale 1 gets.
 #
-# | learning rate of the attention / backbone | weight of scale 1 | {term}`mAP` (%) | {term}`mIoU` of the maps (%) |
+# | learning rate of the attention / backbone | weight of scale 1 | mAP (%) | mIoU of the maps (%) |
 # |---|---|---|---|
 # | 1 | {glue:text}`factor_1_weight:.2f` | {glue:text}`factor_1_mAP:.1f` | {glue:text}`factor_1_maps:.1f` |
 # | 0.3 | {glue:text}`factor_03_weight:.2f` | {glue:text}`factor_03_mAP:.1f` | {glue:text}`factor_03_maps:.1f` |
@@ -209,7 +208,8 @@ display.text(
 #
 # 1. What are the mean weight and the spread of an attention whose last layer is all zero?
 #
-# ````{dropdown} Solution
+# <details><summary>Solution</summary>
+#
 # The softmax of equal numbers: 1/3 at every pixel for three scales, with spread 0. This is average pooling, and it is
 # where `attention_start="zero"` begins.
 #
@@ -221,23 +221,27 @@ display.text(
 # network(torch.rand(1, 3, 128, 128))
 # network.scale_weights.mean((0, 2, 3)), network.scale_weights.std((2, 3))
 # ```
-# ````
+#
+# </details>
 #
 # 2. Which setting on photographs has the largest spread between pixels?
 #
-# ````{dropdown} Solution
+# <details><summary>Solution</summary>
+#
 # The random initialisation, the first row of this table:
 #
 # ```python
 # rows.sort_values("spread 1", ascending=False)[["change", "weight 1", "spread 1"]].head()
 # ```
-# ````
+#
+# </details>
 #
 # ## Next
 #
 # [The paper's figures](10_figures.ipynb) show what the weights do to the maps.
 #
-# ```{dropdown} All rows, and how to make them
+# <details><summary>All rows, and how to make them</summary>
+#
 # In the file below, `attention_factor` is the learning rate of the attention over that of the backbone, and
 # `attention_start` its initialisation: `zero` begins at average pooling. SGD has a learning rate of 0.005, batches of
 # 4, and a factor of 10 for the new layers. mAP is that of validation images, the mIoU of the maps that of training
@@ -245,7 +249,8 @@ display.text(
 #
 # `python -m benchmarks.attention runs/emoji` makes the rows that `results/attention.csv` does not have. For photographs
 # it is `python -m benchmarks.attention runs/voc-subset --limit 200`.
-# ```
+#
+# </details>
 
 # %% tags=["hide-input"]
 weights = []

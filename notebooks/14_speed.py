@@ -123,7 +123,7 @@ show(
 # hours. Plain float32 takes {glue:text}`profile_plain_steps` hours. The CRF takes {glue:text}`crf_core_hours` hours of one
 # processor core.
 #
-# Runs do not wait for each other, so a cluster can do them side by side: {doc}`../book/cluster`. The next table counts
+# Runs do not wait for each other, so a cluster can do them side by side: [On a cluster](../book/cluster.md). The next table counts
 # their jobs. It takes each run for one of three scales, which cost most, so the hours are upper numbers.
 
 # %% tags=["hide-input"]
@@ -177,13 +177,15 @@ show(
 #
 # - **One forward pass gives the maps of all classes** (Eq. 4). Grad-CAM goes back through the network once for each
 #   class.
-# - **Dilated depthwise convolutions work by phases.** {py:class}`safn.fast_layers.PhasedConv` splits the image into the
-#   grids that a dilated convolution never mixes. The function is the same, without the slow backward pass.
+# - **Dilated depthwise convolutions work by phases.** [`safn.fast_layers.PhasedConv`](../book/api_safn.md#the-network)
+#   splits the image into the grids that a dilated convolution never mixes. The function is the same, without the slow
+#   backward pass.
 # - **Batch normalisation is folded** into the convolution before it, since its statistics are fixed
-#   ({py:func}`safn.fast_layers.fold_batch_norm`).
+#   ([`safn.fast_layers.fold_batch_norm`](../book/api_safn.md#the-network)).
 # - **The CRF gets only classes that can win.** A class whose probability stays below 0.0001 everywhere is left out
-#   ({py:func}`safn.crf.dense_crf`). The CRF runs in processes of its own while the network goes on
-#   ({py:func}`safn.inference.predict`).
+#   ([`safn.crf.dense_crf`](../book/api_safn.md#segmentation)). The CRF runs in processes of its own while the network goes on
+#   ([`safn.inference.predict`](../book/api_safn.md#training-and-prediction)).
+# - **The maps of a folder are computed four images at a time.**
 # - **On a GPU, mixed precision.** The softmax of the attention and all losses stay in float32. Batches are pinned and
 #   copied without blocking, and no step waits for its own loss.
 # - **Memory does not grow with the number of images**, except for the table of counts: 4 kB an image.
@@ -279,8 +281,8 @@ display.figure(
 #   both implementations leave to oneDNN. We tried bf16 and `torch.compile`: both were slower.
 # - **Attention on EfficientNet-Lite0.** Its two layers add 2.05 % operations to so small a network. On VGG16 they add
 #   0.5 %.
-# - **Maps of a folder, four images at once.** The network takes nearly all of the time, and one image keeps two cores
-#   busy. Eight at once, a thread that reads ahead and a process that loads were slower.
+# - **More than four images at once, for maps.** Eight at once, a thread that reads ahead and a process that loads were
+#   slower.
 # - **Memory of the attention.** Its first layer keeps 512 channels at the size of the maps. That is 26 MB for four
 #   images of 448 pixels.
 # - **CRF.** The colours of a photograph are put into a lattice once, whatever the number of classes. That is two

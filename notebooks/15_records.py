@@ -320,7 +320,7 @@ costs = pd.DataFrame(
 )
 if len(costs):
     minutes = f"{costs['seconds'].sum() / 60:,.0f}"
-    copy = f"This copy of the book shows the profile {Path(runs).name}. Its {len(costs)} runs took {minutes} minutes."
+    copy = f"This copy of the book shows the profile {Path(runs).name}. Its {len(costs)} runs add up to {minutes} minutes of computing."
     shown = show(
         costs,
         "Each run with its cost, and the fingerprints of what it wrote and of its code.",

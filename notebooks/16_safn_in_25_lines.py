@@ -20,7 +20,7 @@
 # How does a network that was never shown a mask make one?
 #
 # Here is the method on one photograph, with a trained network that comes with the package. Each equation is written out
-# by hand: 25 lines of code, in seven steps. The last cell checks that the package computes the same.
+# by hand: 25 lines of code, in seven steps.
 #
 # Paper: Sec. III. Why it works: [the method](../book/method.md). The package's own code: [`safn`](../book/api_safn.md).
 
@@ -46,8 +46,8 @@ from safn_book.galleries import Heat, Mask, gallery
 # %% [markdown]
 # ## 1 A photograph and its label
 #
-# The network is a SAFN that was trained on 1,631 photographs of VOC 2012, with {term}`image labels <image label>` only.
-# This photograph is not one of them. Its label is *dog*.
+# The network is a SAFN that was trained on 1,631 photographs of VOC 2012, with image labels only. This photograph is
+# not one of them. Its label is *dog*.
 
 # %%
 photograph = free_photographs()["dog"]
@@ -73,8 +73,8 @@ display.figure(
 # %% [markdown]
 # ## 2 Features at three scales
 #
-# The image goes through the same {term}`backbone` and head at {term}`scales <scale>` 1, 0.75 and 0.5. Smaller images
-# give smaller features, so all are brought to the size of the largest.
+# The image goes through the same backbone and head at scales 1, 0.75 and 0.5. Smaller images give smaller features, so
+# all are brought to the size of the largest.
 
 # %%
 resized = [rescale(image, scale) for scale in network.scales]
@@ -87,7 +87,7 @@ features.shape
 
 # %% [markdown]
 # One image, three scales, 20 classes, and maps of 14 × 18 pixels. Each of these stands for 16 × 16 pixels of the image,
-# the {term}`output stride`. Here are the features of *dog*, in one range of colours:
+# the output stride. Here are the features of *dog*, in one range of colours:
 
 # %% tags=["hide-input"]
 of_dog = features[0, :, dog].relu()
@@ -107,8 +107,8 @@ display.figure(
 #
 # ## 3 A weight for each scale and pixel
 #
-# {term}`Scale attention` is two convolutions. They give scale $s$ a score $A^s_{ij}$ at pixel $(i, j)$. A softmax over
-# the scales makes weights of the scores:
+# Scale attention is two convolutions. They give scale $s$ a score $A^s_{ij}$ at pixel $(i, j)$. A softmax over the
+# scales makes weights of the scores:
 #
 # $$W^s_{ij} = \frac{\exp(A^s_{ij})}{\sum_{k=1}^{S} \exp(A^k_{ij})} \tag{1}$$
 
@@ -164,7 +164,7 @@ display.text(
 # ## 5 The localization map
 #
 # Negative values say "not here", so they go to 0. The rest is divided by its maximum. Classes without a label have no
-# {term}`localization map`:
+# localization map:
 #
 # $$M_c = \frac{\mathrm{ReLU}(\mathit{MSF}_c)}{\max(\mathrm{ReLU}(\mathit{MSF}_c))} \tag{4}$$
 
@@ -177,8 +177,8 @@ M.shape
 # %% [markdown]
 # ## 6 Saliency, and the confidence
 #
-# The map knows the class but not the outline. A {term}`saliency map` has the outline of what stands out, but no class.
-# Its detector was trained on masks of other images. The harmonic mean of both is the {term}`confidence`:
+# The map knows the class but not the outline. A saliency map has the outline of what stands out, but no class. Its
+# detector was trained on masks of other images. The harmonic mean of both is the confidence:
 #
 # $$H_c(i, j) = \frac{2}{\frac{1}{M_c(i, j)} + \frac{1}{S(i, j)}} \tag{5}$$
 
@@ -192,9 +192,9 @@ S.shape, maps.shape, H.shape
 # %% [markdown]
 # ## 7 The pseudo label
 #
-# {term}`Pseudo labels` come from Algorithm 1. A pixel is background where no confidence reaches $\gamma = 0.2$.
-# Elsewhere it has the class of the largest map. Two kinds of pixels are {term}`ignored <ignored pixel>`, with the value
-# 255: background that is salient, and pixels that two classes claim.
+# Pseudo labels come from Algorithm 1. A pixel is background where no confidence reaches $\gamma = 0.2$. Elsewhere it
+# has the class of the largest map. Two kinds of pixels are ignored, with the value 255: background that is salient, and
+# pixels that two classes claim.
 
 # %%
 G = np.where(H.max(0) < 0.2, 0, 1 + maps.argmax(0)).astype(np.uint8)
@@ -263,7 +263,8 @@ print("equal")
 #
 # 1. Give all scales the same weight. What happens to the map?
 #
-# ````{dropdown} Solution
+# <details><summary>Solution</summary>
+#
 # ```python
 # equal = localization_maps(features.mean(1), y)
 # equal = F.interpolate(equal, S.shape, mode="bilinear")[0].numpy()
@@ -272,11 +273,13 @@ print("equal")
 # ```
 # With the learned weights the map is above 0.5 on 53 % of the dog, with equal weights on 69 %. But it is so on 17 % of the
 # background instead of 7 %. The small scales add object and spill alike.
-# ````
+#
+# </details>
 #
 # 2. Set $\gamma$ to 0.4. Which pixels change?
 #
-# ````{dropdown} Solution
+# <details><summary>Solution</summary>
+#
 # ```python
 # strict = safn.pseudo_ground_truth(maps, S, y[0], 0.4, ignore_saliency=0.06)
 # for found in (G, strict):
@@ -284,11 +287,13 @@ print("equal")
 # ```
 # *Dog* shrinks from 30 % of the photograph to 27 %, and the ignored pixels grow from 3 % to 7 %. What is no longer dog is
 # salient, so it is ignored and not called background.
-# ````
+#
+# </details>
 #
 # 3. Add the wrong label *cat*. Does the method notice?
 #
-# ````{dropdown} Solution
+# <details><summary>Solution</summary>
+#
 # ```python
 # cat = network.classes.index("cat")
 # both = y.clone()
@@ -299,7 +304,8 @@ print("equal")
 # ```
 # No: 3 % of the photograph become cat. Eq. 4 divides each map by its own maximum, so a weak class gets a map as strong as
 # any other.
-# ````
+#
+# </details>
 #
 # ## Next
 #

@@ -48,9 +48,8 @@ display.figure(
 # %% [markdown]
 # ## Which classes does it show?
 #
-# SAFN is a classifier for the 20 classes of VOC 2012. It was trained on 1,631 photographs, with
-# {term}`image labels <image label>` only. It gives each class a probability. Classes above 50 % become the labels,
-# unless you gave your own.
+# SAFN is a classifier for the 20 classes of VOC 2012. It was trained on 1,631 photographs, with image labels only. It
+# gives each class a probability. Classes above 50 % become the labels, unless you gave your own.
 
 # %%
 probabilities = dict(zip(steps.classes, steps.scores.tolist()))
@@ -72,8 +71,8 @@ display.text(
 # %% [markdown]
 # ## Where is it?
 #
-# A {term}`localization map` is made of the class features, divided by their maximum (Eq. 4). There is one for each of
-# the three {term}`scales <scale>`, and the fused map of all three. Bright pixels speak for the class.
+# A localization map is made of the class features, divided by their maximum (Eq. 4). There is one for each of the three
+# scales, and the fused map of all three. Bright pixels speak for the class.
 
 # %%
 display.figure(
@@ -85,7 +84,7 @@ display.figure(
 # %% [markdown]
 # ## Which scale counts?
 #
-# {term}`Scale attention` gives each scale a weight at each pixel (Eq. 1). The three weights of a pixel sum to 1.
+# Scale attention gives each scale a weight at each pixel (Eq. 1). The three weights of a pixel sum to 1.
 
 # %%
 display.figure(
@@ -106,9 +105,8 @@ display.text(f"On average the weights are {words[0]}, {words[1]} and {words[2]}.
 #
 # ## Which pixels become pseudo labels?
 #
-# The map says which class, and the {term}`saliency map` says which pixels stand out. Algorithm 1 makes
-# {term}`pseudo labels` of both. Pale pixels are {term}`ignored <ignored pixel>`: they stand out, but no class claims
-# them.
+# The map says which class, and the saliency map says which pixels stand out. Algorithm 1 makes pseudo labels of both.
+# Pale pixels are ignored: they stand out, but no class claims them.
 
 # %%
 display.figure(
@@ -200,7 +198,8 @@ tables.show(pd.DataFrame(rows, columns=titles))
 #
 # 1. Ten photographs come with the package. For which is the likeliest class not the label?
 #
-# ````{dropdown} Solution
+# <details><summary>Solution</summary>
+#
 # ```python
 # from safn_book.photographs import free_steps
 #
@@ -210,11 +209,13 @@ tables.show(pd.DataFrame(rows, columns=titles))
 # ```
 # The horses are called cow, with 97 %. The hedgehog has no label that would be right. The chair is the likeliest class of
 # its photograph, but with 32 % it would not become a label. Look at the second place of the astronaut, too.
-# ````
+#
+# </details>
 #
 # 2. Make the photograph eight times smaller. What do the two networks still see?
 #
-# ````{dropdown} Solution
+# <details><summary>Solution</summary>
+#
 # ```python
 # import tempfile
 # from pathlib import Path
@@ -227,7 +228,8 @@ tables.show(pd.DataFrame(rows, columns=titles))
 # ```
 # The classifier enlarges the photograph to 288 pixels and still finds the cow, with 99.8 %. DeepLab takes the 63 × 47 pixels
 # as they are and finds nothing: at its stride of 16 the image has 4 × 3 places.
-# ````
+#
+# </details>
 #
 # ## Next
 #

@@ -55,9 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     command = add("predict", _predict, text, network=network, images="folder of images", out=out)
     command.add_argument("--ids", help="a file of ids, to predict these images only")
     command.add_argument("--crf", action="store_true", help="refine the masks with the dense CRF as well")
-    text = (
-        "long side in pixels to which larger photos are shrunk first, 0: never (default: the largest of the training)"
-    )
+    text = "long side in pixels to which larger photos are shrunk, 0: never (default: the largest of the training)"
     command.add_argument("--largest", type=int, help=text)
     text = 'of the multi-scale test, such as "[1,0.75]" (default: 0.5 to 1.5 by steps of a quarter, as in Sec. IV-A)'
     command.add_argument("--scales", type=_scales, help=text)
@@ -124,9 +122,9 @@ def _predict(options: argparse.Namespace) -> None:
 
 
 def _archive(options: argparse.Namespace) -> None:
-    from safn.datasets import voc_server
+    from safn.datasets import voc
 
-    masks = voc_server.archive_test_set(options.predictions, options.data, options.out)
+    masks = voc.archive_test_set(options.predictions, options.data, options.out)
     print(f"{options.out}: {masks} masks")
 
 

@@ -33,10 +33,9 @@ class Normalisation:
         return TF.normalize(TF.to_dtype(TF.pil_to_tensor(image), torch.float32, scale=True), self.mean, self.std)
 
     @property
-    def fill(self) -> tuple[int, int, int]:
+    def fill(self) -> tuple[int, ...]:
         """Colour in 0..255 that becomes zero."""
-        red, green, blue = (round(255 * m) for m in self.mean)
-        return red, green, blue
+        return tuple(round(255 * m) for m in self.mean)
 
 
 IMAGENET = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

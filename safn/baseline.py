@@ -1,7 +1,10 @@
 """The baseline of Fig. 6 (b): Grad-CAM of a classifier that is not scale-aware."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from safn import backbones
 from safn.arguments import require_count, require_shape
@@ -32,12 +35,26 @@ def grad_cam(network: nn.Module, layer: nn.Module, images: Tensor, labels: Tenso
     """
     require_shape("images", images.shape, (1, 3, "H", "W"))
     require_shape("labels", labels.shape, (1, "N"))
-    from pytorch_grad_cam import GradCAM  # it imports matplotlib
-    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+    kept: list[Tensor] = []
 
+    def keep(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+        kept.append(output.detach().requires_grad_())
+        return kept[-1].clone()  # which the next layer may change in place
+
+    with layer.register_forward_hook(keep):
+        scores = network(images)[0]
+    activations = kept[-1]
     maps = torch.zeros(*labels.shape, *images.shape[-2:])
-    with GradCAM(network, [layer]) as explain:
-        for c in torch.nonzero(labels[0]).flatten().tolist():
-            found = explain(images.requires_grad_(), [ClassifierOutputTarget(c)])
-            maps[0, c] = torch.from_numpy(found[0])
+    for c in torch.nonzero(labels[0]).flatten().tolist():
+        (gradient,) = torch.autograd.grad(scores[c], activations, retain_graph=True)
+        weights = gradient.mean((2, 3), keepdim=True)
+        weighted = (weights * activations.detach()).sum(1, keepdim=True).relu()
+        large = F.interpolate(_stretched(weighted), images.shape[-2:], mode="bilinear")
+        maps[:, c] = _stretched(large)[:, 0]
     return maps.nan_to_num(0)
+
+
+def _stretched(values: Tensor) -> Tensor:
+    """Move the values to 0..1; a constant becomes 0."""
+    values = values - values.min()
+    return values / (values.max() + 1e-7)

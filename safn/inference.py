@@ -5,8 +5,8 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
-from contextlib import ExitStack
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -87,11 +87,6 @@ def flipped_features(network: SAFN, images: Tensor) -> Tensor:
     return (network.features(images) + network.features(images.flip(3)).flip(3)) / 2
 
 
-def predicted_labels(scores: Tensor) -> Tensor:
-    """Return 1 for the classes with a probability above 0.5, else 0, ``(B, N)``."""
-    return (scores > 0).float()
-
-
 @torch.inference_mode()
 def write_maps(
     network: SAFN,
@@ -104,15 +99,15 @@ def write_maps(
 ) -> int:
     """Write the localization maps of each sample (Eq. 4) to ``out/<id>.npz``; returns how many maps are empty.
 
-    They are those of the image labels, or of the classes with a ``predicted`` probability above 0.5. With ``flip`` they
-    are averaged with those of the mirrored image.
+    They are those of the image labels, or of the classes with a ``predicted`` probability above 0.5, which is a score
+    above 0. With ``flip`` they are averaged with those of the mirrored image.
     """
     out.mkdir(parents=True, exist_ok=True)
     device, empty = next(network.parameters()).device, 0
     for batch in _progress(plain_loader(samples, workers, batch_size), f"maps {out.name}"):
         images = batch["image"].to(device)
         features = flipped_features(network, images) if flip else network.features(images)
-        labels = predicted_labels(features.mean((2, 3))) if predicted else batch["label"].to(device)
+        labels = features.mean((2, 3)) > 0 if predicted else batch["label"].to(device)
         maps = localization_maps(features, labels)
         empty += int((labels.bool() & (maps.amax((2, 3)) == 0)).sum())
         for image_id, one, label in zip(batch["id"], maps.cpu().numpy(), labels.cpu().numpy()):
@@ -126,7 +121,7 @@ def write_grad_cam(network: PlainClassifier, samples: PlainSet, out: Path, predi
     last = list(network.backbone.children())[-1]
     for sample in _progress(plain_loader(samples, 0), f"Grad-CAM {out.name}"):
         with torch.no_grad():
-            labels = predicted_labels(network(sample["image"])) if predicted else sample["label"]
+            labels = network(sample["image"]) > 0 if predicted else sample["label"]
         maps = grad_cam(network, last, sample["image"], labels)
         height, width = (max(1, side // GRAD_CAM_STRIDE) for side in maps.shape[-2:])
         small = F.adaptive_avg_pool2d(maps, (height, width))
@@ -142,7 +137,6 @@ def predict(
     flip: bool = False,
     refined: Path | None = None,
     processes: int = 0,
-    pool: Executor | None = None,
     largest: int = 0,
 ) -> tuple[float, float]:
     """Write masks ``folder/<id>.png``, indexed, as large as the photograph, and after the CRF ``refined/<id>.png``.
@@ -155,7 +149,6 @@ def predict(
         scales, flip: see ``multi_scale_maximum``.
         refined: folder of the masks after the CRF, ``None``: no CRF.
         processes: of the CRF (0: one for each core). They work while the network goes on.
-        pool: of as many processes, which are running already.
         largest: long side in pixels to which larger photographs are shrunk for the network (0: never).
     """
     folders = [path for path in (folder, refined) if path]
@@ -165,10 +158,8 @@ def predict(
     device, started, busy = next(network.parameters()).device, time.time(), 0.0
     network.eval()
     processes, waiting = processors(processes), deque[tuple[str, Future]]()
-    with ExitStack() as running:
-        if refined and not pool:
-            spawn = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
-            pool = running.enter_context(ProcessPoolExecutor(processes, spawn))
+    spawn = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
+    with ProcessPoolExecutor(processes, spawn) if refined else nullcontext() as pool:
         for image_id, path in _progress(todo.items(), f"predict {folder.name}"):
             begun = time.time()
             photo = load_image(path)

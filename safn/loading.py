@@ -38,23 +38,21 @@ class Augmentation:
         image: Image.Image,
         mask: np.ndarray | None,
         rng: np.random.Generator,
-        fill: tuple[int, int, int] = (0, 0, 0),
+        fill: tuple[int, ...] = (0, 0, 0),
     ) -> tuple[Image.Image, torch.Tensor | None]:
         """Return a square image, padded with ``fill``, and where a mask is given a uint8 mask, padded with 255."""
         image = resize_long(image, int(rng.integers(self.resize[0], self.resize[1] + 1)))
-        ids = None if mask is None else Image.fromarray(mask).resize(image.size, Image.Resampling.NEAREST)
-        if rng.random() < 0.5:
-            image = ImageOps.mirror(image)
-            ids = None if ids is None else ImageOps.mirror(ids)
-        image = self._change_colours(image, rng)
+        flipped = rng.random() < 0.5
+        image = self._change_colours(ImageOps.mirror(image) if flipped else image, rng)
         left = self._offset(image.width, rng)
         top = self._offset(image.height, rng)
         canvas = Image.new("RGB", (self.crop, self.crop), fill)
         canvas.paste(image, (-left, -top))
-        if ids is None:
+        if mask is None:
             return canvas, None
+        ids = Image.fromarray(mask).resize(image.size, Image.Resampling.NEAREST)
         target = Image.new("L", (self.crop, self.crop), VOID)
-        target.paste(ids, (-left, -top))
+        target.paste(ImageOps.mirror(ids) if flipped else ids, (-left, -top))
         return canvas, torch.from_numpy(np.array(target))
 
     def _offset(self, side: int, rng: np.random.Generator) -> int:  # inside a larger image, before a smaller one

@@ -23,13 +23,7 @@ class ASPP(nn.Module):
         return sum(others, first)
 
 
-def large_fov(
-    channels: int,
-    num_outputs: int,
-    stride: int,
-    width: int,
-    dilation: int = 12,
-) -> nn.Sequential:
+def large_fov(channels: int, num_outputs: int, stride: int, width: int, dilation: int = 12) -> nn.Sequential:
     """Build fc6 3x3 with ``dilation`` (at stride 8), fc7 1x1, both with dropout 0.5, and a 1x1 classifier."""
     rate = max(1, dilation * 8 // stride)
     return nn.Sequential(
@@ -87,13 +81,12 @@ class DeepLab(nn.Module):
         kind = backbones.BACKBONES[backbone]
         self.initial_weights, self.normalisation = weights, kind.normalisation
         self.grid = Grid(kind.stride, crop % kind.stride)
-        self.head: nn.Module
+        self.head: Any
         if head == "aspp":
             self.head = ASPP(kind.channels, num_outputs, kind.stride)
         else:
             self.head = large_fov(kind.channels, num_outputs, kind.stride, head_width, head_dilation)
-        convolutions: list[Any] = [layer for layer in self.head.modules() if isinstance(layer, nn.Conv2d)]
-        for classifier in convolutions if head == "aspp" else convolutions[-1:]:
+        for classifier in self.head.branches if head == "aspp" else self.head[-1:]:
             nn.init.normal_(classifier.weight, std=0.01)
             nn.init.zeros_(classifier.bias)
 

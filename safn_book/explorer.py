@@ -17,7 +17,7 @@ from safn.images import palette
 from safn.loading import resize_long
 from safn_book import photographs
 from safn_book.galleries import HEAT
-from safn_book.reports import digest, package
+from safn_book.reports import EXPLORER_DATA, digest, package
 
 CLASSES = 3  # of a photograph: its labels and those with the next highest scores
 
@@ -108,3 +108,7 @@ def _jpeg(picture: Image.Image) -> str:
     buffer = io.BytesIO()
     picture.save(buffer, "jpeg", quality=85)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+if __name__ == "__main__":
+    write(EXPLORER_DATA)

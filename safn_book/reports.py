@@ -6,21 +6,24 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from safn.arguments import processors
-from safn_book.workflow import DIED_AT_START, literal
+from safn_book import execution
 
 ROOT = Path(__file__).resolve().parent.parent
 EMOJI = {"records": "../results/evidence-emoji.json", "images": "synthetic images of emoji glyphs"}
+EXPLORER_DATA = ROOT / "book" / "_static" / "explorer_data.js"
+RECORDS = "15_records"  # the report on the runs
 # page of the book -> notebook and parameters
 REPORTS: dict[str, tuple[str, dict[str, Any]]] = {
     "notebooks/12_what_we_learned": ("12_what_we_learned", {"records": "../results/evidence.json"}),
     "book/emoji_results": ("12_what_we_learned", EMOJI),
     "notebooks/13_attention": ("13_attention", {}),
     "notebooks/14_speed": ("14_speed", {}),
-    "notebooks/15_records": ("15_records", {}),
+    "notebooks/15_records": (RECORDS, {}),
     "notebooks/16_safn_in_25_lines": ("16_safn_in_25_lines", {}),
     "notebooks/17_try_your_photograph": ("17_try_your_photograph", {}),
 }
@@ -32,30 +35,44 @@ def execute(runs: Path, jobs: Iterable[tuple[str, str]] = ()) -> dict[str, Path]
     shows."""
     own = {"runs": str(runs.resolve()), "stages": [f"{stage}/{run}" for stage, run in jobs]}
     with ThreadPoolExecutor(processors(0)) as pool:
-        tasks = {}
-        for page, (name, parameters) in REPORTS.items():
-            given = parameters | own if name == "15_records" else parameters
-            executed = runs / "executed" / "reports" / f"{Path(page).name}.ipynb"
-            tasks[page] = pool.submit(_execute, ROOT / "notebooks" / f"{name}.ipynb", given, executed)
-        return {page: task.result() for page, task in tasks.items()}
+        list(pool.map(partial(subprocess.run, cwd=ROOT, capture_output=True), commands(runs, own).values()))
+    return {page: _executed(runs, page) for page in REPORTS}
 
 
-def _execute(source: Path, parameters: dict[str, Any], executed: Path) -> Path:
+def commands(runs: Path, own: dict[str, Any] | None = None) -> dict[str, list[str]]:
+    """Name -> command of each report that has to be executed, and of the explorer's data where they are missing. Without
+    the parameters of its ``own``, the report on the runs is left out."""
+    found = {}
+    for page, (name, parameters) in REPORTS.items():
+        if name == RECORDS and own is None:
+            continue
+        given = parameters | (own or {}) if name == RECORDS else parameters
+        source, executed = ROOT / "notebooks" / f"{name}.ipynb", _executed(runs, page)
+        if not _is_fresh(source, given, executed):
+            arguments = [str(source), str(executed), json.dumps(given)]
+            found[executed.stem] = [sys.executable, "-m", "safn_book.reports", *arguments]
+    if not EXPLORER_DATA.exists():
+        found["explorer"] = [sys.executable, "-m", "safn_book.explorer"]
+    return found
+
+
+def main(source: Path, executed: Path, parameters: dict[str, Any]) -> None:
+    """Execute one report, and write down what it was made of."""
     stamp, state = executed.with_suffix(".sha256"), _state(source, parameters)
-    if executed.exists() and stamp.exists() and stamp.read_text() == state:
-        return executed
     executed.parent.mkdir(parents=True, exist_ok=True)
     for old in (stamp, executed):
         old.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "papermill", "--no-progress-bar", "--cwd", str(source.parent)]
-    command += [literal(source), literal(executed), "-y", json.dumps(parameters)]
-    for _ in range(2):
-        done = subprocess.run(command, capture_output=True, text=True)
-        if DIED_AT_START not in done.stderr:
-            break
-    if done.returncode == 0:
+    if not execution.execute(source, executed, parameters):
         stamp.write_text(state)
-    return executed
+
+
+def _executed(runs: Path, page: str) -> Path:
+    return runs / "executed" / "reports" / f"{Path(page).name}.ipynb"
+
+
+def _is_fresh(source: Path, parameters: dict[str, Any], executed: Path) -> bool:
+    stamp = executed.with_suffix(".sha256")
+    return executed.exists() and stamp.exists() and stamp.read_text() == _state(source, parameters)
 
 
 def _state(notebook: Path, parameters: dict[str, Any]) -> str:
@@ -78,3 +95,7 @@ def digest(text: str, paths: Iterable[Path]) -> str:
         if path.is_file():
             found.update(path.name.encode() + path.read_bytes())
     return found.hexdigest()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3]))

@@ -23,8 +23,6 @@ ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "notebooks"
 ON_GPU = (Stage.BASELINE, Stage.TRAIN_SAFN, Stage.MAPS, Stage.TRAIN_SEGMENTATION, Stage.EVALUATE)
 RUN = "SAFN_RUN"  # environment variable of everything that `make book` starts: its folder of runs
-# jupyter_client, where two kernels that start at once choose one port: a second try finds another
-DIED_AT_START = "Kernel died before replying"
 Name = tuple[Stage, str]  # stage and run
 Table = dict[str, Any]
 
@@ -257,13 +255,3 @@ def make(runs: Path, stage: Stage, run: RunName | str) -> None:
             lines.append(line)
     if process.returncode:
         raise RuntimeError("".join(lines[-5:]).strip())
-
-
-def literal(path: Path) -> str:
-    """Write a path so that papermill takes braces in it for no placeholders.
-
-    Example:
-        >>> literal(Path("runs/{mine}"))
-        'runs/{{mine}}'
-    """
-    return str(path).replace("{", "{{").replace("}", "}}")

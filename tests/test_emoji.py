@@ -3,7 +3,6 @@ from __future__ import annotations
 import hashlib
 
 import numpy as np
-import pandas as pd
 import pytest
 from PIL import Image
 
@@ -46,16 +45,12 @@ def test_the_folder_is_sound_and_complete(made):
 
 
 @drawn
-def test_labels_and_object_sizes_are_those_of_the_masks(made):
-    folder, objects = VOCFolder(made), pd.read_csv(made / "objects.csv")
-    rows = {(i, c): size for i, c, size in objects.itertuples(index=False)}
-    expected = {}
+def test_labels_are_those_of_the_masks(made):
+    folder = VOCFolder(made)
     for image_id in folder.labels:
         mask = folder.mask(image_id)
         present = [c for c in range(20) if (mask == c + 1).any()]
         assert np.flatnonzero(folder.label(image_id)).tolist() == present
-        expected |= {(image_id, VOC_CLASSES[c]): pytest.approx((mask == c + 1).mean(), abs=1e-5) for c in present}
-    assert rows == expected and len(rows) >= 40
     assert np.isin(255, np.stack([folder.mask(i) for i in folder.labels]))  # objects have void borders
 
 

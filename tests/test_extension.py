@@ -22,21 +22,37 @@ GLOSSARY = """# Glossary
 
 ```{glossary}
 void
+empty
   Pixels that are
-  not counted. They have the {term}`label` 255.
+  not counted. They have the label 255, and not the label 0.
 
   A second paragraph.
 
 label
-  A number.
+  A number of a void pixel.
+
+image label
+  A note.
+
+run
+  One experiment.
 ```
+"""
+TEXT = """# Chapter with a void
+
+The `void` and [a void](https://example.org) of *void* pixels, avoided in a void-free image: an Image
+label, labels of void pixels and a run.
+
+| void |
+|---|
+| label, empty |
 """
 CHAPTER = {
     "nbformat": 4,
     "nbformat_minor": 5,
     "metadata": {"language_info": {"name": "python"}},
     "cells": [
-        {"cell_type": "markdown", "id": "a", "metadata": {}, "source": "# Chapter\n\nOf {term}`empty pixels <void>`."},
+        {"cell_type": "markdown", "id": "a", "metadata": {}, "source": TEXT},
         {"cell_type": "code", "id": "b", "metadata": {}, "source": "1 + 1", "execution_count": None, "outputs": []},
     ],
 }
@@ -56,10 +72,33 @@ def html(tmp_path_factory) -> Path:
     return root / "html"
 
 
-def test_a_link_to_a_term_shows_the_first_paragraph_of_its_definition(html):
-    chapter = (html / "03_chapter.html").read_text()
-    assert 'title="Pixels that are not counted. They have the label 255."' in chapter
-    assert 'title="A number."' in (html / "book" / "glossary.html").read_text()
+def links(page: Path) -> list[tuple[str, str, str]]:
+    """Address, title and text of each link to the glossary."""
+    link = r'<a class="reference internal" href="([^"]+)" title="([^"]+)"><span class="xref std std-term">([^<]+)<'
+    return re.findall(link, page.read_text())
+
+
+VOID = "Pixels that are not counted. They have the label 255, and not the label 0."
+
+
+def test_the_first_use_of_a_term_on_a_page_is_a_link_whose_title_is_the_first_paragraph_of_its_definition(html):
+    assert links(html / "03_chapter.html") == [
+        ("book/glossary.html#term-image-label", "A note.", "Image\nlabel"),
+        ("book/glossary.html#term-label", "A number of a void pixel.", "labels"),
+        ("book/glossary.html#term-void", VOID, "void"),
+    ]
+
+
+def test_definitions_link_to_one_another_and_none_to_itself(html):
+    assert links(html / "book" / "glossary.html") == [
+        ("#term-label", "A number of a void pixel.", "label"),
+        ("#term-void", VOID, "void"),
+    ]
+
+
+def test_everyday_words_are_in_the_glossary():
+    words = (extension.ROOT / f"{extension.GLOSSARY}.md").read_text().splitlines()
+    assert set(words) >= extension.EVERYDAY
 
 
 def test_a_chapter_that_has_not_run_names_the_command_that_runs_it(html):

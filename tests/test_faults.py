@@ -22,7 +22,7 @@ from PIL import Image, ImageDraw
 
 from safn import backbones, evaluation, files, images, inference, loading, map_files
 from safn.data import VOCFolder
-from safn.datasets import voc_server
+from safn.datasets import voc
 from safn.images import load_mask
 from safn.network import SAFN
 from safn.verification import verify
@@ -286,7 +286,7 @@ def test_a_wrong_submission_is_not_written(tmp_path, happened):
     images.save_mask(predictions / "a.png", np.full((3, 4), 255))
     images.save_mask(predictions / "b.png", np.zeros((4, 3)))
     with pytest.raises(files.DataError, match="3 problems, no archive was written") as error:
-        voc_server.archive_test_set(predictions, tmp_path / "data", out)
+        voc.archive_test_set(predictions, tmp_path / "data", out)
     for text in ("c: no prediction", "a: ", "b: 3x4 pixels, the photo has 4x3"):
         assert f"\n  - {text}" in str(error.value)
     assert not out.exists()

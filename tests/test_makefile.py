@@ -269,7 +269,7 @@ def test_on_a_slurm_an_interrupt_ends_the_jobs_and_those_of_a_killed_run_go_on(t
         subprocess.run(["bash", NODE, "stop", node], check=True)
 
 
-def test_the_main_experiment_runs_first(tmp_path, monkeypatch):
+def test_the_main_experiment_runs_first_and_reports_when_no_stage_can(tmp_path, monkeypatch):
     copied, runs = tmp_path / "repository", tmp_path / "runs"
     (copied / "workflow").mkdir(parents=True)
     shutil.copy(ROOT / "Snakefile", copied)
@@ -278,12 +278,13 @@ def test_the_main_experiment_runs_first(tmp_path, monkeypatch):
     trained = [f"03_train_safn/{run}_seed0" for run in ("max_1", "avg_1", "attention_1-0.5", "attention_1")]
     jobs = {name: {"after": [], "threads": 1, "resources": {}} for name in trained}
     (runs / ".workflow").mkdir(parents=True)
-    (runs / ".workflow" / "plan.json").write_text(json.dumps({"jobs": jobs}))
+    reports = {"14_speed": "sh -c 'echo report >>order'"}
+    (runs / ".workflow" / "plan.json").write_text(json.dumps({"jobs": jobs, "reports": reports}))
     monkeypatch.setattr(make_book, "ROOT", copied)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     assert make_book.snakemake(runs, ["--cores", "1"], [f".workflow/made/{trained[2]}"]) == 0
     order = (runs / "order").read_text().split()
-    assert order[0] == "attention_1-0.5_seed0" and len(order) == 4
+    assert order[0] == "attention_1-0.5_seed0" and order[-1] == "report" and len(order) == 5
 
 
 def test_a_job_asks_for_what_its_profile_says_and_a_site_may_say_otherwise(tmp_path, monkeypatch, capfd):

@@ -6,10 +6,8 @@ import base64
 import io
 import json
 import re
-import sys
 from pathlib import Path
 
-import nbformat
 import numpy as np
 import pandas as pd
 import pytest
@@ -118,7 +116,8 @@ def test_attention_speed_and_records_show_recorded_numbers(runs):
     assert float(texts["best"]) == pytest.approx(100 * best)
     gain = {row["what"]: row["points"] for row in json.loads((RESULTS / "choices.json").read_text())["rows"]}
     assert float(texts["six_views_drop_points"]) == gain["six views, drop"]
-    assert texts["this_copy"].endswith("the profile tiny. Its 1 runs took 2 minutes.")
+    assert "the profile tiny" in texts["this_copy"]
+    assert re.findall(r"\d+", texts["this_copy"]) == ["1", "2"]  # runs, and minutes of all of them
 
 
 def test_report_tables_hold_no_raw_values(runs):
@@ -161,25 +160,3 @@ def test_a_report_runs_again_if_a_network_of_the_package_changes(tmp_path, monke
     assert len(states) == 2
     weights.with_suffix(".pyc").write_bytes(b"compiled")
     assert reports._state(notebook, {}) in states
-
-
-def test_a_kernel_that_dies_at_its_start_is_started_once_more(tmp_path, monkeypatch):
-    spec = tmp_path / "kernels" / "python3"
-    spec.mkdir(parents=True)
-    script = tmp_path / "kernel.py"
-    script.write_text(
-        "import pathlib, runpy, sys\n"
-        f"mark = pathlib.Path({str(tmp_path / 'died')!r})\n"
-        "if not mark.exists():\n    mark.touch()\n    sys.exit(1)\n"
-        "runpy.run_module('ipykernel_launcher', run_name='__main__')\n"
-    )
-    argv = [sys.executable, str(script), "-f", "{connection_file}"]
-    spec.joinpath("kernel.json").write_text(json.dumps({"argv": argv, "display_name": "dies", "language": "python"}))
-    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
-    source = tmp_path / "one.ipynb"
-    cell = nbformat.v4.new_code_cell("6 * 7")
-    notebook = nbformat.v4.new_notebook(cells=[cell], metadata={"kernelspec": {"name": "python3", "display_name": ""}})
-    nbformat.write(notebook, source)
-    executed = reports._execute(source, {}, tmp_path / "out" / "one.ipynb")
-    assert (tmp_path / "died").exists()
-    assert nbformat.read(executed, 4).cells[-1].outputs[0]["data"]["text/plain"] == "42"

@@ -117,7 +117,12 @@ def write(
     folder = runs / ".workflow"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    (folder / "plan.json").write_text(json.dumps({"began": time.time(), "jobs": table}, indent=1))
+    from safn_book import reports  # which imports PyTorch
+
+    # these need no stage: they run while a core has nothing else to do
+    early = {} if only_missing else reports.commands(runs)
+    plan_of_all = {"began": time.time(), "jobs": table, "reports": {n: shlex.join(c) for n, c in early.items()}}
+    (folder / "plan.json").write_text(json.dumps(plan_of_all, indent=1))
 
 
 def graphics_cards() -> int:

@@ -16,10 +16,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from safn_book import records
+from safn_book import execution, records
 from safn_book.records import RECORD
 from safn_book.run_names import Stage, stage_and_run
-from safn_book.workflow import DIED_AT_START, NOTEBOOKS, Job, literal
+from safn_book.workflow import NOTEBOOKS, Job
 from workflow import todo
 
 # The number of a stage that people look at first, and how to show it.
@@ -66,11 +66,6 @@ def main(stage: str, run: str, threads: str) -> int:
 
 def execute(runs: Path, job: Job) -> bool:
     """Execute a notebook; returns whether its stage is complete."""
-    # what jsonschema needs for a format that no notebook has takes a second to import
-    sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
-    import papermill
-    from papermill.exceptions import PapermillExecutionError
-
     final = todo.executed(runs, job.name)
     partial, failed = final.with_suffix(".partial.ipynb"), final.with_suffix(".failed.ipynb")
     log = runs / "logs" / job.stage / f"{job.run}.log"
@@ -81,17 +76,7 @@ def execute(runs: Path, job: Job) -> bool:
     given = {"runs": str(runs), **job.parameters}
     source = NOTEBOOKS / f"{job.stage}.ipynb"
     with log.open("a") as file, error_output_in(file):  # after an earlier attempt of a cluster's job
-        options = {"cwd": literal(NOTEBOOKS), "progress_bar": False, "stdout_file": file, "stderr_file": file}
-        for _ in range(2):
-            problem = ""
-            try:
-                papermill.execute_notebook(literal(source), literal(partial), given, **options)
-            except PapermillExecutionError as error:
-                problem = f"{error.ename}: {error.evalue}"
-            except Exception as error:  # such as a kernel that was killed
-                problem = f"{type(error).__name__}: {error}"
-            if DIED_AT_START not in problem:
-                break
+        problem = execution.execute(source, partial, given, log=file)
     found = records.read(runs, *job.name)
     if not problem and not (found and (found.folder / RECORD).stat().st_mtime > began - 2):
         problem = "the notebook ended before the record of its stage was written"

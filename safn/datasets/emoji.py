@@ -33,7 +33,6 @@ def generate(root: Path | str, train: int = 240, val: int = 120, size: int = 128
     """Write ``train + val`` images of ``size`` x ``size`` pixels with masks and labels into ``root`` (VOC layout).
 
     Each image has its own random generator, (seed, split, index): the same arguments give the same bytes.
-    ``objects.csv`` holds the visible share of the image of every object.
 
     Raises:
         ValueError: ``train`` or ``val`` is below 20, or ``size`` is below 32.
@@ -46,22 +45,16 @@ def generate(root: Path | str, train: int = 240, val: int = 120, size: int = 128
     for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
         (base / folder).mkdir(parents=True, exist_ok=True)
     labels: list[list] = [["id", *VOC_CLASSES]]
-    objects: list[list] = [["id", "class", "size"]]
     for split in LISTS:
         ids = [f"{split}_{index:05d}" for index in range(counts[split])]
         for index, image_id in enumerate(ids):
             image, mask = scene(split, index, size, seed)
             image.save(base / "JPEGImages" / f"{image_id}.jpg", quality=92)
             save_mask(base / "SegmentationClass" / f"{image_id}.png", mask)
-            pixels = np.bincount(mask.ravel(), minlength=256)[1:21].tolist()
-            labels.append([image_id, *(int(count > 0) for count in pixels)])
-            for name, count in zip(VOC_CLASSES, pixels):
-                if count:
-                    objects.append([image_id, name, round(count / mask.size, 5)])
+            labels.append([image_id, *np.isin(range(1, 21), mask).astype(int)])
         for name in LISTS[split]:
             (base / "ImageSets" / "Segmentation" / f"{name}.txt").write_text("\n".join(ids) + "\n")
     write_csv(root / "image_labels.csv", labels)
-    write_csv(root / "objects.csv", objects)
 
 
 def scene(split: str, index: int, size: int, seed: int) -> tuple[Image.Image, np.ndarray]:

@@ -36,10 +36,9 @@ def free_photographs() -> dict[str, FreePhotograph]:
         >>> cat.labels, cat.licence, cat.path.name
         (['cat'], 'public domain', 'cat.jpg')
     """
-    with (FOLDER / "list.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
     found = {}
-    for row in rows:
-        image_id, labels = row.pop("id"), row.pop("labels").split()
-        found[image_id] = FreePhotograph(IMAGES / f"{image_id}.jpg", labels, **row)
+    with (FOLDER / "list.csv").open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            image_id, labels = row.pop("id"), row.pop("labels").split()
+            found[image_id] = FreePhotograph(IMAGES / f"{image_id}.jpg", labels, **row)
     return found

@@ -1,5 +1,8 @@
-"""VOC 2012 and SBD, downloaded by torchvision, completed to the VOC layout: lists, labels from the annotations, masks."""
+"""VOC 2012 and SBD, downloaded by torchvision, completed to the VOC layout, and what its evaluation server takes."""
 
+import gzip
+import io
+import tarfile
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -8,9 +11,10 @@ from tqdm import tqdm
 
 from safn.data import VOC_CLASSES, read_text
 from safn.files import DataError, write_csv, write_file
-from safn.images import save_mask
+from safn.images import image_head, opened, save_mask
 
 COUNTS = {"train": 1464, "val": 1449, "train_aug": 10582}
+SERVER_FOLDER = "results/VOC2012/Segmentation/comp6_test_cls"
 Lists = dict[str, list[str]]  # ids of train, val and train_aug
 
 
@@ -114,3 +118,53 @@ def write_masks(base: Path, masks: Path, lists: Lists) -> None:
         content = loadmat(masks / f"{image_id}.mat", mat_dtype=False)
         mask = content["GTcls"][0]["Segmentation"][0]
         save_mask(out / f"{image_id}.png", mask.astype(np.uint8))
+
+
+def archive_test_set(predictions: Path | str, root: Path | str, out: Path | str) -> int:
+    """Archive ``predictions/<id>.png`` as the ``tar.gz`` that the evaluation server takes (Sec. IV-A); returns how many.
+
+    The ids are those of the official test list of ``root``, which holds ``VOCdevkit``. The same predictions give the same
+    bytes.
+
+    Raises:
+        DataError: listing what is wrong with each prediction. Nothing is written then.
+    """
+    predictions, base = Path(predictions), Path(root) / "VOCdevkit" / "VOC2012"
+    test = base / "ImageSets" / "Segmentation" / "test.txt"
+    if not test.is_file():
+        raise DataError(f"{test} is missing: it comes with VOC's test data, from the evaluation server")
+    paths = {i: predictions / f"{i}.png" for i in sorted(read_text(test).split())}
+    if not paths:
+        raise DataError(f"{test} is empty: it lists the ids of VOC's test images")
+    wrong = {i: _wrong(path, base / "JPEGImages" / f"{i}.jpg") for i, path in paths.items()}
+    if problems := [f"{i}: {problem}" for i, problem in wrong.items() if problem]:
+        raise DataError.from_problems(f"{predictions}: {len(problems)} problems, no archive was written:", problems)
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as archive:
+        for image_id, path in paths.items():
+            entry = tarfile.TarInfo(f"{SERVER_FOLDER}/{image_id}.png")
+            entry.size = path.stat().st_size  # owner, time and mode stay those of TarInfo, not of this machine
+            with path.open("rb") as png:
+                archive.addfile(entry, png)
+    write_file(Path(out), gzip.compress(content.getvalue(), mtime=0))
+    return len(paths)
+
+
+def _wrong(path: Path, photo: Path) -> str:
+    """What the server would reject in a prediction, or an empty text."""
+    if not path.exists():
+        return "no prediction"
+    try:
+        width, height = image_head(photo)[0]
+        with opened(path) as image:
+            kind, mode, size, ids = image.format, image.mode, image.size, np.unique(np.array(image))
+    except DataError as error:
+        return str(error)
+    if (kind, mode) != ("PNG", "P"):
+        return f"{kind} of mode {mode} instead of an indexed PNG (mode P)"
+    problems = []
+    if size != (width, height):
+        problems.append(f"{size[0]}x{size[1]} pixels, the photo has {width}x{height}")
+    if wrong := ids[ids > len(VOC_CLASSES)].tolist():
+        problems.append(f"ids {wrong}; valid are 0-{len(VOC_CLASSES)}")
+    return ", and ".join(problems)

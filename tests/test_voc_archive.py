@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from safn.data import DataError
-from safn.datasets.voc_server import archive_test_set
+from safn.datasets.voc import archive_test_set
 from safn.images import save_mask
 
 SIZES = {"2008_000006": (9, 6), "2008_000011": (5, 7), "2008_000012": (4, 4)}
