@@ -105,7 +105,8 @@ def experiments(folder: Path = RESULTS) -> dict[str, Records]:
 def values(records: Iterable[dict[str, Any]], name: str) -> str:
     """Join the values that records, or their parameters, have of one name."""
     found = (record.get(name, record.get("parameters", {}).get(name)) for record in records)
-    return ", ".join(sorted({str(value) for value in found if value not in (None, "")})) or "–"
+    texts = {str(value) for value in found if value not in (None, "")}
+    return ", ".join(sorted(texts)) or "–"
 
 
 def _own(runs: Path) -> Records:

@@ -17,7 +17,7 @@ from safn_book.tables import versus, with_short_names
 # Okabe and Ito's colours, safe for colour-blind readers
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 PAGE = 8.6  # inches that a page is wide
-STYLE: dict[str, Any] = {
+STYLE = {
     "figure.dpi": 110,
     "font.size": 9,
     "axes.spines.top": False,

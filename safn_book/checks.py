@@ -72,7 +72,8 @@ def verdicts(done: Input, source: Input) -> pd.DataFrame:
     own = identity(done, data_name(source))
     ranges: dict[str, Any] = next((entry["ranges"] for entry in entries if own.items() <= entry.items()), {})
     recorded = pd.DataFrame.from_dict(ranges, "index", float, ["low", "high"])
-    rows = pd.Series(done.record["metrics"], dtype=float, name="value").to_frame().join(recorded)
+    values = pd.Series(done.record["metrics"], dtype=float, name="value")
+    rows = values.to_frame().join(recorded)
     inside = rows["value"].between(rows["low"], rows["high"])
     rows["verdict"] = "outside the range"
     rows.loc[inside, "verdict"] = "as expected"

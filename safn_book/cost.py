@@ -115,7 +115,7 @@ def memory_megabytes(network: nn.Module, images: Tensor, labels: Tensor) -> floa
 
 def ratios_beside_paper(ratios: pd.DataFrame) -> pd.DataFrame:
     """Put the ``ratios`` of a run beside those of Table 5, whose GPU is not named: one row an aggregation."""
-    paper = published.table(5).set_index("aggregation").rename(columns={"GPU MB": MEMORY})[list(COLUMNS)]
+    paper = published.table(5).set_index("aggregation").rename(columns={"GPU MB": MEMORY})[ratios.columns]
     paper = (paper / paper.loc["avg"]).reindex(ratios.index)
     columns = {}
     for column, title in zip(COLUMNS, ("training", "maps", "memory")):

@@ -69,7 +69,7 @@ def text(words: str, images: Sized | None = None) -> Markdown:
         >>> text("The mIoU is – %.", images=[]).data
         'No image has a ground-truth mask, so nothing is measured here.'
     """
-    measured = images is None or len(images) > 0
+    measured = images is None or len(images)
     return Markdown(words if measured else "No image has a ground-truth mask, so nothing is measured here.")
 
 

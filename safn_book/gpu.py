@@ -38,13 +38,13 @@ def table_5(card: Card) -> pd.DataFrame:
         one row for each aggregation and quantity; texts in the columns ``paper``, ``float32`` and ``bf16``, the last
         two with the quartiles of the turns.
     """
-    found = {way: measured(card, f"table 5, batch 4, {way}") for way in ("float32", "bf16")}
+    rows = measured(card)
     table = []
     for aggregation, title in AGGREGATIONS.items():
         for quantity, name in QUANTITIES.items():
             row = {"aggregation": title, "ratio to average pooling": name}
-            for way, turns in found.items():
-                if turns:
+            for way in ("float32", "bf16"):
+                if turns := rows.get(f"table 5, batch 4, {way}"):
                     row["paper"] = f"{turns[aggregation]['published ratios'][quantity]:.3f}"
                     row[way] = _ratio(turns, aggregation, quantity)
             table.append(row)
@@ -64,9 +64,8 @@ def _ratio(turns: Card, aggregation: str, quantity: str) -> str:
 def steps(card: Card) -> pd.DataFrame:
     """List milliseconds a training step of each network of the paper's profile, in each way of training."""
     rows = {}
-    for name in card["rows"]:
-        row = measured(card, name)
-        if name.startswith("step: ") and row:
+    for name, row in measured(card).items():
+        if name.startswith("step: "):
             times = {f"{title} (ms)": row[way]["ms a step"]["median"] for way, title in WAYS.items()}
             gain = row["16-mixed"]["times as fast as plain"]["median"]
             found = {"batch": row["batch"], "crop": row["crop"], **times, "16-mixed, times as fast": gain}
@@ -77,7 +76,7 @@ def steps(card: Card) -> pd.DataFrame:
 def ways(card: Card) -> pd.DataFrame:
     """List what each change of the training step gains (the classifier with attention, 3 scales, batch 4)."""
     rows = {}
-    for name, way in measured(card, "faster").get("ways", {}).items():
+    for name, way in measured(card).get("faster", {}).get("ways", {}).items():
         rows[name] = {
             "ms an image": way["ms an image"]["median"],
             "times as fast": way["times as fast as plain"]["median"],
@@ -98,7 +97,6 @@ def hours(card: Card) -> pd.DataFrame:
     return pd.DataFrame(columns).reindex(list(HOURS)).rename(index=HOURS)
 
 
-def measured(card: Card, name: str) -> Card:
-    """Return a row of the card, empty where it was not measured."""
-    row = card["rows"].get(name, {})
-    return {} if "not measured" in row else row
+def measured(card: Card) -> dict[str, Card]:
+    """Return the rows of the card that were measured, by name."""
+    return {name: row for name, row in card["rows"].items() if "not measured" not in row}

@@ -64,7 +64,7 @@ class Steps:
     ) -> None:
         self.name = Path(photograph).stem
         self.picture = load_image(Path(photograph))
-        self.network: Any = load(CLASSIFIER)
+        self.network = load(CLASSIFIER)
         self.classes: list[str] = self.network.classes
         self.scales: tuple[float, ...] = self.network.scales
         self.refine = crf.is_installed() if refine is None else refine

@@ -9,7 +9,7 @@ from typing import Literal, Self, get_args
 
 AGGREGATIONS = ("attention", "max", "avg")
 Control = Literal["maps", "saliency"]  # pseudo labels from one of the two alone
-CONTROLS: tuple[str, ...] = get_args(Control)
+CONTROLS = get_args(Control)
 DEFAULT = "default"  # the run of a stage that a profile has once, such as the data
 
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from safn.data import VOCFolder
 from safn.files import write_json
@@ -190,17 +190,9 @@ def _check_fresh(runs: Path, stage: Input) -> None:
         _check_fresh(runs, earlier)
 
 
-class Data(NamedTuple):
-    """Stage 00: its record, the data folder, and the image ids that all later stages use."""
-
-    stage: Input
-    folder: VOCFolder
-    train: list[str]
-    val: list[str]
-
-
-def load_data(runs: Path | str) -> Data:
-    """Stage 00 of a folder of runs.
+def load_data(runs: Path | str) -> tuple[Input, VOCFolder, list[str], list[str]]:
+    """Stage 00 of a folder of runs, its data folder, and the ids of the training and the validation images that all
+    later stages use.
 
     Raises:
         StageError: as ``require``, or files of the data folder have changed since.
@@ -209,4 +201,5 @@ def load_data(runs: Path | str) -> Data:
     if found := records.changes(stage.record, records.request(stage.record["parameters"], [])):
         raise StageError(f"{stage.folder} is stale: {'; '.join(found)}. Run notebooks/{Stage.DATA}.ipynb again.")
     train, val = ((stage.folder / f"{split}.txt").read_text().split() for split in ("train", "val"))
-    return Data(stage, VOCFolder(stage.folder / stage.record["root"]), train, val)
+    folder = VOCFolder(stage.folder / stage.record["root"])
+    return stage, folder, train, val

@@ -198,8 +198,10 @@ def size_statement(sizes: pd.DataFrame) -> str:
     for name in best.unique():
         names = {versus(name, other)[0] for other in sizes if other != name}
         words = listing([size.split(" (")[0] for size in best.index[best == name]])
-        alone = short_name(name).replace(", ", " with ", 1).replace("baseline", "the baseline")
-        parts.append(f"{names.pop() if len(names) == 1 else alone} on {words} objects")
+        what = short_name(name).replace(", ", " with ", 1).replace("baseline", "the baseline")
+        if len(names) == 1:
+            what = names.pop()
+        parts.append(f"{what} on {words} objects")
     return f"{listing(parts)}." if parts else "no object was scored."
 
 

@@ -244,7 +244,8 @@ def test_other_photographs_in_the_data_folder_are_noticed_by_every_later_noteboo
     for split in ("train", "val"):
         (data.folder / f"{split}.txt").write_text("a0\n")
     data.finish(root=str(tiny_voc))
-    assert stages.load_data(tmp_path / "runs").train == ["a0"]
+    _, _, train, _ = stages.load_data(tmp_path / "runs")
+    assert train == ["a0"]
     photos = tiny_voc / "VOCdevkit" / "VOC2012" / "JPEGImages"
     (photos / "a0.jpg").write_bytes((photos / "a1.jpg").read_bytes())
     with pytest.raises(
