@@ -72,10 +72,9 @@ def fold_batch_norm(module: nn.Module) -> None:
 
     timm's batch norms carry their activation, which stays in their place.
     """
-    children = list(module.named_children())
-    for (name, conv), (norm_name, norm) in zip(children, children[1:]):
-        if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-            setattr(module, name, fuse_conv_bn_eval(conv, norm))
-            setattr(module, norm_name, norm.act)
-    for _, child in module.named_children():
-        fold_batch_norm(child)
+    for parent in list(module.modules()):
+        children = list(parent.named_children())
+        for (name, conv), (norm_name, norm) in zip(children, children[1:]):
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                setattr(parent, name, fuse_conv_bn_eval(conv, norm))
+                setattr(parent, norm_name, norm.act)

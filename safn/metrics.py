@@ -126,8 +126,8 @@ def iou_by_size(counts: np.ndarray) -> dict[str, float]:
     for name, (low, high) in SIZES.items():
         group = (target > 0) & (share >= low) & (share < high)
         iou = _ratio((hit * group).sum(0), (union * group).sum(0))
-        occurs = ~np.isnan(iou)
-        result[name] = float(iou[occurs].mean()) if occurs.any() else float("nan")
+        occurring = iou[~np.isnan(iou)]
+        result[name] = float(occurring.mean()) if occurring.size else float("nan")
     return result
 
 

@@ -23,7 +23,13 @@ class ASPP(nn.Module):
         return sum(others, first)
 
 
-def large_fov(channels: int, num_outputs: int, stride: int, width: int, dilation: int = 12) -> nn.Sequential:
+def large_fov(
+    channels: int,
+    num_outputs: int,
+    stride: int,
+    width: int,
+    dilation: int = 12,
+) -> nn.Sequential:
     """Build fc6 3x3 with ``dilation`` (at stride 8), fc7 1x1, both with dropout 0.5, and a 1x1 classifier."""
     rate = max(1, dilation * 8 // stride)
     return nn.Sequential(

@@ -58,11 +58,7 @@ def verify(folder: VOCFolder, saliency: Path | None = None) -> Findings:
     found.notes += class_notes(folder, train)
     if 0 < (masked := len(folder.with_mask(val))) < len(val):
         found.notes.append(f"val.txt: only {masked} of its {len(val)} images have a mask: scores are of these")
-    if saliency:
-        more = verify_saliency(folder, train, saliency)
-        found.problems += more.problems
-        found.notes += more.notes
-    return found
+    return verify_saliency(folder, train, saliency, found) if saliency else found
 
 
 def _read_lists(folder: VOCFolder, found: Findings) -> list[list[str]]:
@@ -155,9 +151,9 @@ def class_notes(folder: VOCFolder, ids: list[str]) -> list[str]:
     return [f"class {name}: {words[count]}, so it cannot be learnt" for name, count in shown if count in words]
 
 
-def verify_saliency(folder: VOCFolder, ids: list[str], maps: Path) -> Findings:
-    """Read the saliency maps ``maps/<id>.png`` of images, and compare them with the photographs."""
-    found = Findings()
+def verify_saliency(folder: VOCFolder, ids: list[str], maps: Path, found: Findings | None = None) -> Findings:
+    """Read the saliency maps ``maps/<id>.png`` of images, compare them with the photographs, and add to ``found``."""
+    found = found or Findings()
     paths = {i: path for i in ids if os.path.lexists(path := maps / f"{i}.png")}
     missing = [i for i in ids if i not in paths]
     found.judge(missing, len(ids), f"saliency maps are missing in {maps}", 0, NEARLY_ALL)
