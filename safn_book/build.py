@@ -1,5 +1,6 @@
 """Collect the prose and the executed notebooks in one folder, and build the book there."""
 
+import gc
 import itertools
 import json
 import re
@@ -17,15 +18,6 @@ from nbformat import NotebookNode
 from safn_book import explorer, reports
 
 ROOT = Path(__file__).resolve().parent.parent
-# Sphinx makes millions of objects that stay: to look for garbage seldom saves a third of its time. The package for a
-# format that no notebook has takes a second to import.
-JUPYTER_BOOK = """
-import gc, sys
-gc.set_threshold(100_000, 50, 100)
-sys.modules["rfc3987_syntax"] = None
-from jupyter_book.cli.main import main
-main()
-"""
 
 
 class BookError(RuntimeError):
@@ -47,8 +39,7 @@ def build(runs: Path, chapters: dict[str, Path], out: Path, jobs: Iterable[tuple
     _refuse_faulty(pages.values())
     explorer.write(reports.EXPLORER_DATA)
     collect(chapters, pages, out)
-    # not the script jupyter-book, whose first line names the Python of the folder that it was installed in
-    program = [sys.executable, "-c", JUPYTER_BOOK]
+    program = [sys.executable, "-m", "safn_book.build"]  # see _jupyter_book
     command = [*program, "build", str(out.resolve()), "-W", "--keep-going"]  # in ROOT, whose packages it describes
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     log = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout)
@@ -180,3 +171,17 @@ def _number(cells: list[NotebookNode]) -> None:
         for output in cell.outputs:
             if "text/html" in output.get("data", {}):
                 output.data["text/html"] = re.sub("<(figcaption|caption)>", numbered, output.data["text/html"])
+
+
+def _jupyter_book() -> None:
+    """Run Jupyter Book with the arguments of this process. Its own script has a first line that names the Python of the
+    folder that it was installed in."""
+    gc.set_threshold(100_000, 50, 100)  # Sphinx makes millions of objects that stay: this saves a third of its time
+    sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]  # a second to import for what no notebook has
+    from jupyter_book.cli.main import main
+
+    main()
+
+
+if __name__ == "__main__":
+    _jupyter_book()
