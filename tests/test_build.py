@@ -312,6 +312,7 @@ def test_a_warning_of_the_build_fails_it_and_is_shown(tmp_path, monkeypatch):
     (root / "README.md").write_text("# Tiny\n")
     (root / "safn" / "weights").mkdir(parents=True)
     (root / "safn" / "weights" / "README.md").write_text("# Card\n")
+    monkeypatch.setenv("PYTHONPATH", str(build.ROOT))  # not the folder safn of the tiny root
     monkeypatch.setattr(build, "ROOT", root)
     monkeypatch.setattr(reports, "REPORTS", {})
     monkeypatch.setattr(explorer, "write", lambda path: None)
