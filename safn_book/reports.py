@@ -62,8 +62,9 @@ def main(source: Path, executed: Path, parameters: dict[str, Any]) -> None:
     executed.parent.mkdir(parents=True, exist_ok=True)
     for old in (stamp, executed):
         old.unlink(missing_ok=True)
-    if not execution.execute(source, executed, parameters):
-        stamp.write_text(state)
+    if problem := execution.execute(source, executed, parameters):
+        sys.exit(problem)
+    stamp.write_text(state)
 
 
 def _executed(runs: Path, page: str) -> Path:
