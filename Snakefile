@@ -1,5 +1,5 @@
-# One rule a stage. What has to run is in .workflow/plan.json of the folder of the runs, which workflow/make_book.py writes
-# and where snakemake works (--directory): the jobs of a cluster read the same plan.
+# One rule a stage, and one for the reports. What has to run is in .workflow/plan.json of the folder of the runs, which
+# workflow/make_book.py writes and where snakemake works (--directory): the jobs of a cluster read the same plan.
 import json
 import sys
 from pathlib import Path
