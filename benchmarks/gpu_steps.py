@@ -6,7 +6,7 @@ import time
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 import torch
@@ -42,8 +42,9 @@ class Way:
 
 
 PLAIN = Way()
-TRAINED = Way("fp16", channels_last=True, fused=True, deterministic=True)  # as `safn.training` does with 16-mixed
-TRAINED_BF16 = Way("bf16", channels_last=True, fused=True, deterministic=True)
+# as `safn.training` does with 16-mixed
+TRAINED = Way("fp16", channels_last=True, fused=True, deterministic=True, fill=False)
+TRAINED_BF16 = replace(TRAINED, precision="bf16")
 USED = Way("tf32", channels_last=True, deterministic=True)  # maps and masks, whose convolutions take TF32 by default
 
 

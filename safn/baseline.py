@@ -29,7 +29,8 @@ class PlainClassifier(nn.Module):
 
 
 def grad_cam(network: nn.Module, layer: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """Compute the Grad-CAM maps of a ``layer`` for one image ``(1, 3, H, W)`` with labels ``(1, N)``.
+    """Compute the Grad-CAM maps of a ``layer`` for one image ``(1, 3, H, W)`` with labels ``(1, N)``. The network is in
+    evaluation mode, and on the device of the image.
 
     They are float32 ``(1, N, H, W)`` in 0..1, zero for absent classes.
     """

@@ -45,11 +45,14 @@ def compare(done: Input, source: Input) -> Styler:
     return _table(verdicts(done, source))
 
 
-def compare_runs(runs: Path, names: Iterable[str], source: Input, metric: str = "val_miou_multi") -> Styler:
-    """Show one metric of stage 07 for each of several runs, as ``compare`` shows those of one stage."""
+def compare_runs(runs: Path, names: Iterable[str], source: Input) -> Styler | None:
+    """Show the mIoU of the multi-scale test of each of these runs that has one, as ``compare`` shows the metrics of one
+    stage. Where no run has a segmentation, there is nothing to show."""
     found = {name: records.read(runs, Stage.EVALUATE, name) for name in names}
     tables = [verdicts(stage, source).assign(run=name) for name, stage in found.items() if stage]
-    rows = pd.concat(tables).query("metric == @metric").reset_index(drop=True)
+    if not tables:
+        return None
+    rows = pd.concat(tables).query("metric == 'val_miou_multi'").reset_index(drop=True)
     return _table(rows.assign(metric=rows["metric"] + " " + rows["run"]))
 
 

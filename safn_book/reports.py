@@ -46,9 +46,10 @@ def commands(runs: Path, own: dict[str, Any] | None = None) -> dict[str, list[st
     for page, (name, parameters) in REPORTS.items():
         if name == RECORDS and own is None:
             continue
-        given = parameters | (own or {}) if name == RECORDS else parameters
+        given = parameters | own if own and name == RECORDS else parameters
         source, executed = ROOT / "notebooks" / f"{name}.ipynb", _executed(runs, page)
-        if not _is_fresh(source, given, executed):
+        stamp = executed.with_suffix(".sha256")
+        if not executed.exists() or not stamp.exists() or stamp.read_text() != _state(source, given):
             arguments = [str(source), str(executed), json.dumps(given)]
             found[executed.stem] = [sys.executable, "-m", "safn_book.reports", *arguments]
     if not EXPLORER_DATA.exists():
@@ -62,17 +63,13 @@ def main(source: Path, executed: Path, parameters: dict[str, Any]) -> None:
     executed.parent.mkdir(parents=True, exist_ok=True)
     for old in (stamp, executed):
         old.unlink(missing_ok=True)
-    if not execution.execute(source, executed, parameters):
-        stamp.write_text(state)
+    if problem := execution.execute(source, executed, parameters):
+        sys.exit(problem)
+    stamp.write_text(state)
 
 
 def _executed(runs: Path, page: str) -> Path:
     return runs / "executed" / "reports" / f"{Path(page).name}.ipynb"
-
-
-def _is_fresh(source: Path, parameters: dict[str, Any], executed: Path) -> bool:
-    stamp = executed.with_suffix(".sha256")
-    return executed.exists() and stamp.exists() and stamp.read_text() == _state(source, parameters)
 
 
 def _state(notebook: Path, parameters: dict[str, Any]) -> str:

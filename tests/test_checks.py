@@ -143,3 +143,4 @@ def test_one_score_of_several_runs_is_checked_for_each(tmp_path, path):
     shown = cells(checks.compare_runs(tmp_path, [*runs, "masks_seed0"], source))  # the last has not run
     assert [row[1] for row in shown] == ["50.0\xa0%", "48.0\xa0%"]
     assert [row[3] for row in shown] == ["as expected"] * 2 and "SAFN" in shown[0][0] and "max" in shown[1][0]
+    assert checks.compare_runs(tmp_path, ["masks_seed0"], source) is None

@@ -269,7 +269,7 @@ def test_on_a_slurm_an_interrupt_ends_the_jobs_and_those_of_a_killed_run_go_on(t
         subprocess.run(["bash", NODE, "stop", node], check=True)
 
 
-def test_the_main_experiment_runs_first_and_reports_when_no_stage_can(tmp_path, monkeypatch):
+def test_the_main_experiment_runs_first_and_reports_which_may_fail_when_no_stage_can(tmp_path, monkeypatch):
     copied, runs = tmp_path / "repository", tmp_path / "runs"
     (copied / "workflow").mkdir(parents=True)
     shutil.copy(ROOT / "Snakefile", copied)
@@ -278,7 +278,7 @@ def test_the_main_experiment_runs_first_and_reports_when_no_stage_can(tmp_path, 
     trained = [f"03_train_safn/{run}_seed0" for run in ("max_1", "avg_1", "attention_1-0.5", "attention_1")]
     jobs = {name: {"after": [], "threads": 1, "resources": {}} for name in trained}
     (runs / ".workflow").mkdir(parents=True)
-    reports = {"14_speed": "sh -c 'echo report >>order'"}
+    reports = {"14_speed": "sh -c 'echo report >>order; exit 1'"}
     (runs / ".workflow" / "plan.json").write_text(json.dumps({"jobs": jobs, "reports": reports}))
     monkeypatch.setattr(make_book, "ROOT", copied)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))

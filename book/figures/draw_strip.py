@@ -15,7 +15,8 @@ COLOURS = 255  # of the PNG, which stays below 200 kB
 
 charts.use_style()
 (dog,) = photographs.free_steps("dog")
-lines = [dog.row(photographs.STEPS[:4]), dog.row(photographs.STEPS[4:])]
+steps = list(photographs.STEPS)
+lines = [dog.row(steps[:4]), dog.row(steps[4:])]
 figure = gallery(lines, dog.classes)
 figure.axes[0].set_title("photograph: dog")
 for axis in figure.axes:
