@@ -196,7 +196,7 @@ display.figure(
 # ## Takeaways
 #
 # - Saliency knows the outline and no class. Maps know the class and no outline.
-# - The detector was trained on masks of other images. This is the one place where masks enter.
+# - The detector was trained on masks of other images. SAFN itself learns from none.
 # - What the saliency misses, no pseudo label can have.
 #
 # ## Exercises
@@ -220,6 +220,8 @@ display.figure(
 # <details><summary>Solution</summary>
 #
 # ```python
+# import numpy as np
+#
 # import safn
 #
 # for steps in photographs.free_steps("kingfisher", "sheep"):
