@@ -351,7 +351,8 @@ open_jobs = jobs.dropna(subset="command")[["job", "command"]]
 show(open_jobs, "Not measured yet: the comparison at the paper's resolution, with the commands.")
 
 # %% [markdown]
-# The suite takes the GPU where there is one. The CRF stays on the processor.
+# `make bench` takes the GPU where there is one. The CRF stays on the processor. These commands measure all parts, and
+# some of them:
 #
 # ```shell
 # python -m benchmarks
