@@ -189,9 +189,9 @@ display.figure(
 )
 
 # %% [markdown]
-# The cow is found with its outline, and so are the two cows far away. The branch below the bird is left out, as it
-# should be. But the ball of wool stands out as much as the kitten. Wool is no class of VOC, and chapter 5 will have to
-# call it cat.
+# The cow is found with its outline, and so are the two cows far away. Most of the branch below the bird is left out, as
+# it should be. But the ball of wool stands out as much as the kitten. Wool is no class of VOC, and chapter 5 will have
+# to call it cat.
 #
 # ## Takeaways
 #
