@@ -231,6 +231,8 @@ display.figure(
 # ```python
 # from PIL import Image
 #
+# from safn.datasets.free_photographs import free_photographs
+#
 # path = free_photographs()["dog"].mask
 # np.unique(Image.open(path)), np.unique(Image.open(path).convert("L"))
 # ```

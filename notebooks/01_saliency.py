@@ -189,14 +189,14 @@ display.figure(
 )
 
 # %% [markdown]
-# The cow is found with its outline, and so are the two cows far away. The branch below the bird is left out, as it
-# should be. But the ball of wool stands out as much as the kitten. Wool is no class of VOC, and chapter 5 will have to
-# call it cat.
+# The cow is found with its outline, and so are the two cows far away. Most of the branch below the bird is left out, as
+# it should be. But the ball of wool stands out as much as the kitten. Wool is no class of VOC, and chapter 5 will have
+# to call it cat.
 #
 # ## Takeaways
 #
 # - Saliency knows the outline and no class. Maps know the class and no outline.
-# - The detector was trained on masks of other images. This is the one place where masks enter.
+# - The detector was trained on masks of other images. SAFN itself learns from none.
 # - What the saliency misses, no pseudo label can have.
 #
 # ## Exercises
@@ -220,6 +220,8 @@ display.figure(
 # <details><summary>Solution</summary>
 #
 # ```python
+# import numpy as np
+#
 # import safn
 #
 # for steps in photographs.free_steps("kingfisher", "sheep"):

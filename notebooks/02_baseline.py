@@ -267,6 +267,8 @@ display.text(
 # <details><summary>Solution</summary>
 #
 # ```python
+# import torch
+#
 # from safn.network import SAFN
 #
 # images = torch.rand(1, 3, 128, 128)

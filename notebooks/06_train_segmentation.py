@@ -237,7 +237,7 @@ display.text(
 # ## How good could it be?
 #
 # Part of the error is that of the labels, part that of DeepLab. To tell them apart, we train the same network on
-# ground-truth masks: the fully supervised upper bound, run `masks_seed0`. [Chapter 7](07_evaluate.ipynb) shows both.
+# ground-truth masks: the fully supervised upper bound, run `masks_seed0`. [Chapter 11](11_comparison.ipynb) shows both.
 #
 # ## What should I see?
 #

@@ -105,8 +105,8 @@ print("IoU", tiny.iou().round(3), "mIoU", round(tiny.miou(), 3))
 # ## Three tests
 #
 # - *Single scale:* the network sees each image once.
-# - Multi-scale: it sees the image at several sizes. At each pixel and class the largest probability counts.
-# - CRF: a conditional random field then moves the borders to where the colours change.
+# - *Multi-scale:* it sees the image at several sizes. At each pixel and class the largest probability counts.
+# - *CRF:* a conditional random field then moves the borders to where the colours change.
 
 # %% tags=["remove-input"]
 display.source(inference.multi_scale_maximum)

@@ -228,6 +228,8 @@ checks.compare_runs(p.runs, p.experiments, source)
 # scale for each class. This gives `True` for one class, and `False` for 20:
 #
 # ```python
+# import torch
+#
 # for classes in (1, 20):
 #     features = torch.randn(1, 3, classes, 8, 8)
 #     best = features.amax(2).argmax(1)  # the scale with the largest score

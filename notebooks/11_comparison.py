@@ -194,7 +194,8 @@ checks.compare_runs(p.runs, p.experiments, source)
 #
 # ## Next
 #
-# [What we learned](12_what_we_learned.ipynb) from repeated runs on photographs.
+# In the [explorer](../book/explorer.md) you move the thresholds yourself.
+# [What we learned](12_what_we_learned.ipynb) compares repeated runs on photographs.
 #
 # <details><summary>Run this chapter yourself</summary>
 #

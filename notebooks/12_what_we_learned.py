@@ -161,7 +161,8 @@ show(pd.concat([compared, bound]).fillna("–"), caption)
 
 # %% [markdown]
 # **Limits.** *Fully supervised* is trained on ground-truth masks. It is meant as the upper bound of the same network. A
-# value without ± is of one seed, and one seed of the upper bound can come out low by chance.
+# value without ± is of one seed, and one seed of the upper bound can come out low by chance. The other rows use only the
+# seeds that all of them have.
 #
 # **Verdict.** {glue:text}`segmentation_crf_verdict`
 #
@@ -205,7 +206,7 @@ display.figure(charts.replaced(replaced, statements.WEIGHTS), caption, alt)
 #
 # [Does the attention collapse?](13_attention.ipynb) asks what decides whether the attention learns anything.
 # [Chapter 8](08_aggregation.ipynb) explains the intervals. [Records](15_records.ipynb) repeats the experiment on
-# photographs on another machine, and [the paper's tables](11_comparison.ipynb) are the chapter before.
+# photographs on another machine. [Tables 1, 2 and 3](11_comparison.ipynb) has the published numbers.
 #
 # ## Appendix: all numbers
 

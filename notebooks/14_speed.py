@@ -193,7 +193,8 @@ show(
 # ## For developers
 #
 # `make bench` measures each part against the usual way to do it. Both alternate within one process, so that
-# background load affects both equally. The ratio is that of the times: above 1, ours is faster.
+# background load affects both equally. The ratio is that of the times: above 1, ours is faster. Here and below, *Show the
+# code* opens a table as well.
 
 # %% tags=["hide-input", "hide-output"]
 found = measured(bench)
@@ -227,8 +228,8 @@ show(
 )
 
 # %% [markdown]
-# The next table has the cost of the attention against average pooling, and that of running network and CRF side by
-# side.
+# The next two tables have the cost of the attention against average pooling, that of running network and CRF side by
+# side, and shares of what the machine can do.
 
 # %% tags=["hide-input", "hide-output"]
 dearer = timed[timed["sense"] == "at most"]
@@ -351,7 +352,8 @@ open_jobs = jobs.dropna(subset="command")[["job", "command"]]
 show(open_jobs, "Not measured yet: the comparison at the paper's resolution, with the commands.")
 
 # %% [markdown]
-# The suite takes the GPU where there is one. The CRF stays on the processor.
+# `make bench` takes the GPU where there is one. The CRF stays on the processor. These commands measure all parts, and
+# some of them:
 #
 # ```shell
 # python -m benchmarks

@@ -204,8 +204,8 @@ tables.show(pd.DataFrame(rows, columns=titles))
 # from safn_book.photographs import free_steps
 #
 # for one in free_steps():
-#     likeliest = one.classes[one.scores.argmax()]
-#     print(one.name, likeliest, round(float(one.scores.max()), 2))
+#     likeliest = one.scores.argsort()[::-1][:2]
+#     print(one.name, [(one.classes[k], round(float(one.scores[k]), 2)) for k in likeliest])
 # ```
 # The horses are called cow, with 97 %. The hedgehog has no label that would be right. The chair is the likeliest class of
 # its photograph, but with 32 % it would not become a label. Look at the second place of the astronaut, too.
