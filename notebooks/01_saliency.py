@@ -184,7 +184,7 @@ display.figure(
         *photographs.free_steps("kingfisher", "cow", "cat"),
     ),
     "U2-Net-p in six views on three of the free photographs. The masks were drawn by hand.",
-    "The saliency shows the bird without its branch, the cow with two more cows far away, "
+    "The saliency shows the bird with a piece of its branch, the cow with two more cows far away, "
     "and the kitten together with its ball of wool, which the mask leaves out.",
 )
 

@@ -168,7 +168,10 @@ if 0 < listed < len(masked):
 rows.append(("validation, predicted classes", len(folder.with_mask(val)), alone.miou()))
 quality = pd.DataFrame(rows, columns=["images", "number", "mIoU (%)"])
 quality["mIoU (%)"] *= 100
-tables.show(quality, f"Maps cut at the threshold {sweep.threshold:.2f}.")
+tables.show(
+    quality,
+    f"Maps cut at the threshold {sweep.threshold:.2f}. Data: {checks.data_words(source)}.",
+)
 
 # %% tags=["remove-input"]
 display.text(

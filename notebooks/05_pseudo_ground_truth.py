@@ -205,7 +205,10 @@ if 0 < listed < len(masked):
     quality.append(("pseudo labels, official train list only", listed, own))
 quality = pd.DataFrame(quality, columns=["labels", "images", "mIoU (%)"])
 quality["mIoU (%)"] = 100 * quality["mIoU (%)"].astype(float)
-tables.show(quality, "Training images. Ignored pixels count as background.")
+tables.show(
+    quality,
+    f"Training images. Ignored pixels count as background. Data: {checks.data_words(source)}.",
+)
 
 # %% tags=["hide-cell"]
 conventions = {

@@ -204,7 +204,7 @@ if masks is not None:
 # %% tags=["hide-input"]
 tables.percent(
     dict(rows),
-    f"mIoU on {len(scored)} training images. Ignored pixels count as background.",
+    f"mIoU on {len(scored)} training images. Ignored pixels count as background. Data: {checks.data_words(source)}.",
 )
 
 # %% tags=["hide-input"]

@@ -164,7 +164,7 @@ shares = hedgehog.shares().items()
 called = " and ".join(f"{name} ({100 * share:.0f} %)" for name, share in shares)
 display.text(
     f"The classifier calls it a {top}, with {100 * hedgehog.scores.max():.1f} %. "
-    f"The segmentation covers the animal with {called}, of the photograph. "
+    f"The segmentation covers the animal with other classes: {called} of the photograph. "
     "The place is right and the name is not. "
     "A high probability does not say that the class is known."
 )

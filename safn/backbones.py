@@ -45,8 +45,8 @@ HALF = Normalisation((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))  # EfficientNet-Lite: (x 
 class Grid(NamedTuple):
     """Describe the heights and widths that images may have: a multiple of ``divisor`` plus ``remainder``."""
 
-    divisor: int = 1
-    remainder: int = 0
+    divisor: int = 1  #: in pixels
+    remainder: int = 0  #: in pixels
 
 
 ANY_SIZE = Grid()

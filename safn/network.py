@@ -67,7 +67,7 @@ def aggregate(features: Tensor, weights: Tensor | str) -> Tensor:
 def classification_loss(scores: Tensor, labels: Tensor) -> Tensor:
     r"""Compute the multi-label soft margin loss of scores x, ``(B, N)``, and labels y, ``(B, N)``, 0 or 1.
 
-    Eq. 3: :math:`-\sum_i y_i \log\sigma(x_i) + (1 - y_i) \log(1 - \sigma(x_i))`, divided by N as PyTorch does (the
+    Eq. 3: :math:`-\sum_i [y_i \log\sigma(x_i) + (1 - y_i) \log(1 - \sigma(x_i))]`, divided by N as PyTorch does (the
     paper names PyTorch's loss, and its learning rates fit the mean).
 
     Example:
@@ -138,7 +138,7 @@ class SAFN(nn.Module):
         self.scale_weights: Tensor | None = None
 
     def scale_features(self, images: Tensor) -> Tensor:
-        """Compute F^1 ... F^S of ``(B, 3, H, W)``, ``(B, S, N, h, w)`` at the size of the largest scale (bilinear)."""
+        """Compute F of images ``(B, 3, H, W)`` at all scales, ``(B, S, N, h, w)``, as large as that of the largest."""
         require_shape("images", images.shape, ("B", 3, "H", "W"))
         features = [self.head(self.backbone(rescale(images, scale))) for scale in self.scales]
         size = features[self.scales.index(max(self.scales))].shape[-2:]
