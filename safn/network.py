@@ -138,7 +138,7 @@ class SAFN(nn.Module):
         self.scale_weights: Tensor | None = None
 
     def scale_features(self, images: Tensor) -> Tensor:
-        """Compute F of images ``(B, 3, H, W)`` at all scales, ``(B, S, N, h, w)``, as large as that of the largest."""
+        """Compute F of images ``(B, 3, H, W)`` at all scales, ``(B, S, N, h, w)``, resized to the largest (bilinear)."""
         require_shape("images", images.shape, ("B", 3, "H", "W"))
         features = [self.head(self.backbone(rescale(images, scale))) for scale in self.scales]
         size = features[self.scales.index(max(self.scales))].shape[-2:]
