@@ -20,7 +20,7 @@ lines = [dog.row(steps[:4]), dog.row(steps[4:])]
 figure = gallery(lines, dog.classes)
 figure.axes[0].set_title("photograph: dog")
 for axis in figure.axes:
-    axis.set_title(axis.get_title().replace("\n", " ").replace(" of", ","), fontsize=10.5)
+    axis.set_title(axis.get_title().replace("\n", " ").replace(" of", ","), fontsize=9.5)
 drawn = io.BytesIO()
 figure.savefig(drawn, format="png", dpi=120)
 picture = Image.open(drawn).convert("RGB").quantize(COLOURS)
