@@ -74,14 +74,14 @@ class Steps:
 
     @cached_property
     def features(self) -> Tensor:
-        """F of Eq. 2: the class features of each scale, ``(1, S, N, h, w)``."""
+        """The class features of each scale, F of Eq. 2, ``(1, S, N, h, w)``."""
         image = resize_long(self.picture, MAP_SIZE)
         with torch.inference_mode():
             return self.network.scale_features(self.network.normalisation(image)[None])
 
     @cached_property
     def scale_weights(self) -> np.ndarray:
-        """W of Eq. 1: the weight of each scale, float32 ``(S, h, w)``, which sums to 1 over the scales."""
+        """The weight of each scale, W of Eq. 1, float32 ``(S, h, w)``. They sum to 1 over the scales."""
         with torch.inference_mode():
             return self.network.attention(self.features)[0].numpy()
 
@@ -119,7 +119,7 @@ class Steps:
 
     @cached_property
     def pseudo_label(self) -> np.ndarray:
-        """The pseudo labels (Algorithm 1), uint8 ``(H, W)``: 0 background, c + 1 class c, 255 ignored."""
+        """The pseudo labels (Algorithm 1), uint8 ``(H, W)`` with 0 background, c + 1 class c, 255 ignored."""
         maps = torch.from_numpy(self.maps)[None]
         large = F.interpolate(maps, self.saliency.shape, mode="bilinear", align_corners=False)[0].numpy()
         return safn.pseudo_ground_truth(large, self.saliency, self.labels, **RULES)
@@ -154,7 +154,7 @@ class Steps:
 
     @cached_property
     def shown_class(self) -> int:
-        """The label whose maps are drawn: that with the largest score. Set another one to draw its maps."""
+        """The label whose maps are drawn, which is that with the largest score. Set another one to draw its maps."""
         return int((self.labels * self.scores).argmax())
 
     def row(self, names: Sequence[str]) -> Row:

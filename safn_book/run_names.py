@@ -117,7 +117,7 @@ class RunName:
 
     @property
     def words(self) -> str:
-        """For people: ``attention, scales 1 / 0.5, seed 0``, or ``baseline, 1 scale, seed 0``."""
+        """The run in words, ``attention, scales 1 / 0.5, seed 0``, or ``baseline, 1 scale, seed 0``."""
         what = f"{self.aggregation}, scales {format_scales(self.scales, ' / ')}"
         if self.supervised:
             what = "ground-truth masks"

@@ -35,7 +35,7 @@ class OpenStage:
 
     @property
     def folder(self) -> Path:
-        """Where to write, and after ``finish`` where it lies: cells of a notebook can be run again."""
+        """Where to write, and after ``finish`` where it lies, since cells of a notebook can be run again."""
         return self.final if self.finished else _partial(self.final)
 
     def finish(self, metrics: Mapping[str, Any] | None = None, **extra: Any) -> Input:

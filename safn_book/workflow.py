@@ -128,7 +128,7 @@ class Job:
 
     @property
     def words(self) -> str:
-        """For people: ``Training SAFN: attention, scales 1 / 0.5, seed 0``."""
+        """The job in words, ``Training SAFN: attention, scales 1 / 0.5, seed 0``."""
         if self.run == DEFAULT:
             return self.stage.heading
         return f"{self.stage.heading}: {RunName.parse(self.run).words}"
