@@ -12,6 +12,7 @@ PYTHON =
 RUN = $(VENV)/bin/python
 # another place of this folder is another installation: the editable package knows its path
 INSTALLED = $(VENV)/.safn-$(shell pwd | cksum | cut -d ' ' -f 1)
+# with the packages that only tests and hooks need
 TESTABLE = $(INSTALLED)-tests
 
 # Recipes read these from the environment, so that blanks, quotes, braces and $ in them stay what they are.

@@ -221,7 +221,8 @@ display.figure(
 
 # %% tags=["remove-input"]
 display.text(
-    ". ".join(f"The mIoU of the {name} is {number(100 * value)} %" for name, value in rows)
+    "The mIoU is "
+    + statements.listing([f"{number(100 * value)} % for the {name}" for name, value in rows])
     + f". One logit stands for a square of {network.grid.divisor} × {network.grid.divisor} pixels."
     + (
         " Ground-truth masks have sharper borders."

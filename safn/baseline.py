@@ -29,10 +29,10 @@ class PlainClassifier(nn.Module):
 
 
 def grad_cam(network: nn.Module, layer: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """Compute the Grad-CAM maps of a ``layer`` for one image ``(1, 3, H, W)`` with labels ``(1, N)``. The network is in
-    evaluation mode, and on the device of the image.
+    """Compute the Grad-CAM maps of a ``layer`` (Selvaraju et al. 2017), float32 ``(1, N, H, W)`` in 0..1.
 
-    They are float32 ``(1, N, H, W)`` in 0..1, zero for absent classes.
+    The ``network`` is in evaluation mode. There is one image, ``(1, 3, H, W)``, on the same device, with labels ``(1, N)``.
+    Maps of absent classes are 0.
     """
     require_shape("images", images.shape, (1, 3, "H", "W"))
     require_shape("labels", labels.shape, (1, "N"))
